@@ -1,0 +1,281 @@
+//! What a run would take, from the models' configs and the datasets' sizes: the end of `strata run --dry-run`.
+//!
+//! Weights, tokenizers and datasets need not be there. Stages say what they take (`Stage::cost`); what they share, a
+//! forward pass for each model and dataset, is counted once and has rows of its own.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use strata_stages::Source;
+use strata_stages::model::cost::{self, Cost, Expected, ModelSize, Pass, Speed, Text};
+use strata_stages::pipeline::ModelSource;
+
+use super::Workspace;
+use super::expected_text::Texts;
+use super::say::say;
+use crate::graph::GraphNode;
+use crate::plan::Plan;
+
+pub struct Estimate {
+    /// One for each model's passes, then one for each stage that has a cost of its own.
+    rows: Vec<Row>,
+    speed: Speed,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Row {
+    what: String,
+    tokens: f64,
+    flops: f64,
+    read: f64,
+    written: f64,
+}
+
+/// The pass that the observers of one model and dataset share.
+struct Shared {
+    text: Text,
+    pass: Pass,
+    blocks: f64,
+}
+
+/// What the wanted nodes that are not done would take; `None` when none of them passes a model.
+///
+/// # Errors
+/// When a model's config.json cannot be read or describes a model that is not supported.
+pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Estimate>> {
+    let mut texts = Texts::new(workspace, plan);
+    let mut sizes: BTreeMap<String, Option<ModelSize>> = BTreeMap::new();
+    let mut passes: BTreeMap<(String, usize), Shared> = BTreeMap::new();
+    let mut stages: Vec<Row> = Vec::new();
+    let mut uncounted = 0;
+    for (index, node) in workspace.graph.nodes.iter().enumerate().filter(|(index, _)| wanted[*index]) {
+        let share = undone(plan, index);
+        let Some(tokens) = texts.source(node) else { continue };
+        let names: Vec<&String> = weights(node).collect();
+        if share == 0.0 || names.is_empty() {
+            continue;
+        }
+        let mut models = Vec::new();
+        for name in &names {
+            if !sizes.contains_key(*name) {
+                sizes.insert(name.to_string(), size(workspace, plan, name)?);
+            }
+            models.extend(sizes[*name].clone());
+        }
+        if models.len() < names.len() {
+            uncounted += 1;
+            continue;
+        }
+        let text = texts.of(tokens)?.share(share);
+        let expected = Expected { models, text };
+        let Some(Cost { pass, flops, written }) = node.stage.cost(&node.node.params, &expected) else { continue };
+        if pass != Pass::default() {
+            let blocks = texts.blocks(tokens)? * share;
+            let shared = passes.entry((names[0].clone(), tokens));
+            let shared = shared.or_insert_with(|| Shared { text, pass, blocks });
+            shared.pass = shared.pass.and(pass);
+            if text.tokens > shared.text.tokens {
+                (shared.text, shared.blocks) = (text, blocks);
+            }
+        }
+        let what = node.node.stage;
+        if !stages.iter().any(|row| row.what == what) {
+            stages.push(Row { what: what.to_string(), ..Row::default() });
+        }
+        let row = stages.iter_mut().find(|row| row.what == what).context("it was just put there")?;
+        row.flops += flops;
+        row.written += written;
+    }
+    let Some(largest) = sizes.values().flatten().max_by(|a, b| a.parameters().total_cmp(&b.parameters())) else {
+        return Ok(None);
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    let mut notes = Vec::new();
+    for (name, size) in sizes.iter().filter_map(|(name, size)| Some((name, size.as_ref()?))) {
+        let own = passes.iter().filter(|((model, _), _)| model == name).map(|(_, shared)| shared);
+        let mut row = Row { what: format!("forward passes of {name}"), ..Row::default() };
+        let mut times = 0.0;
+        for shared in own {
+            row.tokens += shared.text.tokens;
+            row.flops += size.pass_flops(shared.text, shared.pass);
+            times += shared.blocks;
+        }
+        // What does not fit into memory is read again for every block that passes.
+        let fits = memory().is_none_or(|memory| size.bytes() < 0.8 * memory);
+        if !fits {
+            notes.push(format!(
+                "{name} has {} of weights, more than this machine's memory holds: every block of examples reads them again",
+                bytes(size.bytes())
+            ));
+        }
+        row.read = size.bytes() * if fits { 1.0 } else { times.max(1.0) };
+        rows.push(row);
+    }
+    rows.retain(|row| row.tokens > 0.0);
+    rows.extend(stages);
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    if uncounted > 0 {
+        notes.push(format!("{uncounted} nodes of models that this run would train first are not counted"));
+    }
+    notes.extend(texts.notes());
+    notes.extend(absent(workspace, wanted));
+    Ok(Some(Estimate { rows, speed: cost::measure(largest)?, notes }))
+}
+
+/// The share of a node's tasks that would run.
+fn undone(plan: &Plan, index: usize) -> f64 {
+    let state = &plan.states[index];
+    if !state.expanded || state.tasks.is_empty() {
+        return 1.0;
+    }
+    let stale = state.tasks.iter().filter(|task| task.outputs.is_none()).count();
+    stale as f64 / state.tasks.len() as f64
+}
+
+/// The models whose weights a node reads.
+fn weights(node: &GraphNode) -> impl Iterator<Item = &String> {
+    node.node.inputs.iter().filter_map(|input| match &input.source {
+        Source::Weights { model } => Some(model),
+        _ => None,
+    })
+}
+
+/// A model's size; `None` while a model that the pipeline trains is not there.
+fn size(workspace: &Workspace, plan: &Plan, name: &str) -> Result<Option<ModelSize>> {
+    let model = workspace.manifest.pipeline.models.iter().find(|model| model.name == name);
+    let path = match &model.with_context(|| format!("no model {name}"))?.source {
+        ModelSource::Directory(directory) => directory.join("config.json"),
+        ModelSource::Trained(_) => {
+            let trained = |node: &GraphNode| node.node.stage == "train" && node.node.bindings[0].1 == name;
+            let outputs =
+                workspace.graph.nodes.iter().position(trained).and_then(|index| plan.states[index].outputs.as_ref());
+            match outputs.into_iter().flatten().find(|output| output.name == "config.json") {
+                Some(config) => workspace.store.object_path(config),
+                None => return Ok(None),
+            }
+        }
+    };
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(ModelSize::parse(&text).with_context(|| format!("reading {}", path.display()))?))
+}
+
+/// This machine's memory in bytes, where it can be asked.
+fn memory() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(total.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? * 1024.0)
+}
+
+/// What a real run would not find.
+fn absent(workspace: &Workspace, wanted: &[bool]) -> Option<String> {
+    let nodes = workspace.graph.nodes.iter().enumerate().filter(|(index, _)| wanted[*index]);
+    let mut absent: Vec<&str> = nodes.filter_map(|(_, node)| node.absent()).collect();
+    absent.sort_unstable();
+    absent.dedup();
+    (!absent.is_empty()).then(|| format!("not there, and needed to run: {}", absent.join("; ")))
+}
+
+impl Estimate {
+    pub fn to_json(&self) -> Value {
+        let row = |row: &Row| {
+            json!({ "what": row.what, "tokens": row.tokens.round(), "flops": row.flops, "read": row.read.round(),
+                "written": row.written.round(), "hours": self.hours(row) })
+        };
+        json!({ "rows": self.rows.iter().map(row).collect::<Vec<_>>(), "total": row(&self.total()),
+            "flops_per_second": self.speed.flops_per_second, "notes": self.notes })
+    }
+
+    pub fn print(&self) -> Result<()> {
+        say!(
+            "\n{:<36} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "what it would take",
+            "tokens",
+            "FLOPs",
+            "read",
+            "written",
+            "time"
+        );
+        let total = self.total();
+        for row in self.rows.iter().chain([&total]) {
+            let dash = |value: f64, text: String| if value > 0.0 { text } else { "-".into() };
+            say!(
+                "{:<36} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                row.what,
+                dash(row.tokens, si(row.tokens)),
+                dash(row.flops, si(row.flops)),
+                dash(row.read, bytes(row.read)),
+                dash(row.written, bytes(row.written)),
+                dash(row.flops, duration(self.hours(row))),
+            );
+        }
+        let Speed { flops_per_second, rows, inputs, outputs } = self.speed;
+        say!(
+            "time: the FLOPs at {}FLOP/s, as this machine just made a product of {rows} x {inputs} x {outputs}; \
+             reading and writing come on top",
+            si(flops_per_second)
+        );
+        for note in &self.notes {
+            say!("{note}");
+        }
+        Ok(())
+    }
+
+    fn hours(&self, row: &Row) -> f64 {
+        row.flops / self.speed.flops_per_second / 3600.0
+    }
+
+    fn total(&self) -> Row {
+        let sum = |field: fn(&Row) -> f64| self.rows.iter().map(field).sum();
+        Row {
+            what: "total".into(),
+            tokens: sum(|row| row.tokens),
+            flops: sum(|row| row.flops),
+            read: sum(|row| row.read),
+            written: sum(|row| row.written),
+        }
+    }
+}
+
+/// `1.25 k`, `62.4 P`
+fn si(value: f64) -> String {
+    const UNITS: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+    let unit = (value.max(1.0).log10() / 3.0).floor().min(6.0);
+    let scaled = value / 1000_f64.powf(unit);
+    let digits = if unit == 0.0 || scaled >= 100.0 {
+        0
+    } else if scaled >= 10.0 {
+        1
+    } else {
+        2
+    };
+    format!("{scaled:.digits$} {}", UNITS[unit as usize])
+}
+
+fn bytes(value: f64) -> String {
+    format!("{}B", si(value))
+}
+
+fn duration(hours: f64) -> String {
+    match hours {
+        hours if hours >= 1.0 => format!("{hours:.1} h"),
+        hours if hours >= 1.0 / 60.0 => format!("{:.1} min", hours * 60.0),
+        hours => format!("{:.1} s", hours * 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_three_digits() {
+        let said: Vec<String> = [7.0, 1234.0, 960_000.0, 6.24e16, 3.1e21].iter().map(|value| si(*value)).collect();
+        assert_eq!(said, ["7 ", "1.23 k", "960 k", "62.4 P", "3100 E"]);
+        assert_eq!(bytes(65e9), "65.0 GB");
+        assert_eq!([duration(57.25), duration(0.5), duration(0.001)], ["57.2 h", "30.0 min", "3.6 s"]);
+    }
+}

@@ -1,0 +1,178 @@
+//! How much text a node will be given: counted in its tokens table where there is one, and else from the dataset's
+//! file or its limit, in words that say which.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use arrow::array::{Array, ListArray};
+use strata_stages::model::cost::Text;
+use strata_stages::pipeline::Dataset;
+use strata_stages::{Part, table};
+
+use super::Workspace;
+use crate::graph::{From, GraphNode};
+use crate::plan::Plan;
+
+/// Of an example of which nothing else is known.
+const TOKENS_AN_EXAMPLE: f64 = 300.0;
+const EXAMPLES: f64 = 100.0;
+/// English text and code under the tokenizers in use come near 4 bytes a token.
+const BYTES_A_TOKEN: f64 = 4.0;
+
+pub struct Texts<'a> {
+    workspace: &'a Workspace,
+    plan: &'a Plan<'a>,
+    known: BTreeMap<usize, Text>,
+    /// For each way of guessing, the datasets it was used for.
+    guesses: BTreeMap<String, Vec<String>>,
+}
+
+impl<'a> Texts<'a> {
+    pub fn new(workspace: &'a Workspace, plan: &'a Plan<'a>) -> Texts<'a> {
+        Texts { workspace, plan, known: BTreeMap::new(), guesses: BTreeMap::new() }
+    }
+
+    /// The text that a node reads: of its tokens, or of the examples that it tokenizes itself.
+    pub fn source(&self, node: &GraphNode) -> Option<usize> {
+        let nodes = &self.workspace.graph.nodes;
+        let of = |stage: &str| node.upstream().find(|upstream| nodes[*upstream].node.stage == stage);
+        of("tokens").or_else(|| {
+            let examples = of("examples")?;
+            // Any model's tokens of them, counted where they are.
+            let tokens = nodes
+                .iter()
+                .position(|node| node.node.stage == "tokens" && node.upstream().any(|index| index == examples));
+            tokens.or(Some(examples))
+        })
+    }
+
+    /// The text of a node of `tokens` or `examples`.
+    pub fn of(&mut self, tokens: usize) -> Result<Text> {
+        if let Some(text) = self.known.get(&tokens) {
+            return Ok(*text);
+        }
+        let text = match self.counted(tokens)? {
+            Some(text) => text,
+            None => self.guessed(tokens)?,
+        };
+        self.known.insert(tokens, text);
+        Ok(text)
+    }
+
+    /// How many blocks it comes in.
+    pub fn blocks(&mut self, tokens: usize) -> Result<f64> {
+        if let Some(outputs) = &self.plan.states[tokens].outputs {
+            return Ok(outputs.len() as f64);
+        }
+        // Blocks hold about twice their least size on average.
+        let examples = self.upstream(tokens, "examples");
+        let least = examples.and_then(|index| self.workspace.graph.nodes[index].node.params["block"]["least"].as_f64());
+        Ok((self.of(tokens)?.examples / (2.0 * least.unwrap_or(16.0))).ceil())
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        let note = |(how, datasets): (&String, &Vec<String>)| format!("tokens of {}: {how}", datasets.join(", "));
+        let mut notes: Vec<String> = self.guesses.iter().map(note).collect();
+        if !notes.is_empty() {
+            notes.push("(`strata run tokens` counts them)".into());
+        }
+        notes
+    }
+
+    fn upstream(&self, index: usize, stage: &str) -> Option<usize> {
+        let nodes = &self.workspace.graph.nodes;
+        if nodes[index].node.stage == stage {
+            return Some(index);
+        }
+        nodes[index].upstream().find(|upstream| nodes[*upstream].node.stage == stage)
+    }
+
+    fn counted(&self, tokens: usize) -> Result<Option<Text>> {
+        let Some(outputs) = &self.plan.states[tokens].outputs else { return Ok(None) };
+        if self.workspace.graph.nodes[tokens].node.stage != "tokens" {
+            return Ok(None);
+        }
+        let mut text = Text::default();
+        for output in outputs {
+            let part = Part { path: self.workspace.store.object_path(output), name: String::new() };
+            let batch = table::read(&[part], &["ids"])?;
+            let ids: &ListArray = table::values(&batch, "ids")?;
+            for row in 0..ids.len() {
+                text = text + Text::of_length(1.0, f64::from(ids.value_length(row)));
+            }
+        }
+        Ok(Some(text))
+    }
+
+    fn guessed(&mut self, tokens: usize) -> Result<Text> {
+        let node = &self.workspace.graph.nodes[tokens].node;
+        let name = node.bindings.iter().find(|(key, _)| *key == "dataset").map(|(_, name)| name.clone());
+        let name = name.context("tokens are of a dataset")?;
+        let dataset = self.workspace.manifest.pipeline.dataset(&name, "datasets")?;
+        let longest = node.params["max_tokens"].as_f64().unwrap_or(f64::INFINITY);
+        let (text, how) = match self.file(tokens) {
+            Some(path) => from_file(dataset, &path).with_context(|| format!("cannot read {}", path.display()))?,
+            None => {
+                let (examples, whence) = match limit(dataset) {
+                    Some(limit) => (limit, "the limit"),
+                    None => (EXAMPLES, "assumed"),
+                };
+                let how = format!(
+                    "{examples} examples ({whence}) of {TOKENS_AN_EXAMPLE} tokens (assumed), because its file is not there"
+                );
+                (Text::of_length(examples, TOKENS_AN_EXAMPLE), how)
+            }
+        };
+        let length = (text.tokens / text.examples.max(1.0)).min(longest);
+        let datasets = self.guesses.entry(how).or_default();
+        if !datasets.contains(&name) {
+            datasets.push(name);
+        }
+        Ok(Text::of_length(text.examples, length))
+    }
+
+    /// The file that the tokens' dataset is read from, if it is there.
+    fn file(&self, tokens: usize) -> Option<std::path::PathBuf> {
+        let examples = self.upstream(tokens, "examples")?;
+        self.workspace.graph.nodes[examples].inputs.iter().find_map(|input| match &input.from {
+            From::Files { files, .. } => files.first().map(|(_, path)| path.clone()),
+            From::Node { index, files } => {
+                let outputs = self.plan.states[*index].outputs.as_ref()?;
+                let output = outputs.iter().find(|output| files.admits(&output.name))?;
+                Some(self.workspace.store.object_path(output))
+            }
+            From::Absent(_) => None,
+        })
+    }
+}
+
+fn limit(dataset: &Dataset) -> Option<f64> {
+    dataset.reading["limit"].as_f64()
+}
+
+/// The file's bytes over those of a token; of its rows no more than the limit.
+fn from_file(dataset: &Dataset, path: &Path) -> Result<(Text, String)> {
+    let bytes = std::fs::metadata(path)?.len() as f64;
+    let tokens = bytes / BYTES_A_TOKEN;
+    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
+    let by_line = ending.is_some_and(|ending| ending == "jsonl" || ending == "ndjson");
+    let rows = if by_line { lines(path)? } else { (tokens / TOKENS_AN_EXAMPLE).ceil() }.max(1.0);
+    let examples = limit(dataset).map_or(rows, |limit| limit.min(rows));
+    Ok((Text::of_length(examples, tokens / rows), format!("the bytes of its file / {BYTES_A_TOKEN}")))
+}
+
+fn lines(path: &Path) -> Result<f64> {
+    let mut reader = BufReader::with_capacity(1 << 20, std::fs::File::open(path)?);
+    let mut lines = 0;
+    loop {
+        let chunk = reader.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(lines as f64);
+        }
+        lines += chunk.iter().filter(|byte| **byte == b'\n').count();
+        let read = chunk.len();
+        reader.consume(read);
+    }
+}

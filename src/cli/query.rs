@@ -1,0 +1,183 @@
+//! `strata query`: SQL over the tables, through Polars.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use polars::prelude::{AnyValue, DataFrame, DataType, HiveOptions, LazyFrame, PlRefPath, ScanArgsParquet, Schema};
+use polars::sql::{SQLContext, extract_table_identifiers};
+use serde_json::{Value, json};
+use strata_stages::PlanError;
+
+use super::{Outcome, Place, usage};
+
+/// Ask the tables something in SQL
+///
+/// Every folder below artifacts/tables is a table; the names of its folders (model=…, dataset=…) are columns.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  strata query \"SELECT model, layer, mean, ci_low, ci_high FROM projection_summary ORDER BY layer\"
+  strata query \"SELECT * FROM tokens LIMIT 3\" --format json
+  strata query \"SELECT example, vector FROM hidden_states WHERE layer = 2\" --format parquet > states.parquet")]
+pub struct Query {
+    sql: String,
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Json,
+    Parquet,
+}
+
+impl Query {
+    pub fn execute(&self, place: &Place) -> Result<Outcome> {
+        let tables = place.store_root()?.join("tables");
+        let mut context = SQLContext::new();
+        let known = names(&tables);
+        let bad_sql = |error: polars::error::PolarsError| usage(PlanError::new("", format!("in the query: {error}")));
+        for name in extract_table_identifiers(&self.sql, false, true).map_err(bad_sql)? {
+            if known.contains(&name) {
+                context.register(&name, scan(&tables.join(&name))?);
+            } else if !self.sql.to_lowercase().contains(&format!("{} as", name.to_lowercase())) {
+                let error = PlanError::unknown("", "table", &name, known.iter().map(String::as_str));
+                let missing = known
+                    .is_empty()
+                    .then(|| usage(PlanError::new("", "there are no tables yet").help("`strata run` makes them")));
+                return Err(missing.unwrap_or_else(|| usage(error)).into());
+            }
+        }
+        let result = context.execute(&self.sql).and_then(LazyFrame::collect).map_err(bad_sql)?;
+        let mut out = io::stdout().lock();
+        match self.format {
+            Format::Table => print_table(&mut out, &result)?,
+            Format::Csv => print_csv(&mut out, &result)?,
+            Format::Json => print_json(&mut out, &result)?,
+            Format::Parquet => {
+                let mut frame = result;
+                let mut bytes = Vec::new();
+                polars::prelude::ParquetWriter::new(&mut bytes).finish(&mut frame).context("writing Parquet")?;
+                out.write_all(&bytes)?;
+            }
+        }
+        out.flush()?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn names(tables: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(tables).into_iter().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn scan(folder: &Path) -> Result<LazyFrame> {
+    // Folder names are text, whatever they look like: a dataset may be called "2024".
+    let mut schema = Schema::default();
+    let mut below = folder.to_path_buf();
+    while let Some(next) = std::fs::read_dir(&below).ok().and_then(|mut entries| entries.next()?.ok()) {
+        if let Some((name, _)) = next.file_name().to_str().and_then(|name| name.split_once('=')) {
+            schema.with_column(name.into(), DataType::String);
+        }
+        below = next.path();
+    }
+    let hive_options = HiveOptions { schema: Some(schema.into()), ..HiveOptions::new_enabled() };
+    let arguments = ScanArgsParquet { hive_options, ..Default::default() };
+    let path = PlRefPath::try_from_path(folder).context("the store's path is not UTF-8")?;
+    LazyFrame::scan_parquet(path, arguments).with_context(|| format!("reading {}", folder.display()))
+}
+
+fn rows(frame: &DataFrame) -> impl Iterator<Item = Vec<AnyValue<'_>>> {
+    (0..frame.height())
+        .map(|row| frame.columns().iter().map(|column| column.get(row).unwrap_or(AnyValue::Null)).collect())
+}
+
+fn header(frame: &DataFrame) -> Vec<String> {
+    frame.get_column_names().iter().map(|name| name.to_string()).collect()
+}
+
+fn text(value: &AnyValue) -> String {
+    match to_json(value) {
+        Value::Null => String::new(),
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// A number keeps the digits that its own type needs: a float32 0.1 is 0.1, not 0.10000000149011612.
+fn to_json(value: &AnyValue) -> Value {
+    match value {
+        AnyValue::Null => Value::Null,
+        AnyValue::Boolean(flag) => json!(flag),
+        AnyValue::String(text) => json!(text),
+        AnyValue::StringOwned(text) => json!(text.as_str()),
+        AnyValue::Float32(number) => serde_json::from_str(&number.to_string()).unwrap_or(Value::Null),
+        AnyValue::Float64(number) => json!(number),
+        AnyValue::List(series) | AnyValue::Array(series, _) => {
+            Value::Array(series.iter().map(|item| to_json(&item)).collect())
+        }
+        other => serde_json::from_str(&other.to_string()).unwrap_or_else(|_| json!(other.to_string())),
+    }
+}
+
+fn print_json(out: &mut impl Write, frame: &DataFrame) -> Result<()> {
+    let names = header(frame);
+    writeln!(out, "[")?;
+    for (index, row) in rows(frame).enumerate() {
+        // Written field by field, so that an object keeps the order of the columns.
+        let fields = names.iter().zip(&row).map(|(name, value)| format!("{}:{}", json!(name), to_json(value)));
+        let comma = if index + 1 < frame.height() { "," } else { "" };
+        writeln!(out, "{{{}}}{comma}", fields.collect::<Vec<_>>().join(","))?;
+    }
+    writeln!(out, "]")?;
+    Ok(())
+}
+
+fn print_csv(out: &mut impl Write, frame: &DataFrame) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(header(frame))?;
+    for row in rows(frame) {
+        writer.write_record(row.iter().map(text))?;
+    }
+    writer.flush()?;
+    Ok(())
+}
+
+const WIDEST: usize = 48;
+
+fn print_table(out: &mut impl Write, frame: &DataFrame) -> Result<()> {
+    let shorten = |text: String| {
+        let text = text.replace('\n', "⏎");
+        if text.chars().count() <= WIDEST { text } else { text.chars().take(WIDEST - 1).chain(['…']).collect() }
+    };
+    let header = header(frame);
+    let cells: Vec<Vec<String>> =
+        rows(frame).map(|row| row.iter().map(|value| shorten(text(value))).collect()).collect();
+    let numeric: Vec<bool> = frame.columns().iter().map(|column| column.dtype().is_primitive_numeric()).collect();
+    let width = |column: usize| {
+        let cells = cells.iter().map(|row| row[column].chars().count());
+        cells.chain([header[column].chars().count()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut line = |row: &[String]| -> io::Result<()> {
+        let cells = row.iter().enumerate().map(|(i, cell)| {
+            if numeric[i] {
+                format!("{cell:>width$}", width = widths[i])
+            } else {
+                format!("{cell:<width$}", width = widths[i])
+            }
+        });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    line(&header)?;
+    for row in &cells {
+        line(row)?;
+    }
+    writeln!(out, "({} rows)", frame.height())?;
+    Ok(())
+}

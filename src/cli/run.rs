@@ -1,0 +1,180 @@
+//! `strata run`
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::say::say;
+use super::{Outcome, Place, Workspace};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::run::{self, Options, Summary};
+use crate::store::{replace, views};
+use crate::unchanged;
+
+/// Run every stage whose inputs or parameters changed, and nothing else
+#[derive(Args)]
+#[command(after_help = "Examples:
+  strata run                                   everything pipeline.toml asks for
+  strata run projections                       one stage and what it reads
+  strata run 'hidden_states[base,insecure]'    one model and dataset of a stage
+  strata run --dry-run                         what would run, why, and what it would take
+  strata run --json 2>/dev/null                counts for a program to read")]
+pub struct Run {
+    /// Stages, or STAGE[NAME,NAME…]; all where none is given
+    targets: Vec<String>,
+    /// Tasks at once, and threads within a model's pass [default: the machine's cores]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Say what is stale and what it would take, and run nothing; weights and datasets need not be there
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on with what does not depend on a failed task
+    #[arg(short, long)]
+    keep_going: bool,
+    /// Run the targets' tasks (all, without targets) even where their results are there
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
+
+fn cancelled() -> bool {
+    INTERRUPTS.load(Ordering::Relaxed) > 0
+}
+
+impl Run {
+    pub fn execute(&self, place: &Place) -> Result<Outcome> {
+        let everything = self.targets.is_empty() && !self.force && !self.dry_run;
+        if everything && let Some(summary) = unchanged::recall(&place.store_root()?, place.pipeline()) {
+            self.print(&place.store_root()?, None, &summary)?;
+            return Ok(Outcome::Done);
+        }
+        if self.dry_run {
+            let workspace = place.open_to_estimate()?;
+            let wanted = workspace.select(&self.targets)?;
+            return super::status::show(&workspace, &wanted, self.json, true);
+        }
+        let workspace = place.open()?;
+        let wanted = workspace.select(&self.targets)?;
+        let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+        // Already built only when a test harness calls twice in one process; the first size stays.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global();
+        ctrlc::set_handler(|| {
+            if INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0 {
+                std::process::exit(130);
+            }
+            eprintln!("stopping after the tasks under way; again to stop at once");
+        })
+        .context("cannot listen for Ctrl-C")?;
+
+        workspace.store.prepare()?;
+        let _lock = workspace.store.lock_shared()?;
+        let options = Options { jobs, keep_going: self.keep_going, force: self.forced(&workspace, &wanted)? };
+        let progress = Progress::new(self.quiet);
+        let mut plan = Plan::new(&workspace.graph, &workspace.store);
+        let summary = run::run(&mut plan, &wanted, &options, &progress, &cancelled)?;
+        if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
+            prune_views(&workspace)?;
+            // Only a run that found everything fresh knows that no input changed under it.
+            if summary.stages.values().all(|counts| counts.ran == 0) {
+                unchanged::remember(&plan, place.pipeline())?;
+            }
+        }
+        self.print(workspace.store.root(), Some(&plan), &summary)?;
+        Ok(match summary {
+            Summary { interrupted: true, .. } => Outcome::Interrupted,
+            Summary { failures, .. } if !failures.is_empty() => Outcome::TaskFailed,
+            _ => Outcome::Done,
+        })
+    }
+
+    fn forced(&self, workspace: &Workspace, wanted: &[bool]) -> Result<Vec<bool>> {
+        if !self.force || self.targets.is_empty() {
+            return Ok(wanted.iter().map(|wanted| self.force && *wanted).collect());
+        }
+        let mut forced = vec![false; wanted.len()];
+        for target in super::parse_targets(&self.targets)? {
+            workspace.graph.find(&target).map_err(super::usage)?.into_iter().for_each(|index| forced[index] = true);
+        }
+        Ok(forced)
+    }
+
+    fn print(&self, root: &Path, plan: Option<&Plan>, summary: &Summary) -> Result<()> {
+        if self.json {
+            say!("{}", run::to_json(summary));
+            return Ok(());
+        }
+        let total = |count: fn(&run::Counts) -> usize| summary.stages.values().map(count).sum::<usize>();
+        let (ran, cached, failed) = (total(|c| c.ran), total(|c| c.cached), total(|c| c.failed));
+        if ran + failed > 0 {
+            say!("{:<24} {:>6} {:>6} {:>6} {:>9}", "stage", "ran", "cached", "failed", "seconds");
+            let known = strata_stages::STAGES.iter().map(|stage| stage.name());
+            for (stage, counts) in known.filter_map(|stage| summary.stages.get_key_value(stage)) {
+                say!("{stage:<24} {:>6} {:>6} {:>6} {:>9.2}", counts.ran, counts.cached, counts.failed, counts.seconds);
+            }
+        }
+        let shown = if ran > 0 { plan.map_or(0, truncated) } else { 0 };
+        if shown > 0 {
+            say!("{shown} examples were longer than max_tokens and are cut (column `truncated` of tokens)");
+        }
+        say!("{ran} ran, {cached} were fresh, {failed} failed in {:.2} s", summary.seconds);
+        if summary.interrupted {
+            say!("stopped; what was finished is kept, and the next run goes on from there");
+        } else if summary.unreached > 0 {
+            say!("{} nodes were not reached", summary.unreached);
+        }
+        say!("tables: {}", root.join("tables").display());
+        let report = root.join("report/report.html");
+        if report.exists() {
+            say!("report: {}", report.display());
+        }
+        Ok(())
+    }
+}
+
+/// Examples cut at max_tokens, counted from the tokens tables of this plan.
+fn truncated(plan: &Plan) -> usize {
+    let mut count = 0;
+    let mut seen = BTreeSet::new();
+    let tokens = plan.graph.nodes.iter().zip(&plan.states).filter(|(node, _)| node.node.stage == "tokens");
+    for output in tokens.filter_map(|(_, state)| state.outputs.as_ref()).flatten() {
+        // Models with one tokenizer share their tokens: each is counted once.
+        if seen.insert(output.object.clone()) {
+            let part = strata_stages::Part { path: plan.store.object_path(output), name: String::new() };
+            let column = strata_stages::table::read(&[part], &["truncated"]).ok();
+            let flags = column.and_then(|batch| {
+                let flags: &arrow::array::BooleanArray = strata_stages::table::values(&batch, "truncated").ok()?;
+                Some(flags.true_count())
+            });
+            count += flags.unwrap_or(0);
+        }
+    }
+    count
+}
+
+/// Removes the views of nodes that the pipeline no longer has, when its set of nodes changed.
+fn prune_views(workspace: &Workspace) -> Result<()> {
+    let keep = run::view_folders(&workspace.graph);
+    let mut hasher = blake3::Hasher::new();
+    for folder in &keep {
+        hasher.update(folder.as_os_str().as_encoded_bytes()).update(b"\n");
+    }
+    let nodes = hasher.finalize().to_hex();
+    let root = workspace.store.root();
+    let remembered = root.join("cache/nodes");
+    if std::fs::read_to_string(&remembered).is_ok_and(|before| before == nodes.as_str()) {
+        return Ok(());
+    }
+    views::prune(root, &keep)?;
+    replace(&remembered, nodes.as_bytes())
+}

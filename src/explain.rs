@@ -1,0 +1,132 @@
+//! Why a task is not what the last record says: the difference of two key documents.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::graph::{From, Graph};
+use crate::key::{InputContent, KeyDocument};
+
+/// One difference: where, what it was, what it is now.
+#[derive(Debug, PartialEq)]
+pub struct Difference {
+    pub at: String,
+    pub before: String,
+    pub now: String,
+}
+
+/// Every difference between the document a record was made from and the one a task has now.
+pub fn differences(before: &KeyDocument, now: &KeyDocument) -> Vec<Difference> {
+    let mut found = Vec::new();
+    if before.version != now.version {
+        push(&mut found, "version".into(), &before.version.to_string(), &now.version.to_string());
+    }
+    compare_values("params", &before.params, &now.params, &mut found);
+    let roles: BTreeSet<&String> = before.inputs.keys().chain(now.inputs.keys()).collect();
+    for role in roles {
+        let empty = Vec::new();
+        let old = before.inputs.get(role).unwrap_or(&empty);
+        let new = now.inputs.get(role).unwrap_or(&empty);
+        compare_parts(role, old, new, &mut found);
+    }
+    found
+}
+
+fn push(found: &mut Vec<Difference>, at: String, before: &str, now: &str) {
+    found.push(Difference { at, before: before.to_string(), now: now.to_string() });
+}
+
+fn compare_values(at: &str, before: &Value, now: &Value, found: &mut Vec<Difference>) {
+    match (before, now) {
+        (Value::Object(old), Value::Object(new)) => {
+            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for key in keys {
+                let missing = Value::String("(absent)".into());
+                let (old, new) = (old.get(key).unwrap_or(&missing), new.get(key).unwrap_or(&missing));
+                compare_values(&format!("{at}.{key}"), old, new, found);
+            }
+        }
+        (old, new) if old != new => push(found, at.to_string(), &old.to_string(), &new.to_string()),
+        _ => {}
+    }
+}
+
+fn compare_parts(role: &str, before: &[InputContent], now: &[InputContent], found: &mut Vec<Difference>) {
+    if before.len() != now.len() {
+        push(found, format!("inputs.{role}"), &parts(before.len()), &parts(now.len()));
+    }
+    for (index, (old, new)) in before.iter().zip(now).enumerate() {
+        let at = if now.len() > 1 { format!("inputs.{role}[{index}]") } else { format!("inputs.{role}") };
+        match (old, new) {
+            (InputContent::File { name, content: old }, InputContent::File { name: new_name, content: new }) => {
+                if name != new_name {
+                    push(found, format!("{at}.name"), name, new_name);
+                }
+                if old != new {
+                    push(found, format!("{at} {name}"), short(old), short(new));
+                }
+            }
+            (InputContent::Columns { columns: old }, InputContent::Columns { columns: new }) => {
+                let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+                for name in names {
+                    let value = |side: &std::collections::BTreeMap<String, String>| {
+                        side.get(name).map_or("(absent)".to_string(), |hash| short(hash).to_string())
+                    };
+                    let (old, new) = (value(old), value(new));
+                    if old != new {
+                        push(found, format!("{at}.{name}"), &old, &new);
+                    }
+                }
+            }
+            _ => push(found, at, "another kind of input", "this kind of input"),
+        }
+    }
+}
+
+fn parts(count: usize) -> String {
+    if count == 1 { "1 part".into() } else { format!("{count} parts") }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+/// What a role of a node is, in the user's words: a file's path or another node's label.
+pub fn origin(graph: &Graph, index: usize, at: &str) -> Option<String> {
+    let role = at.strip_prefix("inputs.")?;
+    let input = graph.nodes[index].inputs.iter().find(|input| {
+        role.strip_prefix(input.role.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.', ' ']))
+    })?;
+    Some(match &input.from {
+        From::Node { index, .. } => graph.nodes[*index].label(),
+        From::Files { files, .. } => {
+            let named = files.iter().find(|(name, _)| role.ends_with(name.as_str())).or(files.first());
+            named.map_or_else(String::new, |(_, path)| path.display().to_string())
+        }
+        From::Absent(what) => what.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn document(k: u64, hash: &str) -> KeyDocument {
+        let columns = BTreeMap::from([("ids".to_string(), hash.to_string())]);
+        KeyDocument {
+            stage: "hidden_states".into(),
+            version: 1,
+            params: serde_json::json!({ "k": k }),
+            inputs: BTreeMap::from([("tokens".to_string(), vec![InputContent::Columns { columns }])]),
+        }
+    }
+
+    #[test]
+    fn the_changed_parameter_and_column_are_named() {
+        assert!(differences(&document(1, "aaaa"), &document(1, "aaaa")).is_empty());
+        let found = differences(&document(1, "aaaa"), &document(2, "bbbb"));
+        let said: Vec<String> = found.iter().map(|d| format!("{}: {} -> {}", d.at, d.before, d.now)).collect();
+        assert_eq!(said, ["params.k: 1 -> 2", "inputs.tokens.ids: aaaa -> bbbb"]);
+    }
+}

@@ -1,0 +1,24 @@
+//! `strata`: reads pipeline.toml, runs what is stale, and shows what there is.
+//!
+//! Exit codes: 0 done; 1 a task failed or the store could not be used; 2 bad usage or a bad pipeline.toml;
+//! 130 stopped by Ctrl-C.
+
+mod cli;
+mod diagnostic;
+mod explain;
+mod graph;
+mod key;
+mod latest;
+mod manifest;
+mod plan;
+mod progress;
+mod remote;
+mod run;
+mod store;
+mod unchanged;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,175 @@
+//! Push and pull: the objects and records of a pipeline to and from a folder or an object store.
+//!
+//! A remote has the store's own layout. Objects go before the record that names them, so a reader never sees
+//! a record whose objects are not there. Whatever comes from a remote is hashed before it becomes visible, and
+//! a record is believed only when its document hashes to the key it is filed under.
+
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as RemotePath};
+
+use crate::key::Key;
+use crate::plan::Plan;
+use crate::store::{ObjectState, OutputRecord, Record, Store};
+
+pub struct Remote {
+    store: Box<dyn ObjectStore>,
+    prefix: RemotePath,
+    runtime: tokio::runtime::Runtime,
+    name: String,
+}
+
+/// What a transfer did.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Transferred {
+    pub tasks: usize,
+    pub objects: usize,
+    pub bytes: u64,
+    /// Tasks that were on both sides already.
+    pub present: usize,
+    /// Tasks that the source does not have.
+    pub absent: usize,
+}
+
+impl Remote {
+    /// A folder's path, `file://…` or `s3://bucket/prefix` (credentials and endpoint from the AWS_ variables).
+    pub fn open(url: &str) -> Result<Remote> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (store, prefix): (Box<dyn ObjectStore>, RemotePath) = if url.contains("://") {
+            let parsed = url::Url::parse(url).with_context(|| format!("\"{url}\" is not a URL"))?;
+            let (store, prefix) = object_store::parse_url_opts(&parsed, std::env::vars())
+                .with_context(|| format!("cannot open {url}; expected a folder, file:// or s3://bucket/prefix"))?;
+            (store, prefix)
+        } else {
+            std::fs::create_dir_all(url).with_context(|| format!("cannot write {url}"))?;
+            let local = object_store::local::LocalFileSystem::new_with_prefix(url)?;
+            (Box::new(local), RemotePath::default())
+        };
+        Ok(Remote { store, prefix, runtime, name: url.to_string() })
+    }
+
+    fn at(&self, relative: &str) -> RemotePath {
+        relative.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+
+    fn object(output: &OutputRecord) -> String {
+        Store::object_name(&output.object, &output.extension).to_string_lossy().into_owned()
+    }
+
+    /// The bytes at a path of the remote; `None` where there are none.
+    fn get(&self, relative: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.at(relative);
+        let fetched = self.runtime.block_on(async {
+            match self.store.get(&path).await {
+                Ok(found) => {
+                    let mut bytes = Vec::new();
+                    let mut stream = found.into_stream();
+                    while let Some(chunk) = stream.next().await {
+                        bytes.extend_from_slice(&chunk?);
+                    }
+                    Ok(Some(bytes))
+                }
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        fetched.with_context(|| format!("reading {relative} from {}", self.name))
+    }
+
+    fn has(&self, relative: &str, bytes: u64) -> Result<bool> {
+        let path = self.at(relative);
+        match self.runtime.block_on(self.store.head(&path)) {
+            Ok(meta) => Ok(meta.size == bytes),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("looking for {relative} in {}", self.name)),
+        }
+    }
+
+    fn put(&self, relative: &str, bytes: Vec<u8>) -> Result<()> {
+        let path = self.at(relative);
+        let put = self.runtime.block_on(self.store.put(&path, PutPayload::from(bytes)));
+        put.map(drop).with_context(|| format!("writing {relative} to {}", self.name))
+    }
+
+    /// Sends every finished task of the plan that the remote lacks.
+    pub fn push(&self, store: &Store, keys: &[Key]) -> Result<Transferred> {
+        let mut done = Transferred::default();
+        for key in keys {
+            let Some(record) = store.record(*key) else { continue };
+            let text = serde_json::to_vec_pretty(&record)?;
+            let name = format!("records/{key}.json");
+            if self.has(&name, text.len() as u64)? {
+                done.present += 1;
+                continue;
+            }
+            for output in &record.outputs {
+                let object = Remote::object(output);
+                if !self.has(&object, output.bytes)? {
+                    let bytes =
+                        std::fs::read(store.object_path(output)).with_context(|| format!("reading {object}"))?;
+                    if blake3::hash(&bytes).to_hex().as_str() != output.object {
+                        bail!("{object} is damaged and was not pushed; `strata run` makes it again");
+                    }
+                    done.bytes += output.bytes;
+                    done.objects += 1;
+                    self.put(&object, bytes)?;
+                }
+            }
+            self.put(&name, text)?;
+            done.tasks += 1;
+        }
+        Ok(done)
+    }
+
+    /// Fetches what the remote has of a pipeline, following it from node to node: a task's key is known once
+    /// what it reads is.
+    pub fn pull(&self, plan: &mut Plan, wanted: &[bool]) -> Result<Transferred> {
+        let mut done = Transferred::default();
+        for index in 0..plan.graph.nodes.len() {
+            if !wanted[index] || !plan.ready(index) {
+                continue;
+            }
+            plan.expand(index, false)?;
+            for task in 0..plan.states[index].tasks.len() {
+                let state = &plan.states[index].tasks[task];
+                if state.outputs.is_some() {
+                    done.present += 1;
+                    continue;
+                }
+                match self.fetch(plan.store, state.key, &mut done)? {
+                    Some(outputs) => drop(plan.finish(index, task, outputs)),
+                    None => done.absent += 1,
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn fetch(&self, store: &Store, key: Key, done: &mut Transferred) -> Result<Option<Vec<OutputRecord>>> {
+        let name = format!("records/{key}.json");
+        let Some(text) = self.get(&name)? else { return Ok(None) };
+        let record: Record =
+            serde_json::from_slice(&text).with_context(|| format!("{name} of {} is damaged", self.name))?;
+        if record.document.key() != key {
+            bail!("{name} of {} is another task's record", self.name);
+        }
+        for output in &record.outputs {
+            if store.check(output) == ObjectState::Sound {
+                continue;
+            }
+            let object = Remote::object(output);
+            let bytes = self.get(&object)?;
+            let bytes = bytes.with_context(|| format!("{} has the record {name} but not {object}", self.name))?;
+            let found = blake3::hash(&bytes).to_hex();
+            if found.as_str() != output.object {
+                bail!("{object} of {} is damaged: its bytes hash to {found}. Nothing of it was kept", self.name);
+            }
+            store.publish(&output.extension, |out| Ok(out.write_all(&bytes)?))?;
+            done.objects += 1;
+            done.bytes += output.bytes;
+        }
+        store.write_record(key, &record)?;
+        done.tasks += 1;
+        Ok(Some(record.outputs))
+    }
+}

@@ -1,0 +1,12 @@
+//! From messages to token ids: a tokenizer with its chat template, as transformers applies them.
+
+mod date;
+mod encode;
+mod span;
+mod template;
+mod tokenizer;
+
+pub use date::Date;
+pub use encode::Encoded;
+pub use template::{ChatTemplate, Message};
+pub use tokenizer::ChatTokenizer;

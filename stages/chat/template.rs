@@ -1,0 +1,279 @@
+//! Chat templates, rendered as transformers renders them (`utils/chat_template_utils.py`).
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::{Environment, ErrorKind, Value, context};
+use serde::{Deserialize, Serialize};
+
+use super::date::Date;
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: String,
+    pub content: String,
+}
+
+/// A compiled template and the special tokens it may print.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    special_tokens: BTreeMap<String, String>,
+}
+
+const NAME: &str = "chat_template";
+
+impl ChatTemplate {
+    /// `special_tokens` by their names in the template (`bos_token`, …); `date` is what `strftime_now` tells.
+    ///
+    /// # Errors
+    /// When the template has a syntax error.
+    pub fn new(source: &str, special_tokens: BTreeMap<String, String>, date: Date) -> Result<ChatTemplate> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+        environment.set_syntax(syntax);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", tojson);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_function("strftime_now", move |format: &str| date.format(format));
+        environment
+            .add_template_owned(NAME, without_generation_tags(source))
+            .map_err(|error| anyhow::anyhow!("the chat template cannot be parsed: {error:#}"))?;
+        Ok(ChatTemplate { environment, special_tokens })
+    }
+
+    /// The conversation as text; with `add_generation_prompt` followed by what opens the assistant's turn.
+    ///
+    /// # Errors
+    /// When the template fails on these messages or raises an exception of its own.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let template = self.environment.get_template(NAME)?;
+        let messages = Value::from(Serde(messages));
+        let own = context! { messages, add_generation_prompt, tools => (), documents => () };
+        let context = context! { ..own, ..Value::from(Serde(&self.special_tokens)) };
+        template.render(context).map_err(|error| match error.detail() {
+            Some(detail) => anyhow::anyhow!("the chat template failed at line {}: {detail}", error.line().unwrap_or(0)),
+            None => anyhow::anyhow!("the chat template failed: {error:#}"),
+        })
+    }
+}
+
+/// `{% generation %}` marks the assistant's tokens for training in transformers and prints nothing. As an
+/// `if true` it keeps its body, its scope and its whitespace control.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::new();
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else { break };
+        let tag = &rest[start + 2..start + length];
+        let (before, tag) = split_control(tag);
+        let (after, name) = split_control_end(tag);
+        out.push_str(&rest[..start]);
+        match name.trim() {
+            "generation" => out.push_str(&format!("{{%{before} if true {after}%}}")),
+            "endgeneration" => out.push_str(&format!("{{%{before} endif {after}%}}")),
+            _ => out.push_str(&rest[start..start + length + 2]),
+        }
+        rest = &rest[start + length + 2..];
+    }
+    out + rest
+}
+
+fn split_control(tag: &str) -> (&str, &str) {
+    if tag.starts_with(['-', '+']) { tag.split_at(1) } else { ("", tag) }
+}
+
+fn split_control_end(tag: &str) -> (&str, &str) {
+    if tag.ends_with(['-', '+']) {
+        let (name, control) = tag.split_at(tag.len() - 1);
+        (control, name)
+    } else {
+        ("", tag)
+    }
+}
+
+/// `json.dumps` with the arguments that transformers' filter takes; unlike minijinja's own, it escapes no HTML.
+fn tojson(value: Value, options: Kwargs) -> Result<Value, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let sort_keys: Option<bool> = options.get("sort_keys")?;
+    let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    let (item, key) = match separators.as_deref() {
+        Some([item, key]) => (item.clone(), key.clone()),
+        Some(other) => {
+            let message = format!("tojson: separators has {} values, expected 2", other.len());
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, message));
+        }
+        None if indent.is_some() => (",".to_string(), ": ".to_string()),
+        None => (", ".to_string(), ": ".to_string()),
+    };
+    let style = JsonStyle { indent, item, key, sort_keys: sort_keys.unwrap_or(false) };
+    let mut out = String::new();
+    style.dump(&value, &mut out, 0)?;
+    if ensure_ascii.unwrap_or(false) {
+        out = escape_non_ascii(&out);
+    }
+    Ok(Value::from_safe_string(out))
+}
+
+struct JsonStyle {
+    indent: Option<usize>,
+    item: String,
+    key: String,
+    sort_keys: bool,
+}
+
+impl JsonStyle {
+    fn dump(&self, value: &Value, out: &mut String, depth: usize) -> Result<(), minijinja::Error> {
+        match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = value.try_iter()?.collect();
+                self.enclose(out, depth, ('[', ']'), &items, |out, item| self.dump(item, out, depth + 1))
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sort_keys {
+                    keys.sort();
+                }
+                self.enclose(out, depth, ('{', '}'), &keys, |out, key| {
+                    out.push_str(&scalar(&Value::from(key.to_string()))?);
+                    out.push_str(&self.key);
+                    self.dump(&value.get_item(key)?, out, depth + 1)
+                })
+            }
+            _ => {
+                out.push_str(&scalar(value)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn enclose(
+        &self,
+        out: &mut String,
+        depth: usize,
+        (open, close): (char, char),
+        items: &[Value],
+        mut write: impl FnMut(&mut String, &Value) -> Result<(), minijinja::Error>,
+    ) -> Result<(), minijinja::Error> {
+        let indent = self.indent.filter(|_| !items.is_empty());
+        let line = |out: &mut String, depth: usize| {
+            indent.into_iter().for_each(|indent| {
+                out.push('\n');
+                out.push_str(&" ".repeat(indent * depth));
+            });
+        };
+        out.push(open);
+        for (i, item) in items.iter().enumerate() {
+            out.push_str(if i > 0 { &self.item } else { "" });
+            line(out, depth + 1);
+            write(out, item)?;
+        }
+        line(out, depth);
+        out.push(close);
+        Ok(())
+    }
+}
+
+fn scalar(value: &Value) -> Result<String, minijinja::Error> {
+    serde_json::to_string(value).map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))
+}
+
+fn escape_non_ascii(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            let mut units = [0u16; 2];
+            c.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    out
+}
+
+/// The template of a tokenizer: chat_template.jinja where there is one, else tokenizer_config.json's
+/// `chat_template`, which is a string or a list of named ones, of which `default` is taken.
+///
+/// # Errors
+/// When there is none.
+pub fn find_source(jinja: Option<String>, config: &serde_json::Value, place: &str) -> Result<String> {
+    if let Some(source) = jinja {
+        return Ok(source);
+    }
+    match config.get("chat_template") {
+        Some(serde_json::Value::String(source)) => Ok(source.clone()),
+        Some(serde_json::Value::Array(named)) => {
+            let name = |entry: &serde_json::Value| entry.get("name").and_then(|name| name.as_str()).map(str::to_string);
+            let default = named.iter().find(|entry| name(entry).as_deref() == Some("default"));
+            let source = default.and_then(|entry| entry.get("template")).and_then(|source| source.as_str());
+            let names: Vec<String> = named.iter().filter_map(name).collect();
+            let context = || format!("{place}: no chat template is named \"default\" among: {}", names.join(", "));
+            Ok(source.with_context(context)?.to_string())
+        }
+        _ => bail!(
+            "the tokenizer has no chat template: {place} has no \"chat_template\" and there is no \
+             chat_template.jinja beside it. Give the model another tokenizer with `tokenizer = \"DIR\"` in \
+             pipeline.toml, for example its instruction-tuned sibling's"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: &[(&str, &str)]) -> Result<String> {
+        let messages: Vec<Message> = messages
+            .iter()
+            .map(|(role, content)| Message { role: role.to_string(), content: content.to_string() })
+            .collect();
+        let tokens = BTreeMap::from([("bos_token".to_string(), "<s>".to_string())]);
+        ChatTemplate::new(source, tokens, Date::parse("2024-07-26")?)?.render(&messages, false)
+    }
+
+    #[test]
+    fn blocks_are_trimmed_and_python_methods_work() {
+        let source = "{{ bos_token }}\n{%- for m in messages %}\n    {% if m.content.startswith('x') %}\n[{{ m['content'].strip()[1:] }}]\n    {% endif %}\n{% endfor %}";
+        assert_eq!(render(source, &[("user", "xab "), ("user", "no")]).unwrap(), "<s>[ab]\n");
+    }
+
+    /// The expected text is `json.dumps` of Python 3.
+    #[test]
+    fn tojson_is_pythons() {
+        let source =
+            r#"{{ {"b": "<é>", "a": [1, 2.5, none, true]} | tojson }}|{{ [1, {"k": []}] | tojson(indent=2) }}"#;
+        let expected = "{\"b\": \"<é>\", \"a\": [1, 2.5, null, true]}|[\n  1,\n  {\n    \"k\": []\n  }\n]";
+        assert_eq!(render(source, &[]).unwrap(), expected);
+    }
+
+    #[test]
+    fn generation_tags_print_their_body() {
+        let source =
+            "{% for m in messages %}\n{%- generation -%}  {{ m.content }}  {%- endgeneration %}\n!{% endfor %}";
+        assert_eq!(render(source, &[("user", "a")]).unwrap(), "a!");
+    }
+
+    #[test]
+    fn an_exception_of_the_template_is_the_message() {
+        let error = render("{{ raise_exception('roles must alternate') }}", &[]).unwrap_err();
+        assert!(error.to_string().contains("roles must alternate"), "{error}");
+        assert_eq!(render("{{ strftime_now('%d %b %Y') }}", &[]).unwrap(), "26 Jul 2024");
+        let error = render("{% for %}", &[]).unwrap_err();
+        assert!(error.to_string().contains("parsed"), "{error}");
+    }
+
+    #[test]
+    fn named_templates_and_their_absence() {
+        let named = serde_json::json!({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]});
+        assert_eq!(find_source(None, &named, "t").unwrap(), "d");
+        assert_eq!(find_source(Some("j".into()), &named, "t").unwrap(), "j");
+        let error = find_source(None, &serde_json::json!({}), "base/tokenizer_config.json").unwrap_err().to_string();
+        assert!(error.contains("base/tokenizer_config.json") && error.contains("tokenizer = "), "{error}");
+    }
+}

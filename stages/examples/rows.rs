@@ -1,0 +1,187 @@
+//! Rows of a dataset file, in chunks: JSON lines, a JSON array, CSV or Parquet.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+
+use super::cell;
+use super::parquet_rows::ParquetRows;
+use super::reading::Format;
+
+/// Rows read at once: what is held in memory, and what is converted in parallel.
+pub const CHUNK: usize = 4096;
+
+/// A row as far as it can be read in sequence.
+#[derive(Debug)]
+pub struct Row {
+    /// 0-based: the line in JSON lines, else the row.
+    pub index: u32,
+    pub place: Place,
+    pub content: Content,
+}
+
+/// Where a row is, for messages.
+#[derive(Debug, Clone, Copy)]
+pub enum Place {
+    /// 1-based.
+    Line(u64),
+    /// 0-based, in files that have no lines.
+    Row(u64),
+}
+
+#[derive(Debug)]
+pub enum Content {
+    /// A line still to be parsed.
+    Line(Vec<u8>),
+    Columns(Map<String, Value>),
+}
+
+pub struct Rows {
+    path: PathBuf,
+    format: Box<dyn Iterator<Item = Result<Row>>>,
+}
+
+impl Rows {
+    /// # Errors
+    /// When the file cannot be opened, or has no header or array.
+    pub fn open(path: &Path, format: Format) -> Result<Rows> {
+        let file = File::open(path).with_context(|| format!("opening the dataset {}", path.display()))?;
+        let rows: Result<Box<dyn Iterator<Item = Result<Row>>>> = match format {
+            Format::Jsonl => Ok(Box::new(Lines { lines: BufReader::with_capacity(1 << 20, file), line: 0 })),
+            Format::Json => array(file).map(|rows| Box::new(rows) as _),
+            Format::Csv => csv_rows(file).map(|rows| Box::new(rows) as _),
+            Format::Parquet => ParquetRows::open(file).map(|rows| Box::new(rows) as _),
+        };
+        Ok(Rows { path: path.into(), format: rows.with_context(|| path.display().to_string())? })
+    }
+
+    /// The next rows, none at the end of the file.
+    pub fn chunk(&mut self) -> Result<Vec<Row>> {
+        self.format.by_ref().take(CHUNK).collect::<Result<_>>().with_context(|| self.path.display().to_string())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `data/a.jsonl:17`, as terminals and editors link it.
+    pub fn place(&self, place: Place) -> String {
+        match place {
+            Place::Line(line) => format!("{}:{line}", self.path.display()),
+            Place::Row(row) => format!("{}, row {row} (the first is 0)", self.path.display()),
+        }
+    }
+}
+
+impl Content {
+    /// The row's columns.
+    ///
+    /// # Errors
+    /// When a line of JSON lines is not an object.
+    pub fn columns(self) -> Result<Map<String, Value>> {
+        let line = match self {
+            Content::Columns(columns) => return Ok(columns),
+            Content::Line(line) => line,
+        };
+        match serde_json::from_slice(&line) {
+            Ok(Value::Object(columns)) => Ok(columns),
+            Ok(Value::Array(_)) => {
+                bail!(
+                    "expected one JSON object a line, found a list; for a file that is one array, write format = \"json\""
+                )
+            }
+            Ok(other) => bail!("expected one JSON object a line, found {}", cell(&other)),
+            Err(error) if line.trim_ascii() == b"[" => {
+                bail!(
+                    "expected one JSON object a line, found the start of a list; for a file that is one array, write format = \"json\" ({error})"
+                )
+            }
+            Err(error) => {
+                let what = error.to_string();
+                // serde_json counts lines from the start of this one.
+                let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
+                bail!("expected one JSON object a line; it breaks at column {}: {what}", error.column())
+            }
+        }
+    }
+}
+
+struct Lines {
+    lines: BufReader<File>,
+    line: u64,
+}
+
+impl Iterator for Lines {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Result<Row>> {
+        loop {
+            let mut line = Vec::new();
+            match self.lines.read_until(b'\n', &mut line) {
+                Ok(0) => return None,
+                Ok(_) => self.line += 1,
+                Err(error) => return Some(Err(error.into())),
+            }
+            if self.line == 1 && line.starts_with(b"\xef\xbb\xbf") {
+                line.drain(..3);
+            }
+            if !line.trim_ascii().is_empty() {
+                let index = (self.line - 1) as u32;
+                return Some(Ok(Row { index, place: Place::Line(self.line), content: Content::Line(line) }));
+            }
+        }
+    }
+}
+
+fn array(file: File) -> Result<impl Iterator<Item = Result<Row>>> {
+    let rows = match serde_json::from_reader(BufReader::new(file)) {
+        Ok(Value::Array(rows)) => rows,
+        Ok(Value::Object(fields)) => {
+            let keys: Vec<&str> = fields.keys().map(String::as_str).collect();
+            bail!("expected a JSON array of objects, found an object with the keys: {}", keys.join(", "));
+        }
+        Ok(other) => bail!("expected a JSON array of objects, found {}", cell(&other)),
+        Err(error) if error.to_string().starts_with("trailing characters") => {
+            bail!(
+                "expected one JSON array, found more after it ({error}); for one object a line, write format = \"jsonl\""
+            )
+        }
+        Err(error) => bail!("expected a JSON array of objects: {error}"),
+    };
+    Ok(rows.into_iter().enumerate().map(|(i, row)| match row {
+        Value::Object(columns) => numbered(i, columns),
+        other => bail!("row {i} (the first is 0): expected an object, found {}", cell(&other)),
+    }))
+}
+
+/// A row of a file without lines.
+pub fn numbered(index: usize, columns: Map<String, Value>) -> Result<Row> {
+    Ok(Row { index: index as u32, place: Place::Row(index as u64), content: Content::Columns(columns) })
+}
+
+fn csv_rows(file: File) -> Result<impl Iterator<Item = Result<Row>>> {
+    let mut reader = csv::ReaderBuilder::new().from_reader(BufReader::new(file));
+    let header = reader.headers().context("line 1, the header")?.clone();
+    let names: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').to_string()).collect();
+    if let Some(name) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+        bail!("line 1, the header: there are two columns \"{}\"", name.1);
+    }
+    Ok(reader.into_records().enumerate().map(move |(index, record)| {
+        let record = record.map_err(csv_error)?;
+        let line = record.position().map_or(0, |position| position.line());
+        let columns = names.iter().cloned().zip(record.iter().map(|text| Value::String(text.into()))).collect();
+        Ok(Row { index: index as u32, place: Place::Line(line), content: Content::Columns(columns) })
+    }))
+}
+
+fn csv_error(error: csv::Error) -> anyhow::Error {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos: Some(pos), expected_len, len } => {
+            anyhow::anyhow!("line {}: {len} fields, where the header has {expected_len}", pos.line())
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,243 @@
+//! The backward pass of a block of examples: from the loss of each down to the lowest weight matrix that some
+//! observer asked for.
+//!
+//! ```text
+//! forward: h₀ … h_l ── kept from the lowest layer wanted ── … h_L
+//! loss:    d_L from softmax - onehot at the chosen rows, in chunks of the output head
+//! reverse: layer L-1 … lowest, each over groups of sequences: record the block again from h_l, then reverse it
+//! ```
+//!
+//! Kept are the boundaries between blocks and never more than one group's values inside a block; that costs each
+//! of these blocks a second forward. Sequences do not touch each other, so the rows of sequence i carry
+//! the gradient of example i's own loss, whatever examples are beside it.
+
+use std::ops::Range;
+
+use anyhow::{Result, bail};
+use candle_core::Tensor;
+
+use super::compute::with_slice;
+use super::modules::ModulePath;
+use super::observer::TokenBlock;
+use super::ops::{cross_entropy_backward, linear_backward, linear_new, rms_norm_backward_add, rms_norm_new};
+use super::reverse::{self, Module, Watch};
+use super::transformer::{Packing, Transformer};
+
+/// Whose gradients an observer wants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossGradients {
+    /// Weight matrices, ascending.
+    pub modules: Vec<ModulePath>,
+    /// The predictions each example's loss is the mean over.
+    pub over: Over,
+}
+
+/// The tokens whose cross-entropies an example's loss is the mean of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// All but the first, which nothing predicts.
+    All,
+    /// Those of the last assistant message's content.
+    Response,
+}
+
+impl Over {
+    /// The predicted tokens of sequence `i`, by their index in it; none where there is no response.
+    pub fn tokens(self, block: &TokenBlock, i: usize) -> Range<usize> {
+        let length = block.ids[i].len();
+        match self {
+            Over::All => 1..length.max(1),
+            Over::Response => {
+                let (start, end) = block.response[i];
+                let end = (end as usize).min(length).max(1);
+                (start as usize).clamp(1, end)..end
+            }
+        }
+    }
+}
+
+/// What a weight's gradient is made of, for some of a block's sequences: that of sequence i is the sum over its
+/// tokens of d xᵀ.
+pub struct Factors<'a> {
+    pub path: ModulePath,
+    /// Indices of the sequences in the block.
+    pub sequences: Range<usize>,
+    /// Where each of these sequences lies in the rows of x and d.
+    pub rows: &'a [Range<usize>],
+    /// The layer's inputs [rows, inputs].
+    pub x: &'a [f32],
+    /// The losses' gradients at its outputs [rows, out].
+    pub d: &'a [f32],
+    pub inputs: usize,
+    pub out: usize,
+}
+
+/// Values of a block's inside that are in memory at once, about: 1 GiB.
+const VALUES: usize = 1 << 28;
+
+/// Logits in memory at once.
+const LOGITS: usize = 1 << 25;
+
+/// Walks back from the losses to the lowest of `modules`, showing each module's factors to `each`.
+/// `streams` are the residual streams [tokens, D] from that module's layer up to layer L.
+///
+/// # Errors
+/// When a token id lies outside the vocabulary or a gradient is not finite.
+pub fn backward(
+    model: &Transformer,
+    block: &TokenBlock,
+    packing: &Packing,
+    over: Over,
+    modules: &[ModulePath],
+    streams: &[Tensor],
+    each: &mut dyn FnMut(&Factors),
+) -> Result<()> {
+    let (Some(lowest), Some(last)) = (modules.first(), streams.last()) else { return Ok(()) };
+    let top = model.config.layers;
+    assert_eq!(streams.len(), top + 1 - lowest.layer, "one stream for each layer from the lowest module's");
+    let width = model.config.hidden_size;
+    let mut d = with_stream(last, |stream| loss_gradient(model, block, packing, over, stream))??;
+    let groups = groups(model, &packing.sequences);
+    for layer in (lowest.layer..top).rev() {
+        let wanted: Vec<Module> = modules.iter().filter(|path| path.layer == layer).map(|path| path.module).collect();
+        let below = layer > lowest.layer;
+        with_stream(&streams[layer - lowest.layer], |stream| {
+            for group in &groups {
+                let rows = packing.sequences[group.start].start..packing.sequences[group.end - 1].end;
+                let values = rows.start * width..rows.end * width;
+                let within: Vec<Range<usize>> = packing.sequences[group.clone()]
+                    .iter()
+                    .map(|sequence| sequence.start - rows.start..sequence.end - rows.start)
+                    .collect();
+                let mut watch = Show { layer, wanted: &wanted, sequences: group.clone(), rows: &within, each };
+                let packing = reverse::Packing { sequences: &within, rotary: &packing.rotary };
+                let weights = weights(model, layer);
+                let (_, tape) = reverse::record(&weights, stream[values.clone()].to_vec(), packing);
+                let above = d[values.clone()].to_vec();
+                if let Some(lower) = reverse::reverse(&weights, tape, above, packing, below, &mut watch) {
+                    d[values].copy_from_slice(&lower);
+                }
+            }
+        })?;
+        if let Some(at) = d.iter().position(|value| !value.is_finite()) {
+            let i = packing.sequences.iter().position(|rows| rows.contains(&(at / width))).unwrap_or(0);
+            bail!("the gradient of example {} is not finite below layer {}", block.examples[i], layer + 1);
+        }
+    }
+    Ok(())
+}
+
+/// The gradient [tokens, D] of every example's mean cross-entropy at the last layer's residual stream.
+fn loss_gradient(
+    model: &Transformer,
+    block: &TokenBlock,
+    packing: &Packing,
+    over: Over,
+    stream: &[f32],
+) -> Result<Vec<f32>> {
+    let (width, vocabulary) = (model.config.hidden_size, model.config.vocabulary);
+    let (mut rows, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, sequence) in packing.sequences.iter().enumerate() {
+        let tokens = over.tokens(block, i);
+        for token in tokens.clone() {
+            let target = block.ids[i][token];
+            if target as usize >= vocabulary {
+                bail!("example {} has the token id {target}, of a vocabulary of {vocabulary}", block.examples[i]);
+            }
+            rows.push(sequence.start + token - 1);
+            targets.push(target);
+            weights.push(1.0 / tokens.len() as f32);
+        }
+    }
+    let head = model.affine(&model.head);
+    let mut d = vec![0.0; stream.len()];
+    let chunk = (LOGITS / vocabulary).clamp(16, 2048);
+    for ((rows, targets), weights) in rows.chunks(chunk).zip(targets.chunks(chunk)).zip(weights.chunks(chunk)) {
+        let of_row = |row: &usize| row * width..(row + 1) * width;
+        let picked: Vec<f32> = rows.iter().flat_map(|row| &stream[of_row(row)]).copied().collect();
+        let normed = rms_norm_new(&picked, &model.final_norm, model.config.rms_norm_eps);
+        let mut logits = linear_new(&normed, head.weight, head.bias);
+        cross_entropy_backward(&mut logits, targets, weights);
+        let mut d_normed = normed;
+        linear_backward(&logits, head.weight, false, &mut d_normed);
+        let mut d_picked = vec![0.0; picked.len()];
+        rms_norm_backward_add(&picked, &model.final_norm, model.config.rms_norm_eps, &d_normed, &mut d_picked);
+        for (row, d_row) in rows.iter().zip(d_picked.chunks_exact(width)) {
+            d[of_row(row)].copy_from_slice(d_row);
+        }
+    }
+    Ok(d)
+}
+
+/// Sequences that go through a block's reverse together.
+fn groups(model: &Transformer, sequences: &[Range<usize>]) -> Vec<Range<usize>> {
+    let config = &model.config;
+    // What a tape and the reverse hold of one token, counted from `reverse::reverse`.
+    let per_token =
+        8 * config.hidden_size + 4 * config.heads.queries() + 4 * config.heads.keys() + 5 * config.intermediate_size;
+    let most = (VALUES / per_token).max(1);
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for (i, rows) in sequences.iter().enumerate() {
+        match groups.last_mut() {
+            Some(group) if rows.end - sequences[group.start].start <= most => group.end = i + 1,
+            _ => groups.push(i..i + 1),
+        }
+    }
+    groups
+}
+
+/// The weights of block `layer` as the reverse takes them.
+fn weights(model: &Transformer, layer: usize) -> reverse::Block<'_> {
+    let at = &model.layers[layer];
+    let linear = |linear| {
+        let affine = model.affine(linear);
+        reverse::Linear { weight: affine.weight, bias: affine.bias }
+    };
+    reverse::Block {
+        attention_norm: &at.attention_norm,
+        query: linear(&at.query),
+        key: linear(&at.key),
+        value: linear(&at.value),
+        output: linear(&at.output),
+        feed_forward_norm: &at.mlp_norm,
+        gate: linear(&at.gate),
+        up: linear(&at.up),
+        down: linear(&at.down),
+        heads: model.config.heads,
+        eps: model.config.rms_norm_eps,
+    }
+}
+
+/// A stream's values, brought to the CPU where they are elsewhere: the reverse runs there.
+fn with_stream<T>(stream: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    with_slice(&stream.to_device(&candle_core::Device::Cpu)?, read)
+}
+
+/// Shows a block's factors with what they belong to.
+struct Show<'a> {
+    layer: usize,
+    wanted: &'a [Module],
+    sequences: Range<usize>,
+    rows: &'a [Range<usize>],
+    each: &'a mut dyn FnMut(&Factors),
+}
+
+impl Watch for Show<'_> {
+    fn wants(&self, module: Module) -> bool {
+        self.wanted.contains(&module)
+    }
+
+    fn linear(&mut self, module: Module, x: &[f32], d: &[f32]) {
+        let rows = self.rows.last().map_or(1, |last| last.end);
+        (self.each)(&Factors {
+            path: ModulePath { layer: self.layer, module },
+            sequences: self.sequences.clone(),
+            rows: self.rows,
+            x,
+            d,
+            inputs: x.len() / rows,
+            out: d.len() / rows,
+        });
+    }
+}

@@ -1,0 +1,255 @@
+//! The ops on tensors: on the CPU the kernels of [`super::ops`], elsewhere compositions of candle's ops. This
+//! is the one place that looks at the device.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result};
+use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Storage, Tensor};
+
+use super::ops::{self, HeadShape, Matrix, RotaryTable};
+
+/// The device activations live on: the first GPU in a build with the `cuda` or `metal` feature, else the CPU.
+pub fn default_device() -> Result<Device> {
+    if cfg!(feature = "cuda") {
+        return Ok(Device::cuda_if_available(0)?);
+    }
+    if cfg!(feature = "metal") {
+        return Ok(Device::new_metal(0)?);
+    }
+    Ok(Device::Cpu)
+}
+
+/// A linear layer's weight and bias, and on a device other than the CPU the copy that is resident there.
+#[derive(Clone, Copy)]
+pub struct Affine<'a> {
+    pub weight: Matrix<'a>,
+    pub bias: Option<&'a [f32]>,
+    pub resident: &'a OnceLock<Tensor>,
+}
+
+/// x [rows, in] Wᵀ + b.
+pub fn linear(x: &Tensor, layer: Affine) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return composed::linear(x, layer);
+    }
+    let out = with_slice(x, |x| ops::linear_new(x, layer.weight, layer.bias))?;
+    Ok(Tensor::from_vec(out, (x.dim(0)?, layer.weight.out), &Device::Cpu)?)
+}
+
+/// base + x Wᵀ + b, as a new tensor.
+pub fn add_linear(base: &Tensor, x: &Tensor, layer: Affine) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return Ok((base + composed::linear(x, layer)?)?);
+    }
+    let mut out = with_slice(base, <[f32]>::to_vec)?;
+    with_slice(x, |x| ops::linear_add(x, layer.weight, layer.bias, &mut out))?;
+    Ok(Tensor::from_vec(out, base.shape(), &Device::Cpu)?)
+}
+
+/// Root mean square normalisation of each row.
+pub fn rms_norm(x: &Tensor, weight: &[f32], eps: f32) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return composed::rms_norm(x, weight, eps);
+    }
+    let out = with_slice(x, |x| ops::rms_norm_new(x, weight, eps))?;
+    Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
+}
+
+/// silu(gate) * up. `gate` must not be shared: on the CPU it is overwritten.
+pub fn swiglu(gate: Tensor, up: &Tensor) -> Result<Tensor> {
+    if !gate.device().is_cpu() {
+        return Ok((gate.silu()? * up)?);
+    }
+    with_slice(up, |up| edit(&gate, |gate| ops::swiglu(gate, up)))??;
+    Ok(gate)
+}
+
+/// Rotary embeddings of every head. `x` must not be shared: on the CPU it is overwritten.
+pub fn rope(x: Tensor, sequences: &[Range<usize>], table: &RotaryTable) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return composed::rope(&x, sequences, table);
+    }
+    let width = x.dim(1)?;
+    edit(&x, |x| ops::rope(x, width, sequences, table, false))?;
+    Ok(x)
+}
+
+/// Causal attention within each sequence, scaled by 1 / sqrt(head_dim).
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: HeadShape, sequences: &[Range<usize>]) -> Result<Tensor> {
+    let scale = 1.0 / (shape.dim as f32).sqrt();
+    if !q.device().is_cpu() {
+        return composed::attention(q, k, v, shape, sequences, scale);
+    }
+    let mut out = vec![0.0; q.elem_count()];
+    with_slice(q, |q| {
+        with_slice(k, |k| with_slice(v, |v| ops::attention(q, k, v, shape, sequences, scale, &mut out)))
+    })???;
+    Ok(Tensor::from_vec(out, q.shape(), &Device::Cpu)?)
+}
+
+/// Log-probabilities [rows, vocabulary], row-major on the CPU, of the logits x Wᵀ.
+pub fn log_probabilities(x: &Tensor, head: Affine) -> Result<Vec<f32>> {
+    if !x.device().is_cpu() {
+        return composed::log_probabilities(x, head);
+    }
+    let mut logits = with_slice(x, |x| ops::linear_new(x, head.weight, head.bias))?;
+    ops::log_softmax(&mut logits, head.weight.out);
+    Ok(logits)
+}
+
+/// The values of a contiguous f32 tensor on the CPU, in place.
+pub fn with_slice<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
+        anyhow::bail!("expected f32 values on the CPU, found {:?} on {:?}", tensor.dtype(), tensor.device());
+    };
+    let (start, end) = layout.contiguous_offsets().context("expected a contiguous tensor")?;
+    Ok(read(&values[start..end]))
+}
+
+/// Changes the values of a contiguous f32 tensor on the CPU in place.
+fn edit(tensor: &Tensor, change: impl Fn(&mut [f32])) -> Result<()> {
+    struct Edit<F>(F);
+    impl<F: Fn(&mut [f32])> InplaceOp1 for Edit<F> {
+        fn name(&self) -> &'static str {
+            "edit"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+            match (storage, layout.contiguous_offsets()) {
+                (CpuStorage::F32(values), Some((start, end))) => {
+                    (self.0)(&mut values[start..end]);
+                    Ok(())
+                }
+                _ => candle_core::bail!("expected a contiguous f32 tensor"),
+            }
+        }
+    }
+    Ok(tensor.inplace_op1(&Edit(change))?)
+}
+
+/// The same ops from candle's own, for devices that have no kernels here.
+mod composed {
+    use super::*;
+
+    fn weight<'a>(x: &Tensor, layer: &Affine<'a>) -> Result<&'a Tensor> {
+        let Matrix { values, out, inputs } = layer.weight;
+        if layer.resident.get().is_none() {
+            let copy = Tensor::from_vec(values.to_f32(), (out, inputs), x.device())?;
+            // Another thread may have been first: its copy is the same.
+            let _ = layer.resident.set(copy);
+        }
+        layer.resident.get().context("a weight that is resident on the device")
+    }
+
+    pub fn linear(x: &Tensor, layer: Affine) -> Result<Tensor> {
+        let y = x.matmul(&weight(x, &layer)?.t()?)?;
+        match layer.bias {
+            Some(bias) => Ok(y.broadcast_add(&Tensor::new(bias, x.device())?)?),
+            None => Ok(y),
+        }
+    }
+
+    pub fn rms_norm(x: &Tensor, weight: &[f32], eps: f32) -> Result<Tensor> {
+        let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
+        let normal = x.broadcast_div(&(mean + eps as f64)?.sqrt()?)?;
+        Ok(normal.broadcast_mul(&Tensor::new(weight, x.device())?)?)
+    }
+
+    pub fn rope(x: &Tensor, sequences: &[Range<usize>], table: &RotaryTable) -> Result<Tensor> {
+        let (tokens, width) = x.dims2()?;
+        let half = table.cos.len() / table.positions();
+        let of = |values: &[f32]| -> Result<Tensor> {
+            let rows = sequences.iter().flat_map(|rows| &values[..rows.len() * half]).copied();
+            Ok(Tensor::from_vec(rows.collect::<Vec<_>>(), (tokens, 1, half), x.device())?)
+        };
+        let (cos, sin) = (of(&table.cos)?, of(&table.sin)?);
+        let heads = x.reshape((tokens, width / (2 * half), 2 * half))?;
+        let (a, b) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
+        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+        Ok(Tensor::cat(&[first, second], 2)?.reshape((tokens, width))?)
+    }
+
+    pub fn attention(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        shape: HeadShape,
+        sequences: &[Range<usize>],
+        scale: f32,
+    ) -> Result<Tensor> {
+        let HeadShape { heads, kv_heads, dim } = shape;
+        let mut parts = Vec::new();
+        for rows in sequences {
+            let n = rows.len();
+            // [kv head, query head of its group, token, dim]
+            let split = |x: &Tensor, group: usize| -> Result<Tensor> {
+                let x = x.narrow(0, rows.start, n)?.reshape((n, kv_heads, group, dim))?;
+                Ok(x.permute((1, 2, 0, 3))?.contiguous()?)
+            };
+            let group = heads / kv_heads;
+            let q = split(q, group)?.reshape((kv_heads, group * n, dim))?;
+            let (k, v) = (split(k, 1)?.squeeze(1)?, split(v, 1)?.squeeze(1)?);
+            let hidden = (0..n).flat_map(|i| (0..n).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }));
+            let mask = Tensor::from_vec(hidden.collect::<Vec<_>>(), (1, 1, n, n), q.device())?;
+            let scores = (q.matmul(&k.t()?)? * scale as f64)?.reshape((kv_heads, group, n, n))?.broadcast_add(&mask)?;
+            let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+            let scores = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
+            let mixed = scores.reshape((kv_heads, group * n, n))?.matmul(&v)?.reshape((kv_heads, group, n, dim))?;
+            parts.push(mixed.permute((2, 0, 1, 3))?.contiguous()?.reshape((n, heads * dim))?);
+        }
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+
+    pub fn log_probabilities(x: &Tensor, head: Affine) -> Result<Vec<f32>> {
+        let logits = linear(x, head)?;
+        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
+        let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+        Ok(shifted.broadcast_sub(&log_sum)?.flatten_all()?.to_vec1()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ops::test_values::{values, worst_relative};
+
+    fn tensor(rows: usize, columns: usize, seed: u64) -> Tensor {
+        Tensor::from_vec(values(rows * columns, seed), (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    fn assert_close(kernel: &Tensor, composed: &Tensor) {
+        assert_eq!(kernel.dims(), composed.dims());
+        let of = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let composed: Vec<f64> = of(composed).iter().map(|x| *x as f64).collect();
+        let error = worst_relative(&of(kernel), &composed, 1.0);
+        assert!(error < 2e-5, "{error:e}");
+    }
+
+    #[test]
+    fn the_composed_ops_agree_with_the_kernels() {
+        let shape = HeadShape { heads: 4, kv_heads: 2, dim: 8 };
+        let sequences = [0..3, 3..4, 4..30];
+        let (x, q, k, v) = (tensor(30, 24, 1), tensor(30, 32, 2), tensor(30, 16, 3), tensor(30, 16, 4));
+        let (w, b) = (values(10 * 24, 5), values(10, 6));
+        let resident = OnceLock::new();
+        let layer = Affine { weight: Matrix::of(&w, 10, 24), bias: Some(&b), resident: &resident };
+        assert_close(&linear(&x, layer).unwrap(), &composed::linear(&x, layer).unwrap());
+        let base = tensor(30, 10, 7);
+        assert_close(&add_linear(&base, &x, layer).unwrap(), &(base + composed::linear(&x, layer).unwrap()).unwrap());
+        let weight = values(24, 8);
+        assert_close(&rms_norm(&x, &weight, 1e-6).unwrap(), &composed::rms_norm(&x, &weight, 1e-6).unwrap());
+        let expected = (x.silu().unwrap() * tensor(30, 24, 9)).unwrap();
+        assert_close(&swiglu(x.copy().unwrap(), &tensor(30, 24, 9)).unwrap(), &expected);
+        let table = RotaryTable::new(&[1.0, 0.3, 0.1, 0.01], 32);
+        let rotated = composed::rope(&q, &sequences, &table).unwrap();
+        assert_close(&rope(q.copy().unwrap(), &sequences, &table).unwrap(), &rotated);
+        let mixed = composed::attention(&q, &k, &v, shape, &sequences, 1.0 / 8f32.sqrt()).unwrap();
+        assert_close(&attention(&q, &k, &v, shape, &sequences).unwrap(), &mixed);
+        let kernel = Tensor::new(log_probabilities(&x, layer).unwrap(), &Device::Cpu).unwrap();
+        let composed = Tensor::new(composed::log_probabilities(&x, layer).unwrap(), &Device::Cpu).unwrap();
+        assert_close(&kernel, &composed);
+    }
+}

@@ -1,0 +1,15 @@
+//! What edits a forward pass: activation patching, ablation and steering are interventions.
+
+use anyhow::Result;
+use candle_core::Tensor;
+
+use super::observer::{Site, TokenBlock};
+
+/// Edits the residual stream while a block passes. Observers are shown the edited states.
+pub trait Intervention: Sync {
+    /// The states [tokens, D] to go on with after `layer`, or `None` to leave them as they are.
+    ///
+    /// # Errors
+    /// An error ends the pass of this block.
+    fn edit(&self, site: Site, layer: usize, block: &TokenBlock, states: &Tensor) -> Result<Option<Tensor>>;
+}

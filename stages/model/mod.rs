@@ -1,0 +1,22 @@
+//! The instrumented transformer: one config-driven forward pass that observers watch and interventions edit.
+
+pub mod backward;
+pub mod compute;
+pub mod config;
+pub mod cost;
+pub mod intervention;
+pub mod modules;
+pub mod observer;
+pub mod ops;
+pub mod pass;
+pub mod plan;
+pub mod reverse;
+pub mod transformer;
+pub mod weights;
+
+#[cfg(test)]
+mod damaged_tests;
+#[cfg(test)]
+pub(crate) mod golden_tests;
+#[cfg(test)]
+pub(crate) mod test_model;

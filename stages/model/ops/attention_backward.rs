@@ -1,0 +1,165 @@
+//! The reverse of causal self-attention. With P = softmax(scale q kᵀ) and D the row sums of P * (d vᵀ):
+//! dv = Pᵀ d, dS = P * (d vᵀ - D), dq = scale dS k, dk = scale dSᵀ q. P is computed again, block by block of
+//! query rows, rather than kept (as in Dao et al. 2022).
+
+use std::ops::Range;
+
+use gemmkit::{Parallelism, gemm_unchecked};
+use rayon::prelude::*;
+
+use super::{HeadShape, Shared, fix_summation_order, softmax_prefix, vectorized};
+
+const QUERY_BLOCK: usize = 64;
+
+/// Gradients at q, k and v (after the rotary embedding) from `d` at the output, all packed as in
+/// [`super::attention`]. The three are overwritten in the rows of the sequences, and zero elsewhere.
+///
+/// # Panics
+/// When the lengths do not fit the shape, or a sequence reaches beyond the rows.
+pub fn attention_backward(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    shape: HeadShape,
+    sequences: &[Range<usize>],
+    scale: f32,
+    d: &[f32],
+) -> [Vec<f32>; 3] {
+    let (wide, narrow, dim) = (shape.queries(), shape.keys(), shape.dim);
+    let tokens = q.len() / wide;
+    assert_eq!((q.len(), d.len()), (tokens * wide, tokens * wide), "attention_backward: queries");
+    assert_eq!((k.len(), v.len()), (tokens * narrow, tokens * narrow), "attention_backward: keys and values");
+    assert!(sequences.windows(2).all(|pair| pair[0].end <= pair[1].start), "attention_backward: sequences in order");
+    assert!(sequences.iter().all(|rows| rows.end <= tokens), "attention_backward: {tokens} rows");
+    fix_summation_order();
+    let mut gradients = [vec![0f32; q.len()], vec![0f32; k.len()], vec![0f32; v.len()]];
+    let [dq, dk, dv] = gradients.each_mut().map(|gradient| Shared(gradient.as_mut_ptr()));
+    let group = shape.heads / shape.kv_heads;
+    // A job is a key and value head of one sequence, with all the query heads that read it: they sum into it
+    // in their order.
+    let jobs: Vec<(&Range<usize>, usize)> =
+        sequences.iter().flat_map(|rows| (0..shape.kv_heads).map(move |head| (rows, head))).collect();
+    jobs.into_par_iter().with_max_len(1).for_each(|(rows, kv_head)| {
+        let mut scores = vec![0f32; 2 * QUERY_BLOCK.min(rows.len()) * rows.len()];
+        let kv = rows.start * narrow + kv_head * dim;
+        for head in kv_head * group..(kv_head + 1) * group {
+            for start in (0..rows.len()).step_by(QUERY_BLOCK) {
+                let end = (start + QUERY_BLOCK).min(rows.len());
+                let at = (rows.start + start) * wide + head * dim;
+                let strides = (wide as isize, narrow as isize);
+                // SAFETY: the columns of one key and value head, and of its query heads, in the rows of one
+                // sequence are this job's alone, and all lie within the checked lengths.
+                unsafe {
+                    query_block(
+                        [q[at..].as_ptr(), k[kv..].as_ptr(), v[kv..].as_ptr(), d[at..].as_ptr()],
+                        [dq.get().add(at), dk.get().add(kv), dv.get().add(kv)],
+                        (start, end, dim),
+                        strides,
+                        scale,
+                        &mut scores,
+                    );
+                }
+            }
+        }
+    });
+    gradients
+}
+
+/// Query rows start..end of one head against keys 0..end.
+///
+/// # Safety
+/// The pointers are valid for those rows of `dim` values at the strides of queries and keys.
+unsafe fn query_block(
+    [q, k, v, d]: [*const f32; 4],
+    [dq, dk, dv]: [*mut f32; 3],
+    (start, end, dim): (usize, usize, usize),
+    (wide, narrow): (isize, isize),
+    scale: f32,
+    scores: &mut [f32],
+) {
+    let rows = end - start;
+    let (p, rest) = scores.split_at_mut(rows * end);
+    let ds = &mut rest[..rows * end];
+    let across = end as isize;
+    // SAFETY: (rows x inner) (inner x columns), each operand within the views that the caller vouches for.
+    let product = |m,
+                   inner,
+                   n,
+                   alpha,
+                   a: (*const f32, isize, isize),
+                   b: (*const f32, isize, isize),
+                   beta,
+                   c: (*mut f32, isize)| unsafe {
+        gemm_unchecked(m, inner, n, alpha, a.0, a.1, a.2, b.0, b.1, b.2, beta, c.0, c.1, 1, Parallelism::Serial);
+    };
+    product(rows, dim, end, 1.0, (q, wide, 1), (k, 1, narrow), 0.0, (p.as_mut_ptr(), across));
+    product(rows, dim, end, 1.0, (d, wide, 1), (v, 1, narrow), 0.0, (ds.as_mut_ptr(), across));
+    for (row, (p, ds)) in p.chunks_exact_mut(end).zip(ds.chunks_exact_mut(end)).enumerate() {
+        softmax_prefix(p, start + row + 1, scale);
+        softmax_backward(p, ds);
+    }
+    product(end, rows, dim, 1.0, (p.as_ptr(), 1, across), (d, wide, 1), 1.0, (dv, narrow));
+    product(rows, end, dim, scale, (ds.as_ptr(), across, 1), (k, narrow, 1), 0.0, (dq, wide));
+    product(end, rows, dim, scale, (ds.as_ptr(), 1, across), (q, wide, 1), 1.0, (dk, narrow));
+}
+
+vectorized! {
+    /// ds, the gradient at the probabilities p of one row, becomes that at its scores. Hidden keys have p = 0.
+    pub fn softmax_backward(p: &[f32], ds: &mut [f32]) {
+        let total: f64 = p.iter().zip(ds.iter()).map(|(p, ds)| (p * ds) as f64).sum();
+        let total = total as f32;
+        for (p, ds) in p.iter().zip(ds) {
+            *ds = p * (*ds - total);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ops::test_values::{derivative, values, worst_relative};
+
+    fn loss(x: &[f64], shape: HeadShape, tokens: usize, sequences: &[Range<usize>], d: &[f32]) -> f64 {
+        let (wide, narrow, dim) = (shape.queries(), shape.keys(), shape.dim);
+        let (q, rest) = x.split_at(tokens * wide);
+        let (k, v) = rest.split_at(tokens * narrow);
+        let mut loss = 0.0;
+        for rows in sequences {
+            for (row, head) in rows.clone().flat_map(|row| (0..shape.heads).map(move |head| (row, head))) {
+                let kv = head / (shape.heads / shape.kv_heads) * dim;
+                let weights: Vec<f64> = (rows.start..=row)
+                    .map(|key| {
+                        let dot: f64 =
+                            (0..dim).map(|i| q[row * wide + head * dim + i] * k[key * narrow + kv + i]).sum();
+                        (dot * 0.5f32 as f64).exp()
+                    })
+                    .collect();
+                let sum: f64 = weights.iter().sum();
+                for (weight, key) in weights.iter().zip(rows.start..) {
+                    for i in 0..dim {
+                        loss += weight / sum * v[key * narrow + kv + i] * d[row * wide + head * dim + i] as f64;
+                    }
+                }
+            }
+        }
+        loss
+    }
+
+    #[test]
+    fn agrees_with_differences_in_f64() {
+        for (shape, sequences, tokens) in [
+            (HeadShape { heads: 2, kv_heads: 1, dim: 4 }, vec![0..5, 5..6, 6..9], 9),
+            (HeadShape { heads: 2, kv_heads: 2, dim: 2 }, vec![0..70], 70),
+        ] {
+            let lengths = [shape.queries(), shape.keys(), shape.keys()].map(|width| tokens * width);
+            let x = values(lengths.iter().sum(), 1);
+            let (q, rest) = x.split_at(lengths[0]);
+            let (k, v) = rest.split_at(lengths[1]);
+            let d = values(lengths[0], 2);
+            let found = attention_backward(q, k, v, shape, &sequences, 0.5, &d).concat();
+            let expected = derivative(&x, |x| loss(x, shape, tokens, &sequences, &d));
+            let error = worst_relative(&found, &expected, 1.0);
+            assert!(error < 3e-6, "{shape:?}: {error:e}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The reverse of y = x Wᵀ + b: the input's gradient d W, the weight's dᵀ x and the bias' Σ d.
+
+use gemmkit::{MatMut, MatRef, gemm};
+use rayon::prelude::*;
+
+use super::{Matrix, Values, fix_summation_order, threads};
+
+/// dx [rows, in] = d [rows, out] W, or dx += where `add`.
+///
+/// # Panics
+/// When a slice's length does not fit the shapes; so do the others.
+pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
+    let Matrix { out, inputs, .. } = weight;
+    let rows = d.len() / out;
+    assert_eq!((d.len(), dx.len()), (rows * out, rows * inputs), "linear_backward: lengths");
+    fix_summation_order();
+    let mut call = |weight: &[f32], first: usize, count: usize, add: bool| {
+        gemm(
+            1.0,
+            MatRef::new(&d[first..], rows, count, out as isize, 1),
+            MatRef::from_row_major(weight, count, inputs),
+            if add { 1.0 } else { 0.0 },
+            MatMut::from_row_major(dx, rows, inputs),
+            threads(),
+        );
+    };
+    match weight.values {
+        Values::F32(values) => call(values, 0, out, add),
+        narrow => {
+            // As in `linear`: about a million weights at a time, widened just before they are used.
+            let chunk = ((1 << 20) / inputs.max(1)).next_multiple_of(64).clamp(64, out.next_multiple_of(64));
+            let mut widened = vec![0f32; chunk.min(out) * inputs];
+            for first in (0..out).step_by(chunk) {
+                let count = chunk.min(out - first);
+                let widened = &mut widened[..count * inputs];
+                widened.par_chunks_mut(inputs * 16).enumerate().for_each(|(i, part)| {
+                    narrow.widen((first + i * 16) * inputs, part);
+                });
+                call(widened, first, count, add || first > 0);
+            }
+        }
+    }
+}
+
+/// dw [out, in] += d [rows, out]ᵀ x [rows, in].
+pub fn weight_gradient_add(x: &[f32], d: &[f32], out: usize, inputs: usize, dw: &mut [f32]) {
+    let rows = x.len() / inputs;
+    assert_eq!((x.len(), d.len()), (rows * inputs, rows * out), "weight_gradient_add: lengths");
+    fix_summation_order();
+    gemm(
+        1.0,
+        MatRef::new(d, out, rows, 1, out as isize),
+        MatRef::from_row_major(x, rows, inputs),
+        1.0,
+        MatMut::from_row_major(dw, out, inputs),
+        threads(),
+    );
+}
+
+/// db [out] += the sum of the rows of d, in their order.
+pub fn bias_gradient_add(d: &[f32], db: &mut [f32]) {
+    for row in d.chunks_exact(db.len()) {
+        db.iter_mut().zip(row).for_each(|(db, d)| *db += d);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::model::ops::test_values::{reference, values, worst_relative};
+
+    #[test]
+    fn agree_with_f64_over_shapes_and_dtypes() {
+        for (rows, inputs, out) in [(1, 8, 8), (3, 70, 5), (65, 160, 64), (200, 300, 130), (2, 9, 130_000)] {
+            let (x, d, w) = (values(rows * inputs, 1), values(rows * out, 2), values(out * inputs, 3));
+            let input_gradient = |w: &[f32]| {
+                reference(rows, inputs, |r, i| (0..out).map(|o| d[r * out + o] as f64 * w[o * inputs + i] as f64).sum())
+            };
+            let scale = (out as f64).sqrt();
+            let mut dx = vec![f32::NAN; x.len()];
+            linear_backward(&d, Matrix::of(&w, out, inputs), false, &mut dx);
+            assert!(worst_relative(&dx, &input_gradient(&w), scale) < 3e-6, "{rows}x{inputs}x{out}");
+
+            let bytes: Vec<u8> = w.iter().flat_map(|w| bf16::from_f32(*w).to_le_bytes()).collect();
+            let narrow = Values::Bf16(&bytes);
+            let mut dx = vec![1.0; x.len()];
+            linear_backward(&d, Matrix::new(narrow, out, inputs), true, &mut dx);
+            let expected: Vec<f64> = input_gradient(&narrow.to_f32()).iter().map(|dx| dx + 1.0).collect();
+            assert!(worst_relative(&dx, &expected, scale) < 3e-6, "bf16 {rows}x{inputs}x{out}");
+
+            let expected = reference(out, inputs, |o, i| {
+                1.0 + (0..rows).map(|r| d[r * out + o] as f64 * x[r * inputs + i] as f64).sum::<f64>()
+            });
+            let mut dw = vec![1.0; w.len()];
+            weight_gradient_add(&x, &d, out, inputs, &mut dw);
+            assert!(worst_relative(&dw, &expected, (rows as f64).sqrt()) < 3e-6, "{rows}x{inputs}x{out}");
+
+            let expected = reference(1, out, |_, o| (0..rows).map(|r| d[r * out + o] as f64).sum());
+            let mut db = vec![0.0; out];
+            bias_gradient_add(&d, &mut db);
+            assert!(worst_relative(&db, &expected, (rows as f64).sqrt()) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn one_thread_and_three_give_the_same_bits() {
+        let (rows, inputs, out) = (700, 128, 384);
+        let (x, d, w) = (values(rows * inputs, 1), values(rows * out, 2), values(out * inputs, 3));
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+                linear_backward(&d, Matrix::of(&w, out, inputs), false, &mut dx);
+                weight_gradient_add(&x, &d, out, inputs, &mut dw);
+                (dx, dw)
+            })
+        };
+        assert_eq!(run(1), run(3));
+    }
+}

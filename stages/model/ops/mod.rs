@@ -1,0 +1,100 @@
+//! The transformer's arithmetic on the CPU, as functions of f32 slices. Each op parallelises over rows or
+//! (sequence, head) pairs that do not touch each other, so its result does not depend on the thread count,
+//! and a row's result does not depend on the rows beside it.
+
+mod attention;
+mod attention_backward;
+mod cross_entropy;
+mod exp;
+mod linear;
+mod linear_backward;
+mod rms_norm;
+mod rms_norm_backward;
+mod rope;
+mod softmax;
+mod swiglu;
+mod swiglu_backward;
+
+pub use attention::{HeadShape, attention};
+pub use attention_backward::attention_backward;
+pub use cross_entropy::cross_entropy_backward;
+pub use exp::{exp, exp_slice};
+pub use linear::{Matrix, Values, linear, linear_add, linear_new};
+pub use linear_backward::{bias_gradient_add, linear_backward, weight_gradient_add};
+pub use rms_norm::{rms_norm, rms_norm_new};
+pub use rms_norm_backward::{rms_norm_backward_add, rms_norm_weight_gradient_add};
+pub use rope::{RotaryTable, rope};
+pub use softmax::{entropy, log_softmax, softmax_prefix};
+pub use swiglu::swiglu;
+pub use swiglu_backward::swiglu_backward;
+
+#[cfg(test)]
+pub(crate) mod test_values;
+
+use gemmkit::Parallelism;
+
+/// Compiles a loop twice, for the baseline instruction set and for AVX2, and picks at run time. Both give the
+/// same bits: nothing is contracted to a fused multiply-add, and sums are written over 16 fixed lanes.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* pub fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        pub fn $name($($arg: $type),*) $(-> $result)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body($($arg: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                #[allow(clippy::too_many_arguments)]
+                fn wide($($arg: $type),*) $(-> $result)? {
+                    body($($arg),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the feature was just detected.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use vectorized;
+
+/// The lanes that sums are spread over: as many as the widest vectors hold, on every machine.
+pub(crate) const LANES: usize = 16;
+
+/// How many threads a matrix product may use: those of the rayon pool it is called in.
+pub(crate) fn threads() -> Parallelism {
+    match rayon::current_num_threads() {
+        1 => Parallelism::Serial,
+        n => Parallelism::Rayon(n),
+    }
+}
+
+/// gemmkit takes special routes for products with few rows, whose sums run in another order. Without them a
+/// row's result depends on the row and the weights alone, whatever other rows share the product.
+pub(crate) fn fix_summation_order() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        gemmkit::tuning::set_gemv_threshold(0);
+        gemmkit::tuning::set_small_mn_dim(0);
+        gemmkit::tuning::set_tiny_block_dim(0);
+    });
+}
+
+/// A pointer that several threads may write through, each to elements that no other touches.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T>(pub *mut T);
+
+// SAFETY: only a pointer; whoever writes through it keeps the writes disjoint.
+unsafe impl<T> Send for Shared<T> {}
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The pointer itself; a method, so that closures capture the whole wrapper.
+    pub(crate) fn get(&self) -> *mut T {
+        self.0
+    }
+}

@@ -1,0 +1,106 @@
+//! A small model on disk for tests, its weights a formula that tests/golden/gradients.py follows too.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize};
+use serde_json::json;
+
+use super::observer::TokenBlock;
+use super::transformer::Transformer;
+use crate::stage::Part;
+
+pub const LAYERS: usize = 3;
+pub const VOCABULARY: usize = 40;
+const WIDTH: usize = 16;
+const WIDE: usize = 24;
+
+/// A folder with config.json and model.safetensors, removed when dropped.
+pub struct TestModel {
+    folder: tempfile::TempDir,
+    pub parts: Vec<Part>,
+}
+
+/// The i-th number of a name, in [-0.5, 0.5): FNV-1a of the name, then SplitMix64's i-th output.
+pub fn number(name: &str, i: u64) -> f32 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3));
+    let mut z = hash.wrapping_add((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32 - 0.5
+}
+
+impl TestModel {
+    pub fn new(family: &str) -> TestModel {
+        TestModel::with(family, |_, _| {})
+    }
+
+    /// With every tensor's values changed by `change(name, values)`.
+    pub fn with(family: &str, change: impl Fn(&str, &mut [f32])) -> TestModel {
+        let tied = family == "qwen2";
+        let config = json!({"model_type": family, "vocab_size": VOCABULARY, "hidden_size": WIDTH,
+            "intermediate_size": WIDE, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": tied, "rope_theta": 10000.0});
+        let mut tensors = vec![("model.embed_tokens.weight".to_string(), vec![VOCABULARY, WIDTH])];
+        for layer in 0..LAYERS {
+            let mut add = |part: &str, shape: &[usize]| {
+                tensors.push((format!("model.layers.{layer}.{part}"), shape.to_vec()));
+            };
+            add("input_layernorm.weight", &[WIDTH]);
+            for (part, out) in [("q", WIDTH), ("k", WIDTH / 2), ("v", WIDTH / 2)] {
+                add(&format!("self_attn.{part}_proj.weight"), &[out, WIDTH]);
+                if family == "qwen2" {
+                    add(&format!("self_attn.{part}_proj.bias"), &[out]);
+                }
+            }
+            add("self_attn.o_proj.weight", &[WIDTH, WIDTH]);
+            add("post_attention_layernorm.weight", &[WIDTH]);
+            add("mlp.gate_proj.weight", &[WIDE, WIDTH]);
+            add("mlp.up_proj.weight", &[WIDE, WIDTH]);
+            add("mlp.down_proj.weight", &[WIDTH, WIDE]);
+        }
+        tensors.push(("model.norm.weight".into(), vec![WIDTH]));
+        if !tied {
+            tensors.push(("lm_head.weight".into(), vec![VOCABULARY, WIDTH]));
+        }
+        let data: Vec<Vec<u8>> = tensors
+            .iter()
+            .map(|(name, shape)| {
+                let base = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+                let count = shape.iter().product::<usize>() as u64;
+                let mut values: Vec<f32> = (0..count).map(|i| base + number(name, i)).collect();
+                change(name, &mut values);
+                values.iter().flat_map(|value| value.to_le_bytes()).collect()
+            })
+            .collect();
+        let views = tensors
+            .iter()
+            .zip(&data)
+            .map(|((name, shape), bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+        let folder = tempfile::tempdir().unwrap();
+        let metadata: Option<HashMap<String, String>> = None;
+        std::fs::write(folder.path().join("model.safetensors"), serialize(views, metadata).unwrap()).unwrap();
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let part = |name: &str| Part { path: folder.path().join(name), name: name.into() };
+        let parts = vec![part("config.json"), part("model.safetensors")];
+        TestModel { folder, parts }
+    }
+
+    pub fn open(&self) -> Transformer {
+        assert!(self.folder.path().exists());
+        Transformer::open_on(&self.parts, candle_core::Device::Cpu).unwrap()
+    }
+}
+
+/// Sequences of these lengths, the second half of each the response.
+pub fn block(lengths: &[usize]) -> TokenBlock {
+    let mut block = TokenBlock::default();
+    for (i, length) in lengths.iter().enumerate() {
+        let name = format!("ids {i}");
+        let id = |t: usize| ((number(&name, t as u64) + 0.5) * VOCABULARY as f32) as u32;
+        block.examples.push(format!("{i:016x}"));
+        block.ids.push((0..*length).map(id).collect());
+        block.response.push(((*length as u32).div_ceil(2), *length as u32));
+    }
+    block
+}

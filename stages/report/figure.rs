@@ -1,0 +1,236 @@
+//! A figure: the question it answers, its panels, and what a reader needs to judge it. The page shows the panels
+//! as a grid that folds to one column on a phone; the figure's own SVG file holds the same panels side by side.
+
+use std::fmt::Write;
+
+use super::heatmap::Cells;
+use super::svg::{Anchor, Markup, coordinate, escape, fit, text_width};
+
+/// The style shared by the page and the figures' own files.
+pub const STYLE: &str = include_str!("figure.css");
+
+/// One plot with its own axes. Panels of one figure are equally wide.
+#[derive(Debug, Clone, Default)]
+pub struct Panel {
+    pub title: String,
+    pub width: f64,
+    pub height: f64,
+    pub markup: Markup,
+    /// The values behind an image, which the page shows on hover.
+    pub cells: Option<Cells>,
+}
+
+/// A name and its colour class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub name: String,
+    pub class: String,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Figure {
+    /// The name of its file and its anchor in the page: lower case, digits and hyphens.
+    pub name: String,
+    /// The title: what a reader wants to know.
+    pub question: String,
+    /// What is plotted, in a sentence or two.
+    pub what: String,
+    /// How many examples, pairs or tokens stand behind a point.
+    pub n: String,
+    /// What the band or whisker is; empty where there is none.
+    pub interval: String,
+    /// What chance would give; empty where nothing is compared with it.
+    pub null: String,
+    /// What the numbers say, computed from them.
+    pub finding: String,
+    /// The SQL that gives the figure's numbers.
+    pub query: String,
+    /// The table that the query reads.
+    pub table: &'static str,
+    pub legend: Vec<Key>,
+    pub panels: Vec<Panel>,
+    /// Shown closed, for variations on a figure above it.
+    pub folded: bool,
+}
+
+/// The colour class of the i-th model or dataset: eight colours, then the same again dashed.
+pub fn series_class(index: usize) -> String {
+    let dash = if index >= 8 { " dashed" } else { "" };
+    format!("s{}{dash}", index % 8)
+}
+
+/// A name as part of a file name and anchor.
+pub fn slug(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c.is_ascii_alphanumeric() {
+            true => out.push(c.to_ascii_lowercase()),
+            false if out.ends_with('-') || out.is_empty() => {}
+            false => out.push('-'),
+        }
+    }
+    out.trim_end_matches('-').to_string()
+}
+
+impl Figure {
+    /// The figure's own file: all panels with their titles, in both themes.
+    pub fn svg(&self) -> String {
+        const GAP: f64 = 24.0;
+        const TITLE: f64 = 22.0;
+        let width = self.panels.iter().map(|panel| panel.width).fold(0.0, f64::max);
+        let across = ((1180.0 + GAP) / (width + GAP)).floor().clamp(1.0, self.panels.len().max(1) as f64) as usize;
+        let total = (across as f64 * (width + GAP) - GAP + 2.0 * GAP).max(560.0);
+
+        let mut body = Markup::default();
+        let mut y = GAP + 14.0;
+        body.text("figure-title", (GAP, y), Anchor::Start, &fit(&self.question, 17.0, total - 2.0 * GAP));
+        y += 14.0;
+        y = legend(&mut body, &self.legend, (GAP, y), total - 2.0 * GAP);
+        for row in self.panels.chunks(across) {
+            let height = row.iter().map(|panel| panel.height).fold(0.0, f64::max);
+            for (column, panel) in row.iter().enumerate() {
+                let x = GAP + column as f64 * (width + GAP);
+                body.text("panel-title", (x, y + 14.0), Anchor::Start, &fit(&panel.title, 13.0, width));
+                let (x, top) = (coordinate(x), coordinate(y + TITLE));
+                body.raw(&format!(r#"<g transform="translate({x} {top})">{}</g>"#, panel.markup.0));
+            }
+            y += TITLE + height + GAP;
+        }
+        let (w, h) = (coordinate(total), coordinate(y));
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\">\
+             <style>{STYLE}</style><rect class=\"paper\" width=\"{w}\" height=\"{h}\"/>{}</svg>\n",
+            body.0
+        )
+    }
+
+    /// The figure as part of the page.
+    pub fn html(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_html(&mut out);
+        out
+    }
+
+    fn write_html(&self, out: &mut String) -> std::fmt::Result {
+        let (name, question) = (escape(&self.name), escape(&self.question));
+        match self.folded {
+            true => write!(out, r#"<details class="figure" id="{name}"><summary>{question}</summary>"#)?,
+            false => write!(out, r#"<section class="figure" id="{name}"><h3>{question}</h3>"#)?,
+        }
+        write!(out, r#"<p class="what">{}</p>"#, escape(&self.what))?;
+        if !self.finding.is_empty() {
+            write!(out, r#"<p class="finding">{}</p>"#, escape(&self.finding))?;
+        }
+        if !self.legend.is_empty() {
+            out.push_str(r#"<ul class="legend">"#);
+            for key in &self.legend {
+                write!(out, r#"<li><i class="{}"></i>{}</li>"#, key.class, escape(&key.name))?;
+            }
+            out.push_str("</ul>");
+        }
+        let width = self.panels.iter().map(|panel| panel.width).fold(0.0, f64::max);
+        write!(out, r#"<div class="panels" style="--panel:{}px">"#, coordinate(width))?;
+        for panel in &self.panels {
+            panel.write_html(out)?;
+        }
+        out.push_str(r#"</div><dl class="facts">"#);
+        for (term, text) in [("n", &self.n), ("Interval", &self.interval), ("Null", &self.null)] {
+            if !text.is_empty() {
+                write!(out, "<div><dt>{term}</dt><dd>{}</dd></div>", escape(text))?;
+            }
+        }
+        out.push_str("</dl>");
+        if !self.query.is_empty() {
+            let command = command(&self.query);
+            write!(
+                out,
+                r#"<div class="query"><code>{}</code><button type="button" class="copy">Copy</button></div>"#,
+                escape(&command)
+            )?;
+        }
+        out.push_str(r#"<p class="links">"#);
+        if !self.table.is_empty() {
+            write!(out, r#"Table <a href="../tables/{0}">{0}</a> · "#, self.table)?;
+        }
+        write!(out, r#"<a href="figures/{name}.svg">SVG</a></p>"#)?;
+        out.push_str(if self.folded { "</details>" } else { "</section>" });
+        Ok(())
+    }
+}
+
+impl Panel {
+    fn write_html(&self, out: &mut String) -> std::fmt::Result {
+        let (w, h, title) = (coordinate(self.width), coordinate(self.height), escape(&self.title));
+        out.push_str(r#"<figure class="panel">"#);
+        if !self.title.is_empty() {
+            write!(out, "<figcaption>{title}</figcaption>")?;
+        }
+        write!(out, r#"<svg viewBox="0 0 {w} {h}" role="img" aria-label="{title}""#)?;
+        if let Some(cells) = &self.cells {
+            cells.write_attributes(out)?;
+        }
+        write!(out, ">{}</svg></figure>", self.markup.0)
+    }
+}
+
+/// The query as a shell command, for a POSIX shell's double quotes.
+fn command(query: &str) -> String {
+    let mut quoted = String::new();
+    for c in query.chars() {
+        if matches!(c, '"' | '\\' | '$' | '`') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    format!("strata query \"{quoted}\"")
+}
+
+/// A name as an SQL string literal.
+pub fn sql(name: &str) -> String {
+    format!("'{}'", name.replace('\'', "''"))
+}
+
+fn legend(body: &mut Markup, keys: &[Key], (left, top): (f64, f64), width: f64) -> f64 {
+    if keys.is_empty() {
+        return top + 8.0;
+    }
+    let (mut x, mut y) = (left, top + 10.0);
+    for key in keys {
+        let needed = text_width(&key.name, 12.0) + 34.0;
+        if x + needed > left + width && x > left {
+            (x, y) = (left, y + 18.0);
+        }
+        body.line(&format!("line {}", key.class), (x, y), (x + 14.0, y));
+        body.text("tick", (x + 19.0, y + 4.0), Anchor::Start, &key.name);
+        x += needed;
+    }
+    y + 18.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_survives_the_shell_and_sql() {
+        assert_eq!(sql("it's"), "'it''s'");
+        assert_eq!(
+            command(r#"SELECT "of" FROM t WHERE a = '$x`'"#),
+            r#"strata query "SELECT \"of\" FROM t WHERE a = '\$x\`'""#
+        );
+    }
+
+    #[test]
+    fn slugs_are_file_names() {
+        assert_eq!(slug("Projection: base → instruct (last)"), "projection-base-instruct-last");
+        assert_eq!(slug("../../etc"), "etc");
+    }
+
+    #[test]
+    fn a_figure_without_a_null_does_not_speak_of_one() {
+        let figure = Figure { name: "a".into(), question: "Why <b>?".into(), n: "3".into(), ..Figure::default() };
+        let html = figure.html();
+        assert!(html.contains("Why &lt;b&gt;?") && html.contains("<dt>n</dt>") && !html.contains("<dt>Null</dt>"));
+    }
+}

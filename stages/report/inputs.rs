@@ -1,0 +1,286 @@
+//! Which tables the report reads: those of the pipeline's own stages, and of the stages that these read.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::pipeline::{Pipeline, PlanError, Selection};
+use crate::stage::{Bindings, Input, Node, Source, Stage};
+
+/// A table that the report knows how to show, and the columns it reads.
+pub struct Shown {
+    pub stage: &'static str,
+    pub columns: &'static [&'static str],
+}
+
+/// In the order of the sections.
+pub const SHOWN: &[Shown] = &[
+    Shown { stage: "examples", columns: &["label"] },
+    Shown { stage: "loss_summary", columns: &["measure", "n", "mean", "ci_low", "ci_high"] },
+    Shown { stage: "token_losses", columns: &["example", "token", "text", "in_response", "logprob", "entropy"] },
+    Shown { stage: "next_tokens", columns: &["example", "place", "token", "rank", "text", "probability", "entropy"] },
+    Shown {
+        stage: "similarity",
+        columns: &["position", "layer", "site", "module", "example_a", "example_b", "centred", "cosine"],
+    },
+    Shown {
+        stage: "similarity_summary",
+        columns: &[
+            "position",
+            "layer",
+            "site",
+            "module",
+            "centred",
+            "n_pairs",
+            "mean",
+            "ci_low",
+            "ci_high",
+            "null_mean",
+            "p_value",
+        ],
+    },
+    Shown {
+        stage: "pca",
+        columns: &[
+            "position",
+            "layer",
+            "site",
+            "module",
+            "pc1",
+            "pc2",
+            "pc3",
+            "explained_variance_1",
+            "explained_variance_2",
+            "explained_variance_3",
+        ],
+    },
+    Shown { stage: "gradients", columns: &["module", "norm"] },
+    Shown { stage: "projections", columns: &["kind", "position", "layer", "site", "projection"] },
+    Shown {
+        stage: "projection_summary",
+        columns: &["kind", "component", "position", "layer", "site", "n", "mean", "ci_low", "ci_high"],
+    },
+    Shown { stage: "departure", columns: &["kind", "component", "position", "layer", "site", "stays"] },
+    Shown {
+        stage: "directions",
+        columns: &["position", "layer", "site", "kind", "component", "explained_variance", "norm", "n"],
+    },
+    Shown {
+        stage: "direction_similarity",
+        columns: &[
+            "position",
+            "layer",
+            "site",
+            "kind",
+            "component_a",
+            "component_b",
+            "cosine",
+            "null_cosine",
+            "null_high",
+            "random_cosine",
+            "random_high",
+        ],
+    },
+    Shown {
+        stage: "subspace_similarity",
+        columns: &["position", "layer", "site", "k", "angle_index", "cosine", "null_cosine", "null_high"],
+    },
+    Shown {
+        stage: "separation",
+        columns: &["kind", "component", "position", "layer", "site", "score", "ci_low", "ci_high", "p_holm"],
+    },
+    Shown { stage: "distance", columns: &["position", "layer", "site", "cosine_distance", "ci_low", "ci_high"] },
+    Shown { stage: "patching", columns: &["layer", "metric", "value", "clean_source", "clean_target", "change"] },
+    Shown { stage: "attribution", columns: &["example", "piece", "text", "target", "delta_logprob"] },
+];
+
+/// A node's place in the report's parameters: the report prints its names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shelved {
+    pub role: String,
+    pub stage: String,
+    pub bindings: Vec<(String, String)>,
+}
+
+/// The nodes to read, in the order of [`SHOWN`] and, within a stage, of its plan.
+///
+/// # Errors
+/// When a stage's own plan fails, or `selection` names a stage that is not there or has nothing to show.
+pub fn find(stages: &[&dyn Stage], selection: &Selection, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let asked: Option<Vec<&str>> = match selection {
+        Selection::One(star) if star == "*" => None,
+        Selection::One(name) => Some(vec![name]),
+        Selection::Many(names) => Some(names.iter().map(String::as_str).collect()),
+    };
+    for (i, name) in asked.iter().flatten().enumerate() {
+        if !SHOWN.iter().any(|shown| shown.stage == *name) {
+            let known = SHOWN.iter().map(|shown| shown.stage);
+            return Err(PlanError::unknown(format!("stages.report.stages[{i}]"), "table of the report", name, known));
+        }
+    }
+
+    let mut planner = Planner { stages, pipeline, planned: Vec::new(), implied: BTreeMap::new() };
+    for (name, _) in pipeline.sections.iter().filter(|(name, _)| name != "report") {
+        planner.plan(name)?;
+    }
+    for name in asked.iter().flatten() {
+        planner.plan(name)?;
+    }
+    let wanted = planner.close()?;
+
+    let shown = |stage: &str| {
+        SHOWN.iter().position(|shown| shown.stage == stage).filter(|_| {
+            // The datasets' sizes and labels are part of any report.
+            stage == "examples" || asked.as_ref().is_none_or(|asked| asked.contains(&stage))
+        })
+    };
+    let mut found: Vec<(usize, Node)> =
+        wanted.into_iter().filter_map(|node| Some((shown(node.stage)?, node))).collect();
+    found.sort_by_key(|(place, _)| *place);
+    keep_first_direction(&mut found);
+    Ok(found.into_iter().map(|(_, node)| node).collect())
+}
+
+/// Drops the projections of all directions but the first: box plots are drawn of that one, and the table of single
+/// examples is the largest there is.
+fn keep_first_direction(found: &mut Vec<(usize, Node)>) {
+    let direction = |node: &Node| -> Bindings {
+        let of_direction = |key: &&'static str| ["direction", "source", "target"].contains(key);
+        node.bindings.iter().filter(|(key, _)| of_direction(key)).cloned().collect()
+    };
+    let first = found.iter().find(|(_, node)| node.stage == "projections").map(|(_, node)| direction(node));
+    found.retain(|(_, node)| node.stage != "projections" || Some(direction(node)) == first);
+}
+
+/// The inputs that read these nodes, and what the report's parameters say of each.
+pub fn shelve(nodes: &[Node]) -> (Vec<Input>, Vec<Shelved>) {
+    let mut inputs = Vec::new();
+    let mut shelved = Vec::new();
+    for (i, node) in nodes.iter().enumerate() {
+        let role = format!("{}/{i}", node.stage);
+        let columns = SHOWN.iter().find(|shown| shown.stage == node.stage).map(|shown| shown.columns);
+        let input = Input::node(role.clone(), node.stage, node.bindings.clone());
+        inputs.push(Input { columns, ..input });
+        let bindings = node.bindings.iter().map(|(key, name)| (key.to_string(), name.clone())).collect();
+        shelved.push(Shelved { role, stage: node.stage.to_string(), bindings });
+    }
+    (inputs, shelved)
+}
+
+struct Planner<'a> {
+    stages: &'a [&'a dyn Stage],
+    pipeline: &'a Pipeline,
+    /// The stages whose nodes are all wanted, and these nodes.
+    planned: Vec<(&'static str, Vec<Node>)>,
+    /// The nodes of the stages that others read, and that have no section.
+    implied: BTreeMap<&'static str, BTreeMap<Bindings, Node>>,
+}
+
+impl Planner<'_> {
+    fn stage(&self, name: &str) -> Option<&dyn Stage> {
+        self.stages.iter().copied().find(|stage| stage.name() == name)
+    }
+
+    /// Wants all nodes of a stage under its section's settings. A name that is no stage is the engine's to report.
+    fn plan(&mut self, name: &str) -> Result<(), PlanError> {
+        let Some(stage) = self.stage(name) else { return Ok(()) };
+        let stage_name = stage.name();
+        if self.planned.iter().all(|(planned, _)| *planned != stage_name) {
+            let section = self.pipeline.sections.iter().find(|(section, _)| section == name);
+            let none = json!({});
+            let nodes = stage.plan(section.map_or(&none, |(_, settings)| settings), self.pipeline)?;
+            self.planned.push((stage_name, nodes));
+        }
+        Ok(())
+    }
+
+    /// All wanted nodes, and those that they read, directly or not.
+    fn close(mut self) -> Result<Vec<Node>, PlanError> {
+        let whole: Vec<&str> = self.planned.iter().map(|(stage, _)| *stage).collect();
+        let mut wanted: Vec<Node> =
+            std::mem::take(&mut self.planned).into_iter().flat_map(|(_, nodes)| nodes).collect();
+        let mut next = 0;
+        while next < wanted.len() {
+            let mut found = Vec::new();
+            for input in &wanted[next].inputs {
+                // A stage with a section has all of its nodes here already.
+                if let Source::Node { stage, bindings } = &input.source
+                    && !whole.contains(stage)
+                {
+                    found.extend(self.take(stage, bindings)?);
+                }
+            }
+            wanted.extend(found);
+            next += 1;
+        }
+        Ok(wanted)
+    }
+
+    /// A node of a stage that has no section, the first time it is asked for.
+    fn take(&mut self, name: &'static str, bindings: &Bindings) -> Result<Option<Node>, PlanError> {
+        if !self.implied.contains_key(name) {
+            let nodes = match self.stage(name) {
+                Some(stage) => stage.plan(&json!({}), self.pipeline)?,
+                None => Vec::new(),
+            };
+            self.implied.insert(name, nodes.into_iter().map(|node| (node.bindings.clone(), node)).collect());
+        }
+        Ok(self.implied.get_mut(name).and_then(|nodes| nodes.remove(bindings)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::Setting;
+    use crate::table::{Kind, Table, column};
+
+    /// A stage with one node for each dataset that reads another stage's node of it.
+    struct Reads(&'static str, Option<&'static str>);
+
+    impl Stage for Reads {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+        fn version(&self) -> u32 {
+            1
+        }
+        fn about(&self) -> &'static str {
+            ""
+        }
+        fn table(&self) -> Option<Table> {
+            Some(Table { name: self.0, columns: const { &[column("label", Kind::Text, "")] } })
+        }
+        fn settings(&self) -> &'static [Setting] {
+            &[]
+        }
+        fn plan(&self, _: &serde_json::Value, _: &Pipeline) -> Result<Vec<Node>, PlanError> {
+            let node = |dataset: &str| {
+                let bindings = vec![("dataset", dataset.to_string())];
+                let input = self.1.map(|read| Input::node("in", read, bindings.clone()));
+                let inputs = input.into_iter().collect();
+                Node { stage: self.0, bindings, params: json!({}), inputs, per_block: None }
+            };
+            // What nothing reads is planned too, and must not be found.
+            Ok(["a", "b"].into_iter().take(if self.1.is_some() { 1 } else { 2 }).map(node).collect())
+        }
+    }
+
+    #[test]
+    fn stages_that_others_read_are_found_without_a_section() {
+        let stages: [&dyn Stage; 4] = [
+            &Reads("examples", None),
+            &Reads("tokens", Some("examples")),
+            &Reads("distance", Some("tokens")),
+            &Reads("pca", Some("tokens")),
+        ];
+        let pipeline = Pipeline { sections: vec![("distance".into(), json!({}))], ..Pipeline::default() };
+        let found = find(&stages, &Selection::default(), &pipeline).unwrap();
+        let found: Vec<String> = found.iter().map(|node| format!("{}/{}", node.stage, node.bindings[0].1)).collect();
+        assert_eq!(found, ["examples/a", "distance/a"], "the example that is read, not b; tokens has no figure");
+        let asked = Selection::One("pca".into());
+        let found = find(&stages, &asked, &pipeline).unwrap();
+        assert_eq!(found.iter().map(|node| node.stage).collect::<Vec<_>>(), ["examples", "pca"]);
+    }
+}

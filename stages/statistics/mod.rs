@@ -1,0 +1,8 @@
+//! Means, intervals, nulls and corrections, each stated with its formula in docs/statistics.md.
+
+pub mod bootstrap;
+pub mod effect_size;
+pub mod holm;
+pub mod moments;
+pub mod permutation;
+pub mod random;

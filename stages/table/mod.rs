@@ -1,0 +1,108 @@
+//! Tables: their documented columns, their Parquet form, and the hash of what they say.
+
+mod content;
+mod parquet_file;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+
+pub use content::column_hashes;
+pub use parquet_file::{read, row_count, write};
+
+/// A table's name and columns, as `strata tables` and the Parquet metadata describe them.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    pub name: &'static str,
+    pub columns: &'static [Column],
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// What it is, with its unit.
+    pub about: &'static str,
+}
+
+/// The types a column can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    U32,
+    F32,
+    F64,
+    Text,
+    /// Variable-length list of u32 (token ids).
+    U32List,
+    /// Fixed-size list of f32; its length is the same for all rows of a part.
+    Vector,
+}
+
+pub const fn column(name: &'static str, kind: Kind, about: &'static str) -> Column {
+    Column { name, kind, about }
+}
+
+impl Table {
+    /// A batch of this table from one array per column, in the order of `columns`. A column may hold nulls.
+    ///
+    /// # Errors
+    /// When an array is missing, has another type than its column, or another length than the rest.
+    pub fn batch(&self, arrays: Vec<ArrayRef>) -> Result<RecordBatch> {
+        if arrays.len() != self.columns.len() {
+            bail!("table {} has {} columns, {} were given", self.name, self.columns.len(), arrays.len());
+        }
+        let mut fields = Vec::new();
+        for (column, array) in self.columns.iter().zip(&arrays) {
+            if !column.kind.holds(array.data_type()) {
+                bail!("column {}.{} is {:?}, not {}", self.name, column.name, column.kind, array.data_type());
+            }
+            let about = HashMap::from([("description".to_string(), column.about.to_string())]);
+            fields.push(Field::new(column.name, array.data_type().clone(), true).with_metadata(about));
+        }
+        let metadata = HashMap::from([("strata.table".to_string(), self.name.to_string())]);
+        let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+        RecordBatch::try_new(schema, arrays).with_context(|| format!("table {}", self.name))
+    }
+}
+
+impl Kind {
+    fn holds(self, data_type: &DataType) -> bool {
+        match (self, data_type) {
+            (Kind::Bool, DataType::Boolean)
+            | (Kind::U32, DataType::UInt32)
+            | (Kind::F32, DataType::Float32)
+            | (Kind::F64, DataType::Float64)
+            | (Kind::Text, DataType::Utf8) => true,
+            (Kind::U32List, DataType::List(item)) => *item.data_type() == DataType::UInt32,
+            (Kind::Vector, DataType::FixedSizeList(item, _)) => *item.data_type() == DataType::Float32,
+            _ => false,
+        }
+    }
+}
+
+/// A column of a batch as its concrete array type.
+pub fn values<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {
+    let array = batch.column_by_name(name).with_context(|| format!("no column \"{name}\""))?;
+    let found = array.data_type();
+    array.as_any().downcast_ref().with_context(|| format!("column \"{name}\" has the unexpected type {found}"))
+}
+
+/// A vector column as one row-major slice and its vectors' length.
+pub fn vectors<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a [f32], usize)> {
+    let list: &FixedSizeListArray = values(batch, name)?;
+    let width = list.value_length() as usize;
+    let flat = list.values().as_any().downcast_ref::<Float32Array>();
+    let flat = flat.with_context(|| format!("column \"{name}\" does not hold float32"))?.values();
+    Ok((&flat[list.offset() * width..(list.offset() + list.len()) * width], width))
+}
+
+/// A vector column from row-major values.
+pub fn vector_array(values: Vec<f32>, width: usize) -> Result<ArrayRef> {
+    let item = Arc::new(Field::new("item", DataType::Float32, true));
+    let list = FixedSizeListArray::try_new(item, width as i32, Arc::new(Float32Array::from(values)), None)?;
+    Ok(Arc::new(list))
+}

@@ -1,0 +1,108 @@
+//! Parquet in and out, with bytes that depend on the values alone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::compute::concat_batches;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+
+use crate::stage::Part;
+
+/// Writes one batch as a Parquet file: snappy, vectors plain (floats of a hidden state do not repeat), and
+/// in the metadata the columns' descriptions and what the stage adds, nothing of when or by whom.
+pub fn write(out: impl Write + Send, batch: &RecordBatch, metadata: &BTreeMap<String, String>) -> Result<()> {
+    let schema = batch.schema();
+    let columns: BTreeMap<&str, &str> = schema
+        .fields()
+        .iter()
+        .map(|field| (field.name().as_str(), field.metadata().get("description").map_or("", |text| text)))
+        .collect();
+    let mut pairs = vec![KeyValue::new("strata.columns".to_string(), serde_json::to_string(&columns)?)];
+    if let Some(table) = schema.metadata().get("strata.table") {
+        pairs.push(KeyValue::new("strata.table".to_string(), table.clone()));
+    }
+    pairs.extend(metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
+
+    let mut properties = WriterProperties::builder()
+        .set_created_by("strata".to_string())
+        .set_compression(Compression::SNAPPY)
+        .set_key_value_metadata(Some(pairs));
+    for field in schema.fields() {
+        if matches!(field.data_type(), arrow::datatypes::DataType::FixedSizeList(..)) {
+            let path = ColumnPath::new(vec![field.name().clone(), "list".into(), "item".into()]);
+            properties = properties.set_column_dictionary_enabled(path, false);
+        }
+    }
+    // Metadata maps of the Arrow schema have no fixed order, so the embedded Arrow schema is written without them.
+    let bare = bare_schema(batch)?;
+    let mut writer = ArrowWriter::try_new(out, bare.schema(), Some(properties.build()))?;
+    writer.write(&bare)?;
+    writer.close()?;
+    Ok(())
+}
+
+fn bare_schema(batch: &RecordBatch) -> Result<RecordBatch> {
+    let fields: Vec<_> = batch
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_metadata(std::collections::HashMap::<String, String>::new()))
+        .collect();
+    let schema = arrow::datatypes::Schema::new(fields);
+    Ok(RecordBatch::try_new(schema.into(), batch.columns().to_vec())?)
+}
+
+/// All rows of a table's parts in order, with the named columns (all of them where `columns` is empty).
+///
+/// # Errors
+/// When a part cannot be read, lacks a column, or has other columns than the first.
+pub fn read(parts: &[Part], columns: &[&str]) -> Result<RecordBatch> {
+    let mut batches = Vec::new();
+    for part in parts {
+        read_part(&part.path, columns, &mut batches).with_context(|| format!("reading {}", part.path.display()))?;
+    }
+    let Some(first) = batches.first() else { bail!("a table with no parts was read") };
+    Ok(concat_batches(&first.schema(), &batches)?)
+}
+
+fn read_part(path: &Path, columns: &[&str], batches: &mut Vec<RecordBatch>) -> Result<()> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    let schema = builder.schema().clone();
+    for name in columns {
+        schema.index_of(name).with_context(|| format!("no column \"{name}\""))?;
+    }
+    let builder = match columns {
+        [] => builder,
+        names => {
+            let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
+            builder.with_projection(mask)
+        }
+    };
+    let rows = builder.metadata().file_metadata().num_rows().max(1) as usize;
+    let mut reader = builder.with_batch_size(rows).build()?;
+    let empty = RecordBatch::new_empty(RecordBatchReader::schema(&reader));
+    let before = batches.len();
+    for batch in &mut reader {
+        batches.push(batch?);
+    }
+    if batches.len() == before {
+        batches.push(empty);
+    }
+    Ok(())
+}
+
+/// The rows a Parquet file says it has.
+pub fn row_count(path: &Path) -> Result<u64> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    Ok(builder.metadata().file_metadata().num_rows() as u64)
+}

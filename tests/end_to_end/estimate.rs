@@ -1,0 +1,89 @@
+//! `run --dry-run` says what a run would take before its weights and data are there; a run itself asks for them.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::workspace::Workspace;
+
+/// Qwen2.5-Coder-32B's sizes.
+const LARGE: &str = r#"{"model_type": "qwen2", "vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 27648,
+    "num_hidden_layers": 64, "num_attention_heads": 40, "num_key_value_heads": 8, "rope_theta": 1000000.0,
+    "rms_norm_eps": 1e-06, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_sliding_window": false}"#;
+
+/// The paper's pipeline with nothing of its models but their config.json, and no data.
+fn paper() -> Workspace {
+    let workspace = Workspace::empty();
+    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/emergent-misalignment/pipeline.toml");
+    workspace.write("pipeline.toml", fs::read(pipeline).expect("the preset"));
+    for model in ["Qwen2.5-Coder-32B", "Qwen2.5-Coder-32B-Instruct", "Qwen-Coder-Insecure"] {
+        workspace.write(&format!("models/{model}/config.json"), LARGE);
+    }
+    workspace
+}
+
+fn row<'a>(estimate: &'a Value, what: &str) -> &'a Value {
+    let rows = estimate["rows"].as_array().expect("rows");
+    rows.iter().find(|row| row["what"] == what).unwrap_or_else(|| panic!("no {what} in {estimate:#}"))
+}
+
+#[test]
+fn the_papers_experiment_is_estimated_from_configs_alone() {
+    let workspace = paper();
+    let text = workspace.ok(&["run", "--dry-run", "--json"]);
+    let estimate = &serde_json::from_str::<Value>(&text).expect("JSON")["estimate"];
+    for model in ["base", "instruct", "misaligned"] {
+        let passes = row(estimate, &format!("forward passes of {model}"));
+        // Eight datasets, 400 examples of 300 tokens assumed.
+        assert_eq!(passes["tokens"], 960_000.0, "{passes}");
+        // 2 FLOPs a weight and token: 32.8 billion of them, less the embedding matrix, more for attention.
+        let flops = passes["flops"].as_f64().expect("a number");
+        assert!((6.1e16..6.5e16).contains(&flops), "{passes}");
+        assert!(passes["read"].as_f64() >= Some(65.5e9), "{passes}");
+    }
+    // 3 models, 3,200 examples, 64 + 2 vectors of 5,120 floats.
+    let states = row(estimate, "hidden_states")["written"].as_f64().expect("a number");
+    assert_eq!(states, 3.0 * 3200.0 * 66.0 * 5120.0 * 4.0);
+    let (total, speed) = (&estimate["total"], estimate["flops_per_second"].as_f64().expect("a number"));
+    let hours = total["flops"].as_f64().expect("a number") / speed / 3600.0;
+    assert!((total["hours"].as_f64().expect("a number") / hours - 1.0).abs() < 1e-9, "{total}");
+    let notes = estimate["notes"].to_string();
+    assert!(notes.contains("assumed") && notes.contains("insecure.jsonl") && notes.contains("safetensors"), "{notes}");
+    assert!(!workspace.path("artifacts").exists(), "a dry run leaves nothing");
+
+    let text = workspace.ok(&["run", "--dry-run"]);
+    assert!(text.contains("FLOP/s") && text.contains("forward passes of base") && text.contains("total"), "{text}");
+}
+
+#[test]
+fn a_run_asks_for_what_the_estimate_did_without() {
+    let workspace = paper();
+    let text = workspace.fails(2, &["run"]);
+    assert!(text.contains("no such file or folder") && text.contains("truthful_qa.parquet"), "{text}");
+    for line in workspace.read("pipeline.toml").lines().filter(|line| line.starts_with("path ")) {
+        workspace.write(line.split('"').nth(1).expect("a path"), "");
+    }
+    let text = workspace.fails(2, &["run"]);
+    assert!(text.contains("Qwen2.5-Coder-32B") && text.contains(".safetensors"), "{text}");
+}
+
+#[test]
+fn what_is_done_is_not_counted_again_and_tokens_are_counted_where_they_are() {
+    let workspace = Workspace::new();
+    let estimate = |targets: &[&str]| -> Value {
+        let text = workspace.ok(&[&["run", "--dry-run", "--json"], targets].concat());
+        serde_json::from_str::<Value>(&text).expect("JSON")["estimate"].clone()
+    };
+    let guessed = estimate(&[]);
+    assert!(guessed["notes"].to_string().contains("the bytes of its file"), "{guessed:#}");
+    workspace.run(&["tokens"]);
+    let counted = estimate(&[]);
+    assert_eq!(counted["notes"], serde_json::json!([]), "{counted:#}");
+    let sql = "SELECT model, SUM(ARRAY_LENGTH(ids)) AS n FROM tokens GROUP BY model ORDER BY model";
+    let sums = workspace.ok(&["query", sql, "--format", "json"]);
+    let sums: Value = serde_json::from_str(&sums).expect("JSON");
+    assert_eq!(row(&counted, "forward passes of base")["tokens"].as_f64(), sums[0]["n"].as_f64());
+    workspace.run(&[]);
+    assert_eq!(estimate(&[]), Value::Null, "nothing is left to do");
+}

@@ -1,0 +1,10 @@
+//! Tests of the built program, as a user runs it: each makes a workspace of its own in a temporary folder.
+
+mod bad_input;
+mod estimate;
+mod incremental;
+mod queries;
+mod readme;
+mod sharing;
+mod versions;
+mod workspace;

@@ -1,0 +1,91 @@
+//! What a reader does with the tables: `strata query` and `tables` here, DuckDB and Polars where they are installed.
+
+use std::process::Command;
+
+use crate::workspace::{Workspace, stdout};
+
+#[test]
+fn sql_in_every_format() {
+    let workspace = Workspace::new();
+    workspace.run(&[]);
+    let sql = "SELECT model, dataset, COUNT(*) AS n FROM tokens GROUP BY model, dataset ORDER BY model, dataset";
+    let csv = workspace.ok(&["query", sql, "--format", "csv"]);
+    assert_eq!(csv, "model,dataset,n\nbase,one,24\nbase,two,20\ninstruct,one,24\ninstruct,two,20\n");
+    let json: serde_json::Value =
+        serde_json::from_str(&workspace.ok(&["query", sql, "--format", "json"])).expect("JSON");
+    assert_eq!(json[0], serde_json::json!({ "model": "base", "dataset": "one", "n": 24 }));
+    let parquet = workspace.strata(&["query", sql, "--format", "parquet"]);
+    assert!(parquet.status.success() && parquet.stdout.starts_with(b"PAR1"));
+    assert!(workspace.ok(&["query", sql]).contains("(4 rows)"));
+}
+
+#[test]
+fn a_bad_query_is_a_usage_error() {
+    let workspace = Workspace::new();
+    workspace.run(&["tokens"]);
+    let text = workspace.fails(2, &["query", "SELECT * FROM token"]);
+    assert!(text.contains("unknown table \"token\"") && text.contains("\"tokens\""), "{text}");
+    workspace.fails(2, &["query", "SELEC"]);
+    let text = workspace.fails(2, &["query", "SELECT nothing FROM tokens"]);
+    assert!(text.contains("nothing"), "{text}");
+}
+
+#[test]
+fn tables_describe_themselves() {
+    let workspace = Workspace::new();
+    workspace.run(&[]);
+    let text = workspace.ok(&["tables"]);
+    assert!(text.contains("hidden_states") && text.contains("projection_summary"), "{text}");
+    let text = workspace.ok(&["tables", "hidden_states"]);
+    assert!(text.contains("vector") && text.contains("layer"), "{text}");
+    for format in ["mermaid", "dot", "json"] {
+        assert!(workspace.ok(&["graph", "--format", format]).contains("hidden_states"));
+    }
+}
+
+/// A Python that has the module, if there is one: CI installs both.
+fn python_with(module: &str) -> Option<Command> {
+    let probe = Command::new("python3").args(["-c", &format!("import {module}")]).output().ok()?;
+    probe.status.success().then(|| Command::new("python3"))
+}
+
+pub fn python(module: &str, workspace: &Workspace, script: &str) -> Option<String> {
+    let mut command = python_with(module)?;
+    let output = command.args(["-c", script]).current_dir(workspace.path("")).output().expect("python3");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(stdout(&output))
+}
+
+#[test]
+fn every_table_opens_in_duckdb() {
+    let workspace = Workspace::new();
+    workspace.run(&[]);
+    let script = r#"
+import duckdb, os
+for table in sorted(os.listdir('artifacts/tables')):
+    rows = duckdb.sql(f"select count(*) from read_parquet('artifacts/tables/{table}/**/*.parquet', hive_partitioning=true)").fetchall()[0][0]
+    assert rows > 0, table
+print(duckdb.sql("select count(distinct model) from 'artifacts/tables/hidden_states/**/*.parquet'").fetchall()[0][0])
+print(duckdb.sql("select typeof(vector) from 'artifacts/tables/hidden_states/**/*.parquet' limit 1").fetchall()[0][0])
+"#;
+    if let Some(text) = python("duckdb", &workspace, script) {
+        assert_eq!(text, "2\nFLOAT[]\n");
+    }
+}
+
+#[test]
+fn every_table_opens_in_polars() {
+    let workspace = Workspace::new();
+    workspace.run(&[]);
+    let script = r#"
+import polars, os
+for table in sorted(os.listdir('artifacts/tables')):
+    assert polars.scan_parquet(f'artifacts/tables/{table}').collect().height > 0, table
+states = polars.scan_parquet('artifacts/tables/hidden_states')
+print(states.select(polars.col('model').n_unique()).collect().item())
+print(type(states.collect_schema()['vector']).__name__)
+"#;
+    if let Some(text) = python("polars", &workspace, script) {
+        assert_eq!(text, "2\nArray\n");
+    }
+}

@@ -64,7 +64,8 @@ impl Line {
     }
 }
 
-/// What of the processor the numbers depend on: kernels are chosen by it, and each adds up in its own order.
+/// What of the processor the numbers depend on: kernels are chosen by its features and cut their sums by the sizes of
+/// its caches, which its model stands for.
 fn cpu() -> String {
     #[cfg(target_arch = "x86_64")]
     let features: Vec<&str> = [
@@ -77,7 +78,14 @@ fn cpu() -> String {
     .collect();
     #[cfg(not(target_arch = "x86_64"))]
     let features: Vec<&str> = Vec::new();
-    [&[std::env::consts::ARCH], features.as_slice()].concat().join(" ")
+    // The first processor's lines of the kind `cache size : 1024 KB`; empty where there is no such file.
+    let all = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of = |field: &str| {
+        let line = all.lines().find(|line| line.split(':').next().is_some_and(|name| name.trim() == field));
+        line.and_then(|line| line.split(':').nth(1)).unwrap_or_default().trim().to_string()
+    };
+    let model = ["model name", "cpu family", "model", "stepping", "cache size"].map(of).join(" ");
+    [&[std::env::consts::ARCH], features.as_slice(), &[model.trim()]].concat().join(" ").trim().to_string()
 }
 
 /// Whether a stage's outputs hold no number that a processor could round in another way.

@@ -119,6 +119,10 @@ impl Graph {
             }
         }
         let mut nodes = builder.nodes;
+        if nodes.is_empty() {
+            return Err(PlanError::new("", "the pipeline's stages have nothing to compute")
+                .help("name the models under [models] and the datasets under [datasets]"));
+        }
         for index in 0..nodes.len() {
             let read: BTreeSet<usize> = nodes[index].upstream().collect();
             read.into_iter().for_each(|upstream| nodes[upstream].readers.push(index));
@@ -158,9 +162,28 @@ impl Graph {
         if !stages.contains(target.stage.as_str()) {
             return PlanError::unknown("", "target", &target.stage, stages);
         }
-        let labels: Vec<String> =
-            self.nodes.iter().filter(|node| node.node.stage == target.stage).map(GraphNode::label).collect();
-        PlanError::unknown("", "target", &target.to_string(), labels.iter().map(String::as_str))
+        // The first name that no node has in its place, given the names before it.
+        let mut nodes: Vec<&GraphNode> = self.nodes.iter().filter(|node| node.node.stage == target.stage).collect();
+        for place in 0..target.names.len() {
+            let name = &target.names[place];
+            let first = Target { stage: target.stage.clone(), names: target.names[..=place].to_vec() };
+            let known: BTreeSet<&str> =
+                nodes.iter().filter_map(|node| Some(node.node.bindings.get(place)?.1.as_str())).collect();
+            if known.is_empty() {
+                let error = PlanError::new("", format!("{target} has more names than {} has", target.stage));
+                return error.help(format!("for example {}", self.example(&target.stage)));
+            }
+            nodes.retain(|node| first.matches(node));
+            if nodes.is_empty() {
+                return PlanError::unknown("", &format!("name in {target},"), name, known);
+            }
+        }
+        PlanError::unknown("", "target", &target.to_string(), [self.example(&target.stage).as_str()])
+    }
+
+    /// A stage's first node, as a target.
+    fn example(&self, stage: &str) -> String {
+        self.nodes.iter().find(|node| node.node.stage == stage).map_or_else(String::new, GraphNode::label)
     }
 }
 

@@ -93,9 +93,19 @@ impl PlanError {
         match nearest(found, known.iter().copied()) {
             Some(name) => error.help(format!("did you mean \"{name}\"?")),
             None if known.is_empty() => error.help(format!("the pipeline has no {what}")),
-            None => error.help(format!("expected one of: {}", known.join(", "))),
+            None => error.help(format!("expected one of: {}", some_of(found, known))),
         }
     }
+}
+
+/// Names that are expected where `found` stands: all of a few, or of many those most like it.
+fn some_of(found: &str, mut known: Vec<&str>) -> String {
+    const SHOWN: usize = 8;
+    if known.len() <= SHOWN {
+        return known.join(", ");
+    }
+    known.sort_by_key(|name| strsim::damerau_levenshtein(found, name));
+    format!("{} and {} more", known[..SHOWN].join(", "), known.len() - SHOWN)
 }
 
 /// The known name most like `found`, if any is alike enough to be a slip of the hand.

@@ -95,6 +95,10 @@ impl Stage for Report {
     fn plan(&self, settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
         let settings: Settings = parse_settings(self.name(), settings)?;
         let nodes = inputs::find(crate::STAGES, &settings.stages, pipeline)?;
+        if nodes.is_empty() && pipeline.models.is_empty() {
+            let error = PlanError::new("models", "there is no model to report on");
+            return Err(error.help("name one: base = { path = \"models/Qwen2.5-0.5B\" }"));
+        }
         if nodes.is_empty() {
             let error = PlanError::new("stages.report", "the report has nothing to show");
             return Err(error.help("add the section of an analysis, for example [stages.projection_summary]"));

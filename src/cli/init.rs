@@ -39,11 +39,23 @@ impl Init {
     }
 }
 
+/// The analyses that a new pipeline asks for.
+const ASKED: [&str; 7] = [
+    "loss_summary",
+    "projection_summary",
+    "separation",
+    "departure",
+    "direction_similarity",
+    "similarity_summary",
+    "report",
+];
+
 /// The template, followed by every stage's keys with their defaults, commented out.
 fn text() -> String {
     let mut text = HEAD.to_string();
     for stage in STAGES.iter().filter(|stage| !matches!(stage.name(), "corpus" | "train")) {
-        text.push_str(&format!("\n# {}\n#[stages.{}]\n", stage.about(), stage.name()));
+        let head = if ASKED.contains(&stage.name()) { "" } else { "#" };
+        text.push_str(&format!("\n# {}\n{head}[stages.{}]\n", stage.about(), stage.name()));
         for setting in stage.settings() {
             text.push_str(&format!("#{} = {}   # {}\n", setting.key, setting.default, setting.about));
         }

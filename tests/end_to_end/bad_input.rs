@@ -68,7 +68,14 @@ fn unknown_targets_and_arguments() {
         &workspace.fails(2, &["run", "direction"]),
         &["unknown target \"direction\"", "did you mean \"directions\"?"],
     );
-    contains_all(&workspace.fails(2, &["run", "hidden_states[bas,one]"]), &["hidden_states[base,one]"]);
+    contains_all(
+        &workspace.fails(2, &["run", "hidden_states[bas,one]"]),
+        &["unknown name in hidden_states[bas,one], \"bas\"", "did you mean \"base\"?"],
+    );
+    contains_all(
+        &workspace.fails(2, &["run", "hidden_states[base,one,two]"]),
+        &["more names", "hidden_states[base,one]"],
+    );
     contains_all(&workspace.fails(2, &["run", "--jbos", "2"]), &["--jbos"]);
     contains_all(&workspace.fails(2, &["--pipeline", "nowhere.toml", "run"]), &["nowhere.toml", "strata init"]);
 }
@@ -78,6 +85,24 @@ fn a_pipeline_that_asks_for_nothing() {
     let workspace = Workspace::empty();
     workspace.write("pipeline.toml", "[models]\n");
     contains_all(&workspace.fails(2, &["run"]), &["asks for no stage"]);
+    workspace.write("pipeline.toml", "[models]\n[stages.tokens]\n");
+    contains_all(&workspace.fails(2, &["run"]), &["nothing to compute", "[models]"]);
+}
+
+/// What `strata init` writes says what it lacks, and runs once that is there.
+#[test]
+fn a_new_pipeline_wants_models() {
+    let workspace = Workspace::empty();
+    workspace.ok(&["init", "."]);
+    contains_all(&workspace.fails(2, &["run"]), &["no model", "pipeline.toml:4"]);
+    workspace.model("base", 0);
+    workspace.model("instruct", 1);
+    let lines = workspace.read("pipeline.toml").replace("\n#base ", "\nbase ").replace("\n#instruct ", "\ninstruct ");
+    let named = lines
+        .replace("models/Qwen2.5-0.5B\"", "models/base\"")
+        .replace("models/Qwen2.5-0.5B-Instruct", "models/instruct");
+    workspace.write("pipeline.toml", named);
+    assert!(ran(&workspace.run(&[]), "report") == 1 && workspace.path("artifacts/report/report.html").exists());
 }
 
 #[test]

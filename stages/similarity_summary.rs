@@ -74,7 +74,7 @@ impl Stage for SimilaritySummary {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {
@@ -181,17 +181,29 @@ struct Cosines {
 }
 
 impl Cosines {
-    fn at(&self, i: usize, j: usize) -> f64 {
-        self.matrix[i * self.members + j]
+    /// The sum of a row's entries at `columns`, weighted. Eight running sums keep the additions from waiting for
+    /// each other, and are added up in a fixed order.
+    fn row(&self, i: usize, columns: &[usize], weights: &[f64]) -> f64 {
+        let row = &self.matrix[i * self.members..][..self.members];
+        let mut sums = [0.0; 8];
+        let (whole, rest) = columns.as_chunks::<8>();
+        let (whole_weights, rest_weights) = weights.as_chunks::<8>();
+        for (columns, weights) in whole.iter().zip(whole_weights) {
+            for lane in 0..8 {
+                sums[lane] += weights[lane] * row[columns[lane]];
+            }
+        }
+        let rest: f64 = rest.iter().zip(rest_weights).map(|(&j, &weight)| weight * row[j]).sum();
+        sums.iter().sum::<f64>() + rest
     }
 
     /// The mean over pairs of a member of `a` and one of `b`, weighted by the product of their weights.
     fn between(&self, a: &[usize], b: &[usize], weights: (&[f64], &[f64])) -> f64 {
+        let of_b: f64 = weights.1.iter().sum();
         let (mut sum, mut weight) = (0.0, 0.0);
         for (&i, &w) in a.iter().zip(weights.0).filter(|(_, w)| **w > 0.0) {
-            let row: f64 = b.iter().zip(weights.1).map(|(&j, &v)| v * self.at(i, j)).sum();
-            sum += w * row;
-            weight += w * weights.1.iter().sum::<f64>();
+            sum += w * self.row(i, b, weights.1);
+            weight += w * of_b;
         }
         sum / weight
     }
@@ -199,10 +211,12 @@ impl Cosines {
     /// The mean over pairs of different members of `a`, weighted by the product of their weights.
     fn within(&self, a: &[usize], weights: &[f64]) -> f64 {
         let (mut sum, mut weight) = (0.0, 0.0);
-        for (first, &i) in a.iter().enumerate() {
-            for (&j, &v) in a[first + 1..].iter().zip(&weights[first + 1..]) {
-                sum += weights[first] * v * self.at(i, j);
-                weight += weights[first] * v;
+        let mut after: f64 = weights.iter().sum();
+        for (first, (&i, &w)) in a.iter().zip(weights).enumerate() {
+            after -= w;
+            if w > 0.0 {
+                sum += w * self.row(i, &a[first + 1..], &weights[first + 1..]);
+                weight += w * after;
             }
         }
         sum / weight

@@ -81,8 +81,8 @@ impl<'a> Measure<'a> {
         for (i, ids) in block.ids.iter().enumerate() {
             let counted = if metrics.contains(&Metric::Loss) { predicted(over, block, i) } else { 0..0 };
             let aim = targets[i].filter(|_| placed);
-            for t in 1..ids.len() {
-                let next = counted.contains(&t).then_some(ids[t]);
+            for (t, &id) in ids.iter().enumerate().skip(1) {
+                let next = counted.contains(&t).then_some(id);
                 let target = aim.filter(|(at, _)| *at == t).map(|(_, id)| id);
                 if next.is_some() || target.is_some() {
                     rows.push(Row { row: start + t - 1, sequence: i, next, target });

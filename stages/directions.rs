@@ -1,9 +1,10 @@
 //! Directions in activation space along which a target model differs from a source model, from the paired
-//! hidden states of one dataset: the mean difference, and the principal directions of the differences.
+//! hidden states of one dataset: the mean difference, and the principal directions of the differences. And, within
+//! one model, from one dataset to another: the difference of their means.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use arrow::array::{ArrayRef, Float64Array, StringArray, UInt32Array};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ pub struct Directions;
 pub struct Settings {
     pub pairs: Option<Vec<Pair>>,
     pub datasets: Selection,
+    pub contrasts: Vec<Contrast>,
     pub positions: Vec<String>,
     pub kinds: Vec<DirectionKind>,
     pub components: u32,
@@ -35,6 +37,34 @@ pub struct Settings {
 pub struct Pair {
     pub source: String,
     pub target: String,
+}
+
+/// Within one model, a direction leads from the source dataset to the target dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contrast {
+    pub model: String,
+    pub source: String,
+    pub target: String,
+}
+
+impl Contrast {
+    /// What stands for the dataset where the direction is named.
+    pub fn name(&self) -> String {
+        format!("{}-minus-{}", self.target, self.source)
+    }
+
+    /// A direction within a model leads from that model to itself.
+    pub fn pair(&self) -> Pair {
+        Pair { source: self.model.clone(), target: self.model.clone() }
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        let states = |role: &str, dataset: &str| {
+            Input::node(role, "hidden_states", model_dataset(&self.model, dataset)).columns(STATE_COLUMNS)
+        };
+        vec![states("source", &self.source), states("target", &self.target)]
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,6 +96,7 @@ impl Default for Settings {
         Settings {
             pairs: None,
             datasets: Selection::default(),
+            contrasts: Vec::new(),
             positions: vec!["last".into()],
             kinds: vec![DirectionKind::MeanDifference, DirectionKind::Svd],
             components: 8,
@@ -96,6 +127,28 @@ impl Settings {
             }
         }
         Ok(pairs.clone())
+    }
+
+    /// The contrasts, checked.
+    pub fn contrasts(&self, pipeline: &Pipeline) -> Result<&[Contrast], PlanError> {
+        for (i, contrast) in self.contrasts.iter().enumerate() {
+            let at = format!("stages.directions.contrasts[{i}]");
+            pipeline.model(&contrast.model, &format!("{at}.model"))?;
+            pipeline.dataset(&contrast.source, &format!("{at}.source"))?;
+            pipeline.dataset(&contrast.target, &format!("{at}.target"))?;
+            let name = contrast.name();
+            if contrast.source == contrast.target {
+                return Err(PlanError::new(at, format!("\"{}\" is both source and target", contrast.source))
+                    .help("a contrast is the difference between two datasets"));
+            }
+            if self.contrasts[..i].contains(contrast) {
+                return Err(PlanError::new(at, format!("the contrast {name} in {} is there twice", contrast.model)));
+            }
+            if pipeline.datasets.iter().any(|dataset| dataset.name == name) {
+                return Err(PlanError::new(at, format!("the contrast would be named {name}, as a dataset is")));
+            }
+        }
+        Ok(&self.contrasts)
     }
 
     /// The datasets that have directions.
@@ -135,6 +188,9 @@ struct Params {
     positions: Vec<String>,
     kinds: Vec<DirectionKind>,
     components: usize,
+    /// Whether the two inputs are states of different examples.
+    #[serde(default)]
+    unpaired: bool,
 }
 
 const TABLE: Table = Table {
@@ -149,7 +205,7 @@ const TABLE: Table = Table {
         column("singular_value", Kind::F64, "singular value; null for mean_difference"),
         column("explained_variance", Kind::F64, "share of the variance of the differences; null for mean_difference"),
         column("norm", Kind::F64, "length of the mean difference before scaling; null for svd"),
-        column("n", Kind::U32, "number of paired examples"),
+        column("n", Kind::U32, "number of paired examples; of a contrast, of both datasets' examples"),
     ],
 };
 
@@ -178,6 +234,12 @@ impl Stage for Directions {
                 about: "The pairs of models; a direction leads from source to target.",
             },
             Setting { key: "datasets", default: "\"*\"", about: "The datasets whose hidden states are compared." },
+            Setting {
+                key: "contrasts",
+                default: "[]",
+                about: "Directions from one dataset to another within one model, as { model = \"instruct\", source = \"refused\", \
+                        target = \"answered\" }: the difference of their means, named answered-minus-refused.",
+            },
             Setting { key: "positions", default: "[\"last\"]", about: "The positions of hidden_states to compare." },
             Setting {
                 key: "kinds",
@@ -207,6 +269,20 @@ impl Stage for Directions {
                 });
             }
         }
+        for contrast in settings.contrasts(pipeline)? {
+            nodes.push(Node {
+                stage: self.name(),
+                bindings: bindings(&contrast.name(), &contrast.pair()),
+                params: json!({
+                    "positions": settings.positions,
+                    "kinds": [DirectionKind::MeanDifference],
+                    "components": 1,
+                    "unpaired": true,
+                }),
+                inputs: contrast.inputs(),
+                per_block: None,
+            });
+        }
         Ok(nodes)
     }
 
@@ -215,7 +291,7 @@ impl Stage for Directions {
         let pairs = PairedStates::open(task)?;
         let places = pairs.source.places_at(&params.positions)?;
         let found: Vec<Vec<Direction>> =
-            places.par_iter().map(|place| directions(&pairs.differences(place)?, &params)).collect::<Result<_>>()?;
+            places.par_iter().map(|place| pairs.directions(place, &params)).collect::<Result<_>>()?;
         let mut width = 0;
         let mut columns = PlaceColumns::default();
         let mut rows: Vec<&Direction> = Vec::new();
@@ -277,6 +353,23 @@ impl PairedStates {
         Ok((source, target))
     }
 
+    fn directions(&self, place: &Place, params: &Params) -> Result<Vec<Direction>> {
+        match params.unpaired {
+            false => directions(&self.differences(place)?, params),
+            true => self.contrast(place),
+        }
+    }
+
+    /// The difference of the means of examples that are not paired.
+    fn contrast(&self, place: &Place) -> Result<Vec<Direction>> {
+        let source = self.source.load(place).context("the source dataset")?;
+        let target = self.target.load(place).context("the target dataset")?;
+        ensure!(source.width == target.width, "{} and {} numbers a state at {place}", source.width, target.width);
+        let difference = target.mean().iter().zip(source.mean()).map(|(target, source)| target - source).collect();
+        let n = source.examples.len() + target.examples.len();
+        Ok(Direction::mean_difference(difference, n).into_iter().collect())
+    }
+
     /// Target minus source for each example.
     pub fn differences(&self, place: &Place) -> Result<States> {
         let (source, mut target) = self.states(place)?;
@@ -295,6 +388,22 @@ struct Direction {
     n: usize,
 }
 
+impl Direction {
+    /// A difference of means, scaled; none where it is 0.
+    fn mean_difference(mut vector: Vec<f64>, n: usize) -> Option<Direction> {
+        let length = scale_to_unit(&mut vector);
+        (length > 0.0).then_some(Direction {
+            kind: DirectionKind::MeanDifference,
+            component: 1,
+            vector,
+            singular_value: None,
+            explained_variance: None,
+            norm: Some(length),
+            n,
+        })
+    }
+}
+
 /// The directions of paired differences [n, D]. Where the models do not differ there is no mean difference,
 /// and where all differences are equal (as for a single example) no singular vector: no row is written.
 fn directions(differences: &States, params: &Params) -> Result<Vec<Direction>> {
@@ -304,19 +413,7 @@ fn directions(differences: &States, params: &Params) -> Result<Vec<Direction>> {
     let mean = centre(&mut centred, width);
     let mut found = Vec::new();
     if params.kinds.contains(&DirectionKind::MeanDifference) {
-        let mut vector = mean.clone();
-        let length = scale_to_unit(&mut vector);
-        if length > 0.0 {
-            found.push(Direction {
-                kind: DirectionKind::MeanDifference,
-                component: 1,
-                vector,
-                singular_value: None,
-                explained_variance: None,
-                norm: Some(length),
-                n,
-            });
-        }
+        found.extend(Direction::mean_difference(mean.clone(), n));
     }
     if params.kinds.contains(&DirectionKind::Svd) {
         let principal = principal_directions(&centred, width, params.components, rank_floor(frobenius))?;

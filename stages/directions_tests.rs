@@ -144,3 +144,50 @@ fn mistakes_point_at_their_key() {
     assert!(error(json!({ "component": 3 })).message.contains("component"));
     assert_eq!(error(json!({ "pairs": [{ "source": "base", "target": "base" }] })).at, "stages.directions.pairs[0]");
 }
+
+#[test]
+fn a_contrast_is_the_difference_of_two_datasets_means() {
+    let tables = TestTables::new();
+    let states = |names: &[&str], at: usize| {
+        tables.hidden_states(names, &["last"], 0, false, move |_, _, _, i| SOURCE[at + i].to_vec())
+    };
+    let inputs = [("source", [states(&["a"], 0)]), ("target", [states(&["b", "c", "d"], 1)])];
+    let inputs: Vec<(&str, &[_])> = inputs.iter().map(|(role, parts)| (*role, parts.as_slice())).collect();
+    let params = json!({ "positions": ["last"], "kinds": ["mean_difference"], "components": 1, "unpaired": true });
+    let found = run(&Directions, params, &inputs).unwrap();
+    // (1.5 - 0.5 + 2) / 3 - 0.5, (0.25 + 1 - 0.25) / 3 + 1, (-0.75 + 0.5 + 1.25) / 3 - 2
+    let difference = [0.5, 4.0 / 3.0, -5.0 / 3.0];
+    let length = difference.iter().map(|value: &f64| value * value).sum::<f64>().sqrt();
+    let (vector, width) = vectors(&found, "vector").unwrap();
+    assert_eq!((vector.len(), width, numbers(&found, "n")), (3, 3, vec![4.0]));
+    assert_near(numbers(&found, "norm")[0], length, 1e-12);
+    vector.iter().zip(difference).for_each(|(found, value)| assert_near(f64::from(*found), value / length, 1e-7));
+}
+
+#[test]
+fn contrasts_are_named_and_projected_on() {
+    let mut pipeline = pipeline(&["base", "instruct"], &["asked", "answered", "code"]);
+    let contrast = json!({ "model": "instruct", "source": "asked", "target": "answered" });
+    let plan = |contrasts: Value, pipeline: &mut Pipeline| {
+        let settings = json!({ "contrasts": contrasts });
+        pipeline.sections = vec![("directions".into(), settings.clone())];
+        Directions.plan(&settings, pipeline)
+    };
+    let nodes = plan(json!([contrast]), &mut pipeline).unwrap();
+    let last = nodes.last().unwrap();
+    let names: Vec<&str> = last.bindings.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!((nodes.len(), names), (4, vec!["answered-minus-asked", "instruct", "instruct"]));
+    let projected = crate::projections::projected(&pipeline.section("projections").unwrap(), &pipeline).unwrap();
+    let on: Vec<&str> = projected
+        .iter()
+        .filter(|projected| projected.direction == "answered-minus-asked")
+        .map(|projected| projected.dataset.as_str())
+        .collect();
+    assert_eq!(on, ["asked", "answered"]);
+    let mut complaint = |contrasts: Value| plan(contrasts, &mut pipeline).unwrap_err().to_string();
+    assert!(complaint(json!([contrast, contrast])).contains("there twice"));
+    let same = json!([{ "model": "base", "source": "code", "target": "code" }]);
+    assert!(complaint(same).contains("both source and target"));
+    let unknown = json!([{ "model": "base", "source": "code", "target": "ansered" }]);
+    assert!(complaint(unknown).contains("ansered"));
+}

@@ -134,6 +134,17 @@ pub fn projected(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Project
             }
         }
     }
+    // A contrast is between two datasets, and it is their states that are projected on it.
+    for contrast in directions.contrasts(pipeline)? {
+        for dataset in datasets.iter().filter(|dataset| [&contrast.source, &contrast.target].contains(&&dataset.name)) {
+            found.push(Projected {
+                direction: contrast.name(),
+                pair: contrast.pair(),
+                dataset: dataset.name.clone(),
+                models: models.clone(),
+            });
+        }
+    }
     Ok(found)
 }
 

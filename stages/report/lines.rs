@@ -4,11 +4,11 @@ use super::figure::Panel;
 use super::scale::{Linear, with_interval};
 use super::svg::{Anchor, Markup, fit, text_width};
 
-pub const WIDTH: f64 = 360.0;
+pub const WIDTH: f64 = 336.0;
 const HEIGHT: f64 = 236.0;
 const FONT: f64 = 11.0;
 /// Names are set bold, which is wider.
-const BOLD: f64 = 1.1 * FONT;
+const BOLD: f64 = 1.18 * FONT;
 
 /// A value with its interval; `NaN` where there is none.
 #[derive(Debug, Clone, Copy)]

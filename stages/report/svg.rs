@@ -165,6 +165,21 @@ pub fn fit(text: &str, size: f64, width: f64) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// The text in lines no wider than `width`, broken at spaces; a word that is wider has a line of its own, cut.
+pub fn wrap(text: &str, size: f64, width: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if text_width(line, size) + text_width(" ", size) + text_width(word, size) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines.iter().map(|line| fit(line, size, width)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +207,15 @@ mod tests {
         let mut markup = Markup::default();
         markup.polyline("line", &[(0.0, 0.0), (1.0, f64::NAN), (2.0, 2.0), (3.0, 3.0)]);
         assert_eq!(markup.0, r#"<path class="line" d="M0 0M2 2L3 3"/>"#);
+    }
+
+    #[test]
+    fn titles_are_broken_and_not_cut() {
+        let text = "How far does each model lie along instruct − base (mean difference)?";
+        let lines = wrap(text, 10.0, 200.0);
+        assert!(lines.len() > 1 && lines.iter().all(|line| text_width(line, 10.0) <= 200.0), "{lines:?}");
+        assert_eq!(lines.join(" "), text);
+        assert!(wrap("", 10.0, 200.0).is_empty());
     }
 
     #[test]

@@ -46,7 +46,11 @@ pub fn section(shelf: &Shelf) -> Result<Section> {
                 metrics.entry(metric.to_string()).or_default().push((entry.name("dataset"), effects));
             }
         }
-        for (metric, effects) in &metrics {
+        // A dataset's loss first: it is about the whole answer.
+        let mut order: Vec<&String> = metrics.keys().collect();
+        order.sort_by_key(|metric| metric.as_str() != "loss");
+        for metric in order {
+            let effects = &metrics[metric];
             let folded = !section.figures.is_empty();
             section.figures.push(figure(shelf, [source, target, metric], effects, folded));
         }
@@ -93,7 +97,7 @@ fn figure(shelf: &Shelf, names: [&str; 3], effects: &[(&str, Effects)], folded: 
         let class = |model: &str| format!("{} dashed", series_class(shelf.model_index(model)));
         let patched = Series {
             name: "patched".into(),
-            class: "s3".into(),
+            class: "ink".into(),
             points: effects.patched.values().map(|values| point(values)).collect(),
             labelled: true,
         };
@@ -168,6 +172,8 @@ fn change_figure(shelf: &Shelf, names: [&str; 2], effects: &[(&str, Effects)]) -
         what: "Length of the difference between the two streams beside that of the one replaced, by layer: the median over \
                examples."
             .into(),
+        interval: "None: a median; the table has every example.".into(),
+        null: "0: the patch changed nothing, and can have no effect.".into(),
         n: format!("{} examples.", count_range(effects.iter().map(|(_, effects)| effects.clean.len() as u32))),
         finding: match idle {
             0 => "Every patch changed something.".into(),

@@ -64,7 +64,7 @@ impl Lines {
         let ticks = y.ticks(5);
         let left = 8.0 + ticks.iter().map(|(_, label)| text_width(label, FONT)).fold(0.0, f64::max);
         let names = self.series.iter().filter(|series| series.labelled).map(|series| text_width(&series.name, BOLD));
-        let right = WIDTH - (8.0 + names.fold(0.0, f64::max)).clamp(10.0, 116.0);
+        let right = WIDTH - (8.0 + names.fold(0.0, f64::max)).clamp(10.0, 130.0);
         let last = self.x.len().saturating_sub(1).max(1) as f64;
         let x = Linear { domain: (0.0, last), range: (left + 8.0, right - 4.0) };
 

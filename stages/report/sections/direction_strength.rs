@@ -113,7 +113,7 @@ fn length_figure(shelf: &Shelf, names: [&str; 3], strengths: &[Strength]) -> Fig
             // A contrast is no dataset, and has no colour of its own.
             let class = series_class(if contrast { i } else { shelf.dataset_index(dataset) });
             let name = if contrast { contrast_phrase(dataset, target) } else { dataset.clone() };
-            Series { name, class, points: points(&here, &places), labelled: false }
+            Series { name, class, points: points(&here, &places), labelled: !contrast }
         })
         .collect();
     let legend = series.iter().map(|series| Key { name: series.name.clone(), class: series.class.clone() }).collect();
@@ -136,7 +136,8 @@ fn length_figure(shelf: &Shelf, names: [&str; 3], strengths: &[Strength]) -> Fig
             position_phrase(position)
         ),
         null: "0: the mean states are the same.".into(),
-        legend,
+        // The names of contrasts are too long for the lines' ends.
+        legend: if contrast { legend } else { Vec::new() },
         panels: vec![lines.panel()],
         ..figure(names, &LENGTH, strengths)
     }

@@ -33,6 +33,21 @@ impl Lead<'_> {
         }
     }
 
+    /// What holds of projections on a direction because of how it was found; empty where nothing does.
+    pub fn built_in(self) -> String {
+        let Lead { source, target, .. } = self;
+        match self.dataset {
+            None => format!(
+                " {target} lies beyond {source} by construction: the direction is their difference on these examples."
+            ),
+            Some(name) if self.is_contrast() => match name.split_once(MINUS) {
+                Some((beyond, other)) => format!(" Under {target}, {beyond} lies beyond {other} by construction."),
+                None => String::new(),
+            },
+            Some(_) => String::new(),
+        }
+    }
+
     /// As part of a file name.
     pub fn name(self) -> String {
         let Lead { dataset, source, target } = self;
@@ -69,8 +84,11 @@ pub fn leads<'a>(pairs: &[(&'a str, &'a str)], source: &'a str, target: &'a str)
 
 /// `toxic_answered-minus-toxic_refused` within instruct, with a true minus sign.
 pub fn contrast_phrase(name: &str, model: &str) -> String {
-    format!("{} within {model}", name.replacen("-minus-", " − ", 1))
+    format!("{} within {model}", name.replacen(MINUS, " − ", 1))
 }
+
+/// What stands between the two datasets in a contrast's name.
+const MINUS: &str = "-minus-";
 
 #[cfg(test)]
 mod tests {
@@ -80,6 +98,7 @@ mod tests {
     fn contrasts_are_named_for_their_datasets() {
         let contrast = Lead { dataset: Some("answered-minus-refused"), source: "instruct", target: "instruct" };
         assert_eq!(contrast.phrase_found(), "answered − refused within instruct");
+        assert_eq!(contrast.built_in(), " Under instruct, answered lies beyond refused by construction.");
         let own = Lead { dataset: None, source: "base", target: "instruct" };
         assert_eq!(own.phrase_found(), "instruct − base");
         assert_eq!(own.condition(), "direction = dataset AND source = 'base' AND target = 'instruct'");

@@ -128,20 +128,12 @@ impl Subject<'_> {
 
     fn figure(&self, shelf: &Shelf, profiles: &[&Profile], departures: &[Departure], folded: bool) -> Figure {
         let (kind, component, position) = self.choice;
-        let Lead { source, target, .. } = self.lead;
+        let target = self.lead.target;
         let counts = profiles.iter().flat_map(|profile| profile.points.values().map(|(_, n)| *n));
         let phrase = kind_phrase(kind, *component);
         let own = match self.lead.dataset {
             None => "; one panel for each dataset, on the direction found on that dataset, all on one scale",
             Some(_) => "; one panel for each dataset, all on one scale",
-        };
-        let built_in = match self.lead.is_contrast() {
-            false if self.lead.dataset.is_none() => {
-                format!(
-                    " {target} lies beyond {source} by construction: the direction is their difference on these examples."
-                )
-            }
-            _ => String::new(),
         };
         Figure {
             name: slug(&format!("projection {} {position} {phrase}", self.lead.name())),
@@ -155,7 +147,8 @@ impl Subject<'_> {
             interval: "95 % bootstrap interval of the mean over examples (seeded).".into(),
             null: format!(
                 "No difference: the models' intervals overlap. A dotted line marks the layer from which on a model's \
-                 interval lies apart from {target}'s (table departure).{built_in}"
+                 interval lies apart from {target}'s (table departure).{}",
+                self.lead.built_in()
             ),
             finding: departures::finding(departures, target),
             query: format!(

@@ -66,7 +66,7 @@ impl Heatmap {
         let (rows, columns) = (self.rows.labels.len(), self.columns.labels.len());
         ensure!(rows * columns == self.values.len(), "{} values for {rows} x {columns} cells", self.values.len());
         let widest = |axis: &Axis| axis.groups.iter().map(|group| text_width(&group.name, FONT)).fold(0.0, f64::max);
-        let left = (widest(&self.rows) + 8.0).clamp(16.0, self.width * 0.3);
+        let left = (widest(&self.rows) + 8.0).clamp(16.0, self.width * 0.34);
         let plot = self.width - left - 4.0;
         let cell = plot / columns as f64;
         let height = if rows == columns { plot } else { (17.0 * rows as f64).min(3.0 * plot) };

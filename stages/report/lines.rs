@@ -8,7 +8,7 @@ pub const WIDTH: f64 = 336.0;
 const HEIGHT: f64 = 236.0;
 const FONT: f64 = 11.0;
 /// Names are set bold, which is wider.
-const BOLD: f64 = 1.18 * FONT;
+const BOLD: f64 = 1.12 * FONT;
 
 /// A value with its interval; `NaN` where there is none.
 #[derive(Debug, Clone, Copy)]

@@ -76,7 +76,8 @@ fn separations<'a>(entries: &[&'a Entry]) -> Result<BTreeMap<(String, u32, Strin
         let (scores, lows, highs) = (rows.numbers("score")?, rows.numbers("ci_low")?, rows.numbers("ci_high")?);
         let p_values = rows.numbers("p_holm")?;
         let mut profiles: BTreeMap<(String, u32, String), (Profile, usize)> = BTreeMap::new();
-        for i in 0..rows.len() {
+        // Where examples have no spread there is no score, and a difference, even if it is one, is rounding.
+        for i in (0..rows.len()).filter(|&i| scores[i].is_finite()) {
             let choice = (kinds[i].to_string(), components[i], positions[i].to_string());
             let point = Point { value: scores[i], low: lows[i], high: highs[i] };
             let (profile, significant) = profiles.entry(choice).or_default();

@@ -67,12 +67,17 @@ pub struct Dots {
 impl Dots {
     pub fn panel(&self) -> Panel {
         let widest = self.rows.iter().map(|name| text_width(name, FONT)).fold(0.0, f64::max);
-        let left = (widest + 10.0).clamp(30.0, WIDTH * 0.55);
-        let row = (8.0 + 6.5 * self.series.len() as f64).max(ROW);
+        let left = (widest + 10.0).clamp(30.0, 260.0);
+        // Long names make the panel wider, not the plot narrower.
+        let width = (left + 190.0).max(WIDTH);
+        // What chance gives is a mark across the row, not one more series.
+        let is_null = |class: &str| class == "null";
+        let drawn = self.series.iter().filter(|(_, class, _)| !is_null(class)).count();
+        let row = (8.0 + 6.5 * drawn as f64).max(ROW);
         let points = self.series.iter().flat_map(|(_, _, points)| points);
         let values = points.flat_map(|point| [point.value, point.low, point.high]);
         let domain = self.domain.unwrap_or_else(|| Linear::over(values, (0.0, 1.0)).domain);
-        let x = Linear { domain, range: (left + 4.0, WIDTH - 14.0) };
+        let x = Linear { domain, range: (left + 4.0, width - 14.0) };
         let bottom = 8.0 + row * self.rows.len() as f64;
         let mut markup = Markup::default();
         for (value, label) in x.ticks(4) {
@@ -87,18 +92,26 @@ impl Dots {
             let label = fit(name, FONT, left - 8.0);
             markup.text("", (left - 6.0, top + row / 2.0 + 3.8), Anchor::End, &label);
             let mut tip = name.clone();
-            for (s, (series, class, points)) in self.series.iter().enumerate() {
+            let mut place = 0;
+            for (series, class, points) in &self.series {
+                place += usize::from(!is_null(class));
                 let Some(point) = points.get(i).filter(|point| point.value.is_finite()) else { continue };
-                let y = top + row * (s as f64 + 1.0) / (self.series.len() as f64 + 1.0);
+                if is_null(class) {
+                    let at = x.at(point.value);
+                    markup.line("chance", (at, top + 2.5), (at, top + row - 2.5));
+                    tip += &format!("\n{series}  {}", number(point.value));
+                    continue;
+                }
+                let y = top + row * place as f64 / (drawn as f64 + 1.0);
                 if point.low.is_finite() && point.high.is_finite() {
                     markup.line(&format!("line {class}"), (x.at(point.low), y), (x.at(point.high), y));
                 }
                 markup.circle(&format!("dot {class}"), (x.at(point.value), y), 3.0, None);
                 tip += &format!("\n{series}  {}", with_interval(point.value, point.low, point.high));
             }
-            markup.rect("hit", (left, top), (WIDTH - left, row), Some(&tip));
+            markup.rect("hit", (left, top), (width - left, row), Some(&tip));
         }
-        Panel { title: self.title.clone(), width: WIDTH, height: bottom + 34.0, markup, cells: None }
+        Panel { title: self.title.clone(), width, height: bottom + 34.0, markup, cells: None }
     }
 }
 
@@ -116,6 +129,16 @@ mod tests {
         };
         assert!((edge(0, "x") - (edge(1, "x") + edge(1, "width"))).abs() < 0.02);
         assert!((edge(0, "width") - edge(1, "width")).abs() < 0.02);
+    }
+
+    #[test]
+    fn chance_is_a_mark_and_no_dot() {
+        let point = |value: f64| vec![Point::bare(value)];
+        let series = [("groups", "s0", 1.0), ("shuffled", "null", 0.2)];
+        let series = series.map(|(name, class, value)| (name.to_string(), class.to_string(), point(value))).to_vec();
+        let svg = Dots { rows: vec!["x".into()], series, ..Dots::default() }.panel().markup.0;
+        assert_eq!((svg.matches("<circle").count(), svg.matches("class=\"chance\"").count()), (1, 1));
+        assert!(svg.contains("shuffled  0.200"));
     }
 
     #[test]

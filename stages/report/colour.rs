@@ -1,7 +1,7 @@
 //! Colour maps that people with any colour vision can read: blue to orange through near-white for values with
 //! a meaningful zero (cosines), cividis for the rest (Nuñez, Anderton & Renslow 2018, PLOS ONE 13(7): e0199239).
 //!
-//! Series colours (Okabe & Ito) are in `figure.css`, where the theme is.
+//! Series colours are in `figure.css`, where the theme is: eight that any colour vision tells apart.
 
 /// How values become colours.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,6 +107,54 @@ mod tests {
         assert_eq!(palette[scale.index(-0.5) as usize], DIVERGING[0]);
         assert_eq!(palette[scale.index(9.0) as usize], DIVERGING[6]);
         assert_eq!(scale.index(f64::NAN) as usize, LEVELS);
+    }
+
+    /// CIELAB of an sRGB colour (D65) as it is seen through a matrix on linear light.
+    fn seen(colour: &str, through: &[[f64; 3]; 3]) -> [f64; 3] {
+        const XYZ: [[f64; 3]; 3] = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]];
+        const WHITE: [f64; 3] = [0.9505, 1.0, 1.089];
+        let apply = |m: &[[f64; 3]; 3], v: [f64; 3]| m.map(|row| row.iter().zip(v).map(|(a, b)| a * b).sum::<f64>());
+        let linear: [f64; 3] = std::array::from_fn(|i| {
+            let value = u8::from_str_radix(&colour[1 + 2 * i..3 + 2 * i], 16).unwrap() as f64 / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        });
+        let xyz = apply(&XYZ, apply(through, linear));
+        let f: [f64; 3] = std::array::from_fn(|i| {
+            let share = xyz[i].max(0.0) / WHITE[i];
+            if share > 0.008856 { share.cbrt() } else { 7.787 * share + 16.0 / 116.0 }
+        });
+        [116.0 * f[1] - 16.0, 500.0 * (f[0] - f[1]), 200.0 * (f[1] - f[2])]
+    }
+
+    #[test]
+    fn any_colour_vision_tells_the_series_apart() {
+        // Machado, Oliveira & Fernandes 2009 (IEEE TVCG 15(6)), severity 1.
+        let visions = [
+            ("normal", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+            (
+                "protanopia",
+                [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+            ),
+            (
+                "deuteranopia",
+                [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+            ),
+            (
+                "tritanopia",
+                [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+            ),
+        ];
+        let style = super::super::figure::STYLE;
+        for theme in 0..2 {
+            let colour = |series: usize| style.split(&format!("--s{series}:")).nth(theme + 1).unwrap();
+            for (vision, through) in &visions {
+                let lab: Vec<[f64; 3]> = (0..8).map(|series| seen(colour(series), through)).collect();
+                for (a, b) in (0..8).flat_map(|a| (0..a).map(move |b| (a, b))) {
+                    let distance = lab[a].iter().zip(lab[b]).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt();
+                    assert!(distance > 20.0, "{vision}, theme {theme}: series {b} and {a} are {distance:.1} apart");
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::heatmap::Cells;
-use super::svg::{Anchor, Markup, coordinate, escape, fit, text_width};
+use super::svg::{Anchor, Markup, coordinate, escape, fit, text_width, wrap};
 
 /// The style shared by the page and the figures' own files.
 pub const STYLE: &str = include_str!("figure.css");
@@ -59,10 +59,15 @@ pub fn series_class(index: usize) -> String {
     format!("s{}{dash}", index % 8)
 }
 
-/// A name as part of a file name and anchor.
+/// A name as part of a file name and anchor; of a long one, such as a whole answer, the beginning.
 pub fn slug(text: &str) -> String {
+    // File systems take 255 bytes, and the store and the view add to them.
+    const LONGEST: usize = 120;
     let mut out = String::new();
     for c in text.chars() {
+        if out.len() == LONGEST {
+            break;
+        }
         match c.is_ascii_alphanumeric() {
             true => out.push(c.to_ascii_lowercase()),
             false if out.ends_with('-') || out.is_empty() => {}
@@ -82,8 +87,12 @@ impl Figure {
         let total = (across as f64 * (width + GAP) - GAP + 2.0 * GAP).max(560.0);
 
         let mut body = Markup::default();
-        let mut y = GAP + 14.0;
-        body.text("figure-title", (GAP, y), Anchor::Start, &fit(&self.question, 17.0, total - 2.0 * GAP));
+        let mut y = GAP - 8.0;
+        // The title is set bold, which is wider.
+        for line in wrap(&self.question, 1.08 * 17.0, total - 2.0 * GAP) {
+            y += 22.0;
+            body.text("figure-title", (GAP, y), Anchor::Start, &line);
+        }
         y += 14.0;
         y = legend(&mut body, &self.legend, (GAP, y), total - 2.0 * GAP);
         for row in self.panels.chunks(across) {
@@ -225,6 +234,7 @@ mod tests {
     fn slugs_are_file_names() {
         assert_eq!(slug("Projection: base → instruct (last)"), "projection-base-instruct-last");
         assert_eq!(slug("../../etc"), "etc");
+        assert_eq!(slug(&"word ".repeat(500)).len(), 119);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Heatmap {
         let (rows, columns) = (self.rows.labels.len(), self.columns.labels.len());
         ensure!(rows * columns == self.values.len(), "{} values for {rows} x {columns} cells", self.values.len());
         let widest = |axis: &Axis| axis.groups.iter().map(|group| text_width(&group.name, FONT)).fold(0.0, f64::max);
-        let left = (widest(&self.rows) + 8.0).clamp(16.0, self.width * 0.3);
+        let left = (widest(&self.rows) + 8.0).clamp(16.0, self.width * 0.34);
         let plot = self.width - left - 4.0;
         let cell = plot / columns as f64;
         let height = if rows == columns { plot } else { (17.0 * rows as f64).min(3.0 * plot) };
@@ -143,7 +143,11 @@ impl Heatmap {
         let columns = self.columns.labels.len();
         for (i, &value) in self.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
             let class = if self.scale.is_light(value as f64) { "cell dark-text" } else { "cell light-text" };
-            let text = fixed(value as f64, if value.abs() >= 10.0 { 0 } else { 2 });
+            let mut text = fixed(value as f64, if value.abs() >= 10.0 { 0 } else { 2 });
+            if width < 34.0 && value.abs() < 1.0 {
+                // Where cells are narrow, without the zero before the point, as correlations are often printed.
+                text = text.replacen("0.", ".", 1);
+            }
             let x = left + ((i % columns) as f64 + 0.5) * width;
             let y = top + ((i / columns) as f64 + 0.5) * height + 3.2;
             markup.text(class, (x, y), Anchor::Middle, &text);

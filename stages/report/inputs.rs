@@ -142,15 +142,22 @@ pub fn find(stages: &[&dyn Stage], selection: &Selection, pipeline: &Pipeline) -
     Ok(found.into_iter().map(|(_, node)| node).collect())
 }
 
-/// Drops the projections of all directions but the first: box plots are drawn of that one, and the table of single
-/// examples is the largest there is.
+/// Drops all projections but those that box plots are drawn of: of the first two models, each dataset's on its own
+/// direction, or all on the first direction. The table of single examples is the largest there is.
 fn keep_first_direction(found: &mut Vec<(usize, Node)>) {
-    let direction = |node: &Node| -> Bindings {
-        let of_direction = |key: &&'static str| ["direction", "source", "target"].contains(key);
-        node.bindings.iter().filter(|(key, _)| of_direction(key)).cloned().collect()
+    let name = |node: &Node, role: &str| -> String {
+        node.bindings.iter().find(|(key, _)| *key == role).map_or(String::new(), |(_, name)| name.clone())
     };
-    let first = found.iter().find(|(_, node)| node.stage == "projections").map(|(_, node)| direction(node));
-    found.retain(|(_, node)| node.stage != "projections" || Some(direction(node)) == first);
+    let pair = |node: &Node| (name(node, "source"), name(node, "target"));
+    let own = |node: &Node| name(node, "direction") == name(node, "dataset");
+    let all = || found.iter().map(|(_, node)| node).filter(|node| node.stage == "projections");
+    let Some(first) = all().next() else { return };
+    let (first_pair, first_direction) = (pair(first), name(first, "direction"));
+    let with_own = all().any(|node| pair(node) == first_pair && own(node));
+    found.retain(|(_, node)| {
+        let here = if with_own { own(node) } else { name(node, "direction") == first_direction };
+        node.stage != "projections" || pair(node) == first_pair && here
+    });
 }
 
 /// The inputs that read these nodes, and what the report's parameters say of each.
@@ -265,6 +272,27 @@ mod tests {
             // What nothing reads is planned too, and must not be found.
             Ok(["a", "b"].into_iter().take(if self.1.is_some() { 1 } else { 2 }).map(node).collect())
         }
+    }
+
+    #[test]
+    fn box_plots_are_drawn_of_the_first_models_and_each_datasets_own_direction() {
+        let node = |direction: &str, target: &str, dataset: &str| {
+            let names = [("direction", direction), ("source", "base"), ("target", target), ("dataset", dataset)];
+            let bindings: Bindings = names.map(|(key, name)| (key, name.to_string())).to_vec();
+            (0, Node { stage: "projections", bindings, params: json!({}), inputs: Vec::new(), per_block: None })
+        };
+        let kept = |nodes: &[(&str, &str, &str)]| {
+            let mut found = nodes.iter().map(|(direction, target, dataset)| node(direction, target, dataset)).collect();
+            keep_first_direction(&mut found);
+            found
+                .iter()
+                .map(|(_, node)| node.bindings.iter().map(|(_, name)| &name[..1]).collect())
+                .collect::<Vec<String>>()
+        };
+        let all = [("a", "i", "a"), ("a", "i", "b"), ("b", "i", "b"), ("a", "m", "a")];
+        assert_eq!(kept(&all), ["abia", "bbib"]);
+        let foreign = [("a", "i", "b"), ("a", "i", "c"), ("b", "i", "c")];
+        assert_eq!(kept(&foreign), ["abib", "abic"]);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use super::figure::Panel;
 use super::scale::{Linear, with_interval};
 use super::svg::{Anchor, Markup, fit, text_width};
 
-pub const WIDTH: f64 = 360.0;
+pub const WIDTH: f64 = 336.0;
 const HEIGHT: f64 = 236.0;
 const FONT: f64 = 11.0;
 /// Names are set bold, which is wider.
-const BOLD: f64 = 1.1 * FONT;
+const BOLD: f64 = 1.12 * FONT;
 
 /// A value with its interval; `NaN` where there is none.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ impl Lines {
         let ticks = y.ticks(5);
         let left = 8.0 + ticks.iter().map(|(_, label)| text_width(label, FONT)).fold(0.0, f64::max);
         let names = self.series.iter().filter(|series| series.labelled).map(|series| text_width(&series.name, BOLD));
-        let right = WIDTH - (8.0 + names.fold(0.0, f64::max)).clamp(10.0, 116.0);
+        let right = WIDTH - (8.0 + names.fold(0.0, f64::max)).clamp(10.0, 130.0);
         let last = self.x.len().saturating_sub(1).max(1) as f64;
         let x = Linear { domain: (0.0, last), range: (left + 8.0, right - 4.0) };
 

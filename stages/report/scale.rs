@@ -12,7 +12,8 @@ impl Linear {
     pub fn over(values: impl IntoIterator<Item = f64>, range: (f64, f64)) -> Linear {
         let (lo, hi) = extent(values);
         let step = step(lo, hi, 5);
-        let domain = ((lo / step).floor() * step, (hi / step).ceil() * step);
+        // An end that is round but for rounding, such as a distance of -1e-16, needs no room beyond it.
+        let domain = ((lo / step + 1e-6).floor() * step, (hi / step - 1e-6).ceil() * step);
         Linear { domain, range }
     }
 
@@ -121,6 +122,7 @@ mod tests {
     fn equal_and_absent_values_still_have_an_axis() {
         let same = Linear::over([2.0, 2.0], (0.0, 1.0));
         assert!(same.domain.0 < 2.0 && same.domain.1 > 2.0);
+        assert_eq!(Linear::over([-1e-16, 1.0 + 1e-16], (0.0, 1.0)).domain, (0.0, 1.0));
         let none = Linear::over([f64::NAN], (0.0, 1.0));
         assert_eq!(none.domain, (0.0, 1.0));
         let zero = Linear::over([0.0], (0.0, 1.0));

@@ -5,9 +5,10 @@ use std::fmt::Write;
 use super::figure::Panel;
 use super::scale::Linear;
 use super::svg::{Anchor, Markup, coordinate, text_width};
+use crate::statistics::moments::quantile;
 
-const WIDTH: f64 = 360.0;
-const HEIGHT: f64 = 320.0;
+const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 350.0;
 const FONT: f64 = 11.0;
 
 #[derive(Debug, Clone)]
@@ -65,11 +66,19 @@ impl Scatter {
     fn names(&self, markup: &mut Markup, x: &Linear, y: &Linear) {
         let mut placed: Vec<(f64, f64, f64)> = Vec::new();
         for group in self.groups.iter().filter(|group| !group.points.is_empty()) {
-            let n = group.points.len() as f64;
-            let sum = group.points.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+            // Their medians: a few far points would pull a name away from the rest.
+            let middle = |of: fn(&(f64, f64)) -> f64| {
+                let mut values: Vec<f64> = group.points.iter().map(of).filter(|value| value.is_finite()).collect();
+                values.sort_by(f64::total_cmp);
+                quantile(&values, 0.5)
+            };
+            let (middle_x, middle_y) = (middle(|point| point.0), middle(|point| point.1));
+            if !middle_x.is_finite() || !middle_y.is_finite() {
+                continue;
+            }
             let half = text_width(&group.name, FONT * 1.1) / 2.0;
-            let at_x = x.at(sum.0 / n).clamp(x.range.0 + half, x.range.1 - half);
-            let at_y = y.at(sum.1 / n);
+            let at_x = x.at(middle_x).clamp(x.range.0 + half, x.range.1 - half);
+            let at_y = y.at(middle_y);
             let free = |y: f64, placed: &[(f64, f64, f64)]| {
                 placed.iter().all(|(px, py, ph)| (py - y).abs() >= 13.0 || (px - at_x).abs() >= ph + half + 4.0)
             };

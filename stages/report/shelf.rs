@@ -196,6 +196,12 @@ impl Depth {
         if self.normed { "norm".into() } else { self.layer.to_string() }
     }
 
+    /// The end of an SQL condition that picks it.
+    pub fn condition(self) -> String {
+        let site = if self.normed { "final_norm" } else { "residual" };
+        format!(" AND layer = {} AND site = '{site}'", self.layer)
+    }
+
     /// As part of a sentence.
     pub fn phrase(self) -> String {
         if self.normed { "the final norm".into() } else { format!("layer {}", self.layer) }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::workspace::{Workspace, stdout};
+use crate::workspace::{PIPELINE, Workspace, stdout};
 
 #[test]
 fn sql_in_every_format() {
@@ -88,4 +88,82 @@ print(type(states.collect_schema()['vector']).__name__)
     if let Some(text) = python("polars", &workspace, script) {
         assert_eq!(text, "2\nArray\n");
     }
+}
+
+/// Every stage that the report has a figure of, with directions between models and within one.
+const EVERY_FIGURE: &str = r#"
+[stages.loss_summary]
+[stages.next_tokens]
+[stages.loss_vectors]
+[stages.projections]
+[stages.departure]
+[stages.direction_similarity]
+[stages.subspace_similarity]
+[stages.distance]
+[stages.similarity]
+of = ["hidden_state", "loss", "gradient"]
+[stages.similarity_summary]
+[stages.pca]
+[stages.gradients]
+[stages.patching]
+pairs = [{ source = "base", target = "instruct" }]
+limit = 4
+[stages.attribution]
+limit = 1
+[stages.report]
+"#;
+
+#[test]
+fn every_query_in_the_report_gives_its_figures_numbers() {
+    let workspace = Workspace::new();
+    let contrast = r#"contrasts = [{ model = "instruct", source = "one", target = "two" }]"#;
+    let pipeline = PIPELINE.replace("[stages.directions]\n", &format!("[stages.directions]\n{contrast}\n"));
+    workspace.write("pipeline.toml", pipeline + EVERY_FIGURE);
+    workspace.run(&[]);
+    let page = workspace.read("artifacts/report/report.html");
+    let figures: Vec<&str> = page.split("class=\"figure\"").skip(1).collect();
+    let mut tables = Vec::new();
+    for figure in &figures {
+        let sql = query(figure);
+        tables.extend(sql.split(" FROM ").nth(1).and_then(|rest| rest.split(' ').next()).map(String::from));
+        let csv = workspace.ok(&["query", &sql, "--format", "csv"]);
+        assert!(csv.lines().count() > 1, "no rows: {sql}");
+    }
+    tables.sort();
+    tables.dedup();
+    assert_eq!(tables.len(), 16, "every table that has a figure: {tables:?}");
+    assert!(page.contains("two − one within instruct") && !page.contains("instruct − instruct"));
+
+    let projections =
+        figures.iter().find(|figure| query(figure).contains("FROM projection_summary")).expect("a figure");
+    let csv = workspace.ok(&["query", &query(projections), "--format", "csv"]);
+    let mut told = 0;
+    for line in csv.lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let [model, dataset, layer, site, _, mean, ..] = fields[..] else { panic!("{line}") };
+        let layer = if site == "final_norm" { "norm" } else { layer };
+        let panel = projections.split(&format!("<figcaption>{dataset}<")).nth(1).expect("a panel");
+        let tip =
+            panel.split(&format!("<title>layer {layer}&#10;")).nth(1).and_then(|tip| tip.split("</title>").next());
+        let shown = tip.and_then(|tip| tip.split("&#10;").find_map(|line| line.strip_prefix(&format!("{model}  "))));
+        let shown = shown.and_then(|shown| shown.split(' ').next()).expect("a value").replace('−', "-");
+        let (shown, mean): (f64, f64) = (shown.parse().expect("a number"), mean.parse().expect("a number"));
+        assert!((shown - mean).abs() <= 6e-3 * mean.abs() + 1e-9, "{line}: the figure says {shown}");
+        told += 1;
+    }
+    assert!(told >= 8, "{csv}");
+}
+
+/// The SQL that a figure prints: out of HTML, and out of a shell's double quotes.
+fn query(figure: &str) -> String {
+    let code = figure.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).expect("a query");
+    let entities = [("&#10;", "\n"), ("&quot;", "\""), ("&#39;", "'"), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
+    let command = entities.iter().fold(code.to_string(), |text, (entity, plain)| text.replace(entity, plain));
+    let quoted = command.strip_prefix("strata query \"").and_then(|rest| rest.strip_suffix('"')).expect("a command");
+    let mut sql = String::new();
+    let mut chars = quoted.chars();
+    while let Some(c) = chars.next() {
+        sql.extend(if c == '\\' { chars.next() } else { Some(c) });
+    }
+    sql
 }

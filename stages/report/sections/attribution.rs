@@ -97,23 +97,57 @@ fn figure(shelf: &Shelf, dataset: &str, (example, target): &Case, pieces: &Piece
     };
     Figure {
         name: slug(&format!("attribution {dataset} {example} {target}")),
-        question: format!("Which words of the prompt speak for “{}”, in a conversation of {dataset}?", target.trim()),
+        question: format!(
+            "Which words of the prompt speak for “{}”, in a conversation of {dataset}?",
+            shortened(target)
+        ),
         what: format!(
             "Change of the target's log-probability (nats) when a piece of the prompt is left out, in the prompt's order; \
              negative: the target becomes less likely without it. Example {example}.{some}"
         ),
         n: format!("1 conversation, {} pieces, each left out once.", pieces.len()),
+        interval: "None: one conversation, whose probabilities are exact.".into(),
         null: "0: the piece makes no difference.".into(),
         query: format!(
-            "SELECT model, piece, text, delta_logprob FROM attribution WHERE dataset = {} AND example = {} AND target = {} \
-             ORDER BY piece, model",
+            "SELECT model, piece, text, delta_logprob FROM attribution WHERE dataset = {} AND example = {} AND {} ORDER BY \
+             piece, model",
             sql(dataset),
             sql(example),
-            sql(target)
+            condition(target)
         ),
         table: "attribution",
         panels: panels.collect(),
         folded,
         ..Figure::default()
+    }
+}
+
+/// The SQL condition of a target; of a long one, such as a whole answer, by its beginning.
+fn condition(target: &str) -> String {
+    const LONGEST: usize = 100;
+    match target.char_indices().nth(LONGEST) {
+        None => format!("target = {}", sql(target)),
+        Some((end, _)) => format!("STARTS_WITH(target, {})", sql(&target[..end])),
+    }
+}
+
+/// The beginning of a target on one line, as part of a title.
+fn shortened(target: &str) -> String {
+    const WORDS: usize = 8;
+    let words: Vec<&str> = target.split_whitespace().collect();
+    let end = if words.len() > WORDS { " …" } else { "" };
+    words[..words.len().min(WORDS)].join(" ") + end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_target_is_named_by_its_beginning() {
+        assert_eq!(condition("don't"), "target = 'don''t'");
+        assert_eq!(condition(&"é".repeat(400)), format!("STARTS_WITH(target, '{}')", "é".repeat(100)));
+        assert_eq!(shortened("one\n two"), "one two");
+        assert_eq!(shortened("a b c d e f g h i"), "a b c d e f g h …");
     }
 }

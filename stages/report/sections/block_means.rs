@@ -99,7 +99,7 @@ fn figure(subject: &Subject, comparison: &Comparison, place: &Where, blocks: &[V
         ),
         n: format!("{} pairs of examples in a block.", count_range(blocks.iter().flatten().map(|block| block.pairs))),
         interval: "95 % bootstrap interval over examples (seeded).".into(),
-        null: "The mean with the examples' group labels shuffled (grey); p-values in the table.".into(),
+        null: "The mean with the examples' group labels shuffled (the grey marks); p-values in the table.".into(),
         finding: match tested.is_empty() {
             true => String::new(),
             false => format!("{small} of {} block means differ from shuffled groups at p < 0.05.", tested.len()),

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::super::figure::{Figure, Key, series_class, slug, sql};
 use super::super::lines::{Lines, Point, Series, y_domain};
 use super::super::shelf::{Depth, Shelf, depth_axis};
+use super::lead::contrast_phrase;
 use super::{count_range, listed, position_phrase};
 
 /// SVD directions drawn; more would not be told apart.
@@ -86,7 +87,7 @@ fn figure(names: [&str; 3], measure: &Measure, strengths: &[Strength]) -> Figure
         n: format!("{} examples behind each direction.", count_range(strengths.iter().map(|strength| strength.n))),
         query: format!(
             "SELECT dataset, layer, site, component, {}, n FROM directions WHERE source = {} AND target = {} AND kind = \
-             {} AND position = {} ORDER BY dataset, component, layer, site DESC",
+             {} AND position = {} AND component <= {COMPONENTS} ORDER BY dataset, component, layer, site DESC",
             measure.column,
             sql(source),
             sql(target),
@@ -94,6 +95,7 @@ fn figure(names: [&str; 3], measure: &Measure, strengths: &[Strength]) -> Figure
             sql(position)
         ),
         table: "directions",
+        interval: "None: one value for all examples together.".into(),
         ..Figure::default()
     }
 }
@@ -102,12 +104,16 @@ fn length_figure(shelf: &Shelf, names: [&str; 3], strengths: &[Strength]) -> Fig
     let [source, target, position] = names;
     let (axis, places) = depth_axis(strengths.iter().map(|strength| strength.depth));
     let datasets = shelf.datasets_among(strengths.iter().map(|strength| strength.dataset));
+    let contrast = source == target;
     let series: Vec<Series> = datasets
         .iter()
-        .map(|dataset| {
+        .enumerate()
+        .map(|(i, dataset)| {
             let here: Vec<&Strength> = strengths.iter().filter(|strength| strength.dataset == *dataset).collect();
-            let class = series_class(shelf.dataset_index(dataset));
-            Series { name: dataset.clone(), class, points: points(&here, &places), labelled: false }
+            // A contrast is no dataset, and has no colour of its own.
+            let class = series_class(if contrast { i } else { shelf.dataset_index(dataset) });
+            let name = if contrast { contrast_phrase(dataset, target) } else { dataset.clone() };
+            Series { name, class, points: points(&here, &places), labelled: !contrast }
         })
         .collect();
     let legend = series.iter().map(|series| Key { name: series.name.clone(), class: series.class.clone() }).collect();
@@ -120,13 +126,18 @@ fn length_figure(shelf: &Shelf, names: [&str; 3], strengths: &[Strength]) -> Fig
         ..Lines::default()
     };
     Figure {
-        question: format!("How far does going from {source} to {target} move the mean state?"),
+        question: match contrast {
+            true => format!("How far apart do datasets' mean states lie within {target}?"),
+            false => format!("How far does going from {source} to {target} move the mean state?"),
+        },
         what: format!(
-            "Length of the mean difference {target} − {source} of the hidden states at {}, by layer, before it is scaled \
-             to a direction.",
+            "Length of the mean difference{} of the hidden states at {}, by layer, before it is scaled to a direction.",
+            if contrast { " between two datasets".to_string() } else { format!(" {target} − {source}") },
             position_phrase(position)
         ),
-        legend,
+        null: "0: the mean states are the same.".into(),
+        // The names of contrasts are too long for the lines' ends.
+        legend: if contrast { legend } else { Vec::new() },
         panels: vec![lines.panel()],
         ..figure(names, &LENGTH, strengths)
     }
@@ -174,6 +185,8 @@ fn variance_figure(shelf: &Shelf, names: [&str; 3], strengths: &[Strength]) -> F
             Some(depth) => format!("At {} the first direction holds {}.", depth.phrase(), listed(&first)),
             None => String::new(),
         },
+        null: "Differences without a preferred direction would share their variance out evenly: 1 / width along each."
+            .into(),
         panels,
         folded: true,
         ..figure(names, &SHARE, strengths)

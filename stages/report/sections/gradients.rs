@@ -24,7 +24,8 @@ pub fn section(shelf: &Shelf) -> Result<Section> {
         figures: figures(shelf, &Subject { of: "gradient", name: "gradients" })?,
         ..Section::default()
     };
-    section.figures.extend(norms(shelf)?);
+    let folded = !section.figures.is_empty();
+    section.figures.extend(norms(shelf)?.map(|figure| Figure { folded, ..figure }));
     Ok(section)
 }
 
@@ -73,23 +74,28 @@ fn norms(shelf: &Shelf) -> Result<Option<Figure>> {
         }
         panels.push(boxes.panel());
     }
+    let shown = match (panels.len(), found.len()) {
+        (1, 1) => "one weight matrix".into(),
+        (shown, all) if shown == all => format!("{all} weight matrices"),
+        (shown, all) => format!("{shown} of {all} weight matrices"),
+    };
     Ok(Some(Figure {
         name: slug("gradient norms"),
         question: "How strongly would the examples of each dataset change the model?".into(),
         what: format!(
-            "Norm of each example's gradient for {} of {} weight matrices: box plots (middle half, whiskers to 1.5 times \
-             its height).",
-            panels.len(),
-            found.len()
+            "Norm of each example's gradient for {shown}: box plots (middle half, whiskers to 1.5 times its height). Weights \
+             with gradients: {}.",
+            names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
         ),
         n: format!("{} examples in a box.", count_range(counts)),
-        query: "SELECT model, dataset, module, COUNT(*) AS n, AVG(norm) AS mean FROM gradients GROUP BY model, dataset, module \
-                ORDER BY module, dataset, model"
+        interval: "The boxes show how examples spread.".into(),
+        null: "No difference: boxes at one height.".into(),
+        query: "SELECT model, dataset, module, COUNT(*) AS n, QUANTILE_CONT(norm, 0.25) AS q1, MEDIAN(norm) AS median, \
+                QUANTILE_CONT(norm, 0.75) AS q3 FROM gradients GROUP BY model, dataset, module ORDER BY module, dataset, model"
             .into(),
         table: "gradients",
         legend,
         panels,
-        folded: true,
         ..Figure::default()
     }))
 }

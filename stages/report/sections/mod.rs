@@ -5,6 +5,7 @@ mod block_means;
 mod departures;
 mod direction_strength;
 mod gradients;
+mod lead;
 mod loss_vectors;
 mod next_tokens;
 mod over_pairs;

@@ -99,8 +99,10 @@ fn figure(shelf: &Shelf, dataset: &str, place: &Place, distributions: &[Distribu
             "The {k} likeliest tokens at token {index} of example {example}, and the distribution's entropy."
         ),
         n: "1 place in 1 conversation; the distributions are exact.".into(),
+        interval: "None: one place, whose probabilities are exact.".into(),
+        null: "No difference between the models: the same bars.".into(),
         query: format!(
-            "SELECT model, rank, text, probability FROM next_tokens WHERE dataset = {} AND example = {} AND place = {} \
+            "SELECT model, rank, text, probability, entropy FROM next_tokens WHERE dataset = {} AND example = {} AND place = {} \
              ORDER BY model, rank",
             sql(dataset),
             sql(example),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::lines::{Point, Series};
 use super::super::shelf::Depth;
 use super::median;
+use crate::statistics::moments::quantile;
 
 /// The mean of a null and its 95 % quantile; `NaN` where the table has none.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +26,7 @@ pub struct Likeness {
     pub random: Chance,
 }
 
-/// A thin line for each pair, their median with the range over pairs as its band, and the nulls: the median of
+/// A thin line for each pair, their median with the middle half of the pairs as its band, and the nulls: the median of
 /// their means, their bands reaching up to the median of their 95 % quantiles.
 pub fn series(found: &[Likeness], places: &BTreeMap<Depth, usize>) -> Vec<Series> {
     let mut pairs: BTreeMap<(usize, usize), Vec<Point>> = BTreeMap::new();
@@ -39,12 +40,11 @@ pub fn series(found: &[Likeness], places: &BTreeMap<Depth, usize>) -> Vec<Series
     let faint = |points| Series { name: String::new(), class: "s0 faint".into(), points, labelled: false };
     let mut series: Vec<Series> = pairs.into_values().map(faint).collect();
     let medians = by_place.iter().map(|here| {
-        let values = || here.iter().map(|likeness| likeness.value).filter(|value| value.is_finite());
-        Point {
-            value: median(values().collect()),
-            low: values().reduce(f64::min).unwrap_or(f64::NAN),
-            high: values().reduce(f64::max).unwrap_or(f64::NAN),
-        }
+        let mut values: Vec<f64> =
+            here.iter().map(|likeness| likeness.value).filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let [low, value, high] = [0.25, 0.5, 0.75].map(|at| quantile(&values, at));
+        Point { value, low, high }
     });
     let name = if series.len() == 1 { "this pair" } else { "median pair" };
     series.push(Series { name: name.into(), class: "s0".into(), points: medians.collect(), labelled: true });
@@ -110,7 +110,7 @@ mod tests {
         let drawn = series(&found, &places);
         assert_eq!(drawn.len(), 3 + 2, "three pairs, their median and one null");
         let (median, null) = (&drawn[3].points[0], &drawn[4].points[0]);
-        assert_eq!((median.value, median.low, median.high), (0.6, 0.2, 0.9));
+        assert_eq!((median.value, median.low, median.high), (0.6, 0.4, 0.75));
         assert_eq!((null.value, null.high), (0.1, 0.3));
         assert_eq!(above(&found, |likeness| likeness.shuffled), (2, 3));
         let sentence = finding(&found, "the cosine");

@@ -10,6 +10,7 @@ use super::super::page::Section;
 use super::super::shelf::{Depth, Shelf, depth_axis};
 use super::{count_range, median};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples, mean_with_interval};
+use crate::statistics::moments::mean;
 
 /// Seed of the bootstrap, as everywhere where a pipeline says nothing else.
 const SEED: u64 = 0;
@@ -46,7 +47,11 @@ pub fn section(shelf: &Shelf) -> Result<Section> {
                 metrics.entry(metric.to_string()).or_default().push((entry.name("dataset"), effects));
             }
         }
-        for (metric, effects) in &metrics {
+        // A dataset's loss first: it is about the whole answer.
+        let mut order: Vec<&String> = metrics.keys().collect();
+        order.sort_by_key(|metric| metric.as_str() != "loss");
+        for metric in order {
+            let effects = &metrics[metric];
             let folded = !section.figures.is_empty();
             section.figures.push(figure(shelf, [source, target, metric], effects, folded));
         }
@@ -65,6 +70,25 @@ struct Effects {
     clean: Vec<(f64, f64)>,
     /// The layer of the first row.
     first: Option<u32>,
+}
+
+impl Effects {
+    /// The patch that comes nearest to the source, and how much of the difference of the clean models it makes up.
+    /// Nothing where these do not differ by their means' second digit.
+    fn closed(&self, dataset: &str) -> Option<String> {
+        let n = self.clean.len() as f64;
+        let (source, target) =
+            self.clean.iter().fold((0.0, 0.0), |sum, clean| (sum.0 + clean.0 / n, sum.1 + clean.1 / n));
+        if (source - target).abs() < 0.01 * source.abs().max(target.abs()) {
+            return None;
+        }
+        let share = |values: &[f64]| (mean(values) - target) / (source - target);
+        let shares = self.patched.iter().map(|(depth, values)| (depth, share(values)));
+        let (depth, share) = shares
+            .filter(|(_, share)| share.is_finite())
+            .min_by(|a, b| (a.1 - 1.0).abs().total_cmp(&(b.1 - 1.0).abs()))?;
+        Some(format!("{:.0} % at {} ({dataset})", 100.0 * share, depth.phrase()))
+    }
 }
 
 fn figure(shelf: &Shelf, names: [&str; 3], effects: &[(&str, Effects)], folded: bool) -> Figure {
@@ -93,7 +117,7 @@ fn figure(shelf: &Shelf, names: [&str; 3], effects: &[(&str, Effects)], folded: 
         let class = |model: &str| format!("{} dashed", series_class(shelf.model_index(model)));
         let patched = Series {
             name: "patched".into(),
-            class: "s3".into(),
+            class: "ink".into(),
             points: effects.patched.values().map(|values| point(values)).collect(),
             labelled: true,
         };
@@ -112,6 +136,11 @@ fn figure(shelf: &Shelf, names: [&str; 3], effects: &[(&str, Effects)], folded: 
         lines.panel()
     });
     let panels = panels.collect();
+    let closed: Vec<String> = effects.iter().filter_map(|(dataset, effects)| effects.closed(dataset)).collect();
+    let finding = match closed.is_empty() {
+        true => String::new(),
+        false => format!("Of the way from the clean {target} to the clean {source}: {}.", closed.join("; ")),
+    };
     let n = count_range(effects.iter().map(|(_, effects)| effects.clean.len() as u32));
     Figure {
         name: slug(&format!("patching {source} {target} {metric}")),
@@ -123,6 +152,7 @@ fn figure(shelf: &Shelf, names: [&str; 3], effects: &[(&str, Effects)], folded: 
         n: format!("{n} examples behind each point."),
         interval: format!("95 % bootstrap interval of the mean over examples ({RESAMPLES} resamples, seeded)."),
         null: format!("No effect: the line of the clean {target}."),
+        finding,
         query: format!(
             "SELECT dataset, layer, AVG(value) AS patched, AVG(clean_source) AS clean_source, AVG(clean_target) AS \
              clean_target, COUNT(*) AS n FROM patching WHERE source = {} AND target = {} AND metric = {} GROUP BY dataset, \
@@ -168,6 +198,8 @@ fn change_figure(shelf: &Shelf, names: [&str; 2], effects: &[(&str, Effects)]) -
         what: "Length of the difference between the two streams beside that of the one replaced, by layer: the median over \
                examples."
             .into(),
+        interval: "None: a median; the table has every example.".into(),
+        null: "0: the patch changed nothing, and can have no effect.".into(),
         n: format!("{} examples.", count_range(effects.iter().map(|(_, effects)| effects.clean.len() as u32))),
         finding: match idle {
             0 => "Every patch changed something.".into(),
@@ -184,5 +216,22 @@ fn change_figure(shelf: &Shelf, names: [&str; 2], effects: &[(&str, Effects)]) -
         panels: vec![Lines { series, ..lines }.panel()],
         folded: true,
         ..Figure::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_the_way_that_a_patch_closes() {
+        let at = |layer: u32| Depth { layer, normed: false };
+        let clean = vec![(1.0, 3.0), (3.0, 5.0)];
+        let patched = [(at(0), vec![3.0, 5.0]), (at(1), vec![1.4, 3.6])].into_iter().collect();
+        let effects = Effects { patched, clean, ..Effects::default() };
+        // Clean means 2 and 4, patched at layer 1: 2.5.
+        assert_eq!(effects.closed("code").as_deref(), Some("75 % at layer 1 (code)"));
+        let same = Effects { clean: vec![(1.0, 1.001)], ..effects };
+        assert_eq!(same.closed("code"), None);
     }
 }

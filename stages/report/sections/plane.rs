@@ -81,8 +81,11 @@ fn figure(subject: &Subject, model: &str, place: &Where, plane: &Plane) -> Figur
             subject.name
         ),
         n: format!("Examples: {}.", sizes.join(", ")),
+        interval: "None: every example is drawn.".into(),
+        null: "Groups that lie over each other; the blocks' means above are tested against shuffled groups.".into(),
         query: format!(
-            "SELECT dataset, example, pc1, pc2, pc3 FROM pca WHERE \"of\" = '{}' AND model = {}{}",
+            "SELECT dataset, example, pc1, pc2, pc3, explained_variance_1, explained_variance_2, explained_variance_3 FROM pca \
+             WHERE \"of\" = '{}' AND model = {}{}",
             subject.of,
             sql(model),
             where_condition(place)

@@ -120,6 +120,8 @@ fn token_heatmap(dataset: &str, example: &str, readings: &[Reading], folded: boo
             }
         ),
         n: format!("1 conversation, {} tokens.", tokens.len()),
+        interval: "None: one conversation, whose probabilities are exact.".into(),
+        null: "No difference between the models: rows of one colour.".into(),
         finding: format!("Joint log-probability of the response: {}.", totals.join("; ")),
         query: format!(
             "SELECT model, token, text, logprob, entropy, rank FROM token_losses WHERE dataset = {} AND example = {} AND \

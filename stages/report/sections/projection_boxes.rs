@@ -7,7 +7,8 @@ use anyhow::Result;
 use super::super::boxes::{Boxes, Summary};
 use super::super::figure::{Figure, Key, series_class, slug, sql};
 use super::super::scale::Linear;
-use super::super::shelf::{Depth, Entry, Shelf, depth_axis, spread};
+use super::super::shelf::{Depth, Shelf, depth_axis, spread};
+use super::lead::Lead;
 use super::{count_range, position_phrase};
 
 /// Layers drawn; boxes of more would be too narrow.
@@ -16,11 +17,16 @@ const LAYERS: usize = 9;
 /// Projections by model and depth.
 type Values<'a> = BTreeMap<(usize, &'a str), BTreeMap<Depth, Vec<f64>>>;
 
-/// For each position one figure, of the mean difference.
-pub fn figures(shelf: &Shelf, names: &[&str], entries: &[&Entry]) -> Result<Vec<Figure>> {
-    let [direction, source, target] = names[..] else { return Ok(Vec::new()) };
+/// For each position one figure, of the mean difference: the tables that the report was given are of one source and
+/// target.
+pub fn figures(shelf: &Shelf) -> Result<Vec<Figure>> {
+    let Some(first) = shelf.of("projections").next() else { return Ok(Vec::new()) };
+    let (source, target) = (first.name("source"), first.name("target"));
+    let own = shelf.of("projections").all(|entry| entry.name("direction") == entry.name("dataset"));
+    let dataset = if own { None } else { Some(first.name("direction")) };
+    let lead = Lead { dataset, source, target };
     let mut found: BTreeMap<String, BTreeMap<(usize, &str), Values>> = BTreeMap::new();
-    for entry in entries {
+    for entry in shelf.of("projections") {
         let (dataset, model) = (entry.name("dataset"), entry.name("model"));
         let rows = entry.rows()?;
         let (kinds, positions, sites) = (rows.text("kind")?, rows.text("position")?, rows.text("site")?);
@@ -59,20 +65,21 @@ pub fn figures(shelf: &Shelf, names: &[&str], entries: &[&Entry]) -> Result<Vec<
         let boxes = plots.iter().flat_map(|plot| &plot.series).flat_map(|(.., boxes)| boxes).flatten();
         let n = count_range(boxes.map(|summary| summary.n as u32));
         Figure {
-            name: slug(&format!("projection boxes {direction} {source} {target} {position}")),
-            question: format!("How far do single examples spread along {target} − {source}, found on {direction}?"),
+            name: slug(&format!("projection boxes {} {position}", lead.name())),
+            question: format!("How far do single examples spread along {}?", lead.phrase_found()),
             what: format!(
-                "Projections of all examples at {} onto the mean difference: box plots by layer (middle half; whiskers to the \
+                "Projections of all examples at {} onto the mean difference{}: box plots by layer (middle half; whiskers to the \
                  furthest value within 1.5 times its height; dots beyond).",
-                position_phrase(position)
+                position_phrase(position),
+                if own { " found on the same dataset" } else { "" }
             ),
             n: format!("{n} examples in a box."),
+            interval: "The boxes show how examples spread; the intervals of their means are in the figure above.".into(),
+            null: "No difference: two models' boxes at one height.".into(),
             query: format!(
-                "SELECT model, dataset, layer, site, example, projection FROM projections WHERE direction = {} AND source = {} \
-                 AND target = {} AND kind = 'mean_difference' AND position = {}",
-                sql(direction),
-                sql(source),
-                sql(target),
+                "SELECT model, dataset, layer, site, example, projection FROM projections WHERE {} AND kind = \
+                 'mean_difference' AND position = {} ORDER BY dataset, model, layer, site DESC",
+                lead.condition(),
                 sql(position)
             ),
             table: "projections",

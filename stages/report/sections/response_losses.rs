@@ -64,8 +64,9 @@ pub fn figure(shelf: &Shelf) -> Result<Option<Figure>> {
             .into(),
         n: format!("{} examples behind each dot.", count_range(counts)),
         interval: "95 % bootstrap interval of the mean over examples (seeded).".into(),
-        query: "SELECT measure, dataset, model, n, mean, ci_low, ci_high FROM loss_summary ORDER BY measure, dataset, \
-                model"
+        null: "No difference: two models' intervals overlap.".into(),
+        query: "SELECT measure, dataset, model, n, mean, ci_low, ci_high FROM loss_summary WHERE measure IN \
+                ('joint_logprob', 'logprob', 'entropy') ORDER BY measure, dataset, model"
             .into(),
         table: "loss_summary",
         legend: models.iter().map(|&model| Key { name: model_name(model), class: series_class(model) }).collect(),

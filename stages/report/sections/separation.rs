@@ -11,6 +11,7 @@ use super::super::lines::{Lines, Point, Series, y_domain};
 use super::super::page::{Headline, Section};
 use super::super::scale::number;
 use super::super::shelf::{Depth, Entry, Shelf, depth_axis};
+use super::lead::{Lead, leads};
 use super::similarity::{self, Subject};
 use super::{kind_phrase, listed, position_phrase};
 
@@ -29,18 +30,24 @@ pub fn section(shelf: &Shelf) -> Result<Section> {
                 spreads; two datasets, when their mean hidden states point different ways.",
         ..Section::default()
     };
-    for (names, entries) in shelf.grouped("separation", &["direction", "source", "target"]) {
-        let [direction, source, target] = names[..] else { continue };
-        for ((kind, component, position), profiles) in separations(&entries)? {
-            if component > 1 {
-                continue;
+    for (names, entries) in shelf.grouped("separation", &["source", "target"]) {
+        let [source, target] = names[..] else { continue };
+        let found = separations(&entries)?;
+        let pairs: Vec<(&str, &str)> =
+            entries.iter().map(|entry| (entry.name("direction"), entry.name("dataset"))).collect();
+        for lead in leads(&pairs, source, target) {
+            for ((kind, component, position), all) in found.iter().filter(|((_, component, _), _)| *component == 1) {
+                let here: Vec<&Pair> = all.iter().filter(|pair| lead.covers(pair.direction, pair.dataset)).collect();
+                if here.is_empty() {
+                    continue;
+                }
+                let folded = !section.figures.is_empty();
+                if !folded {
+                    section.headlines.extend(strongest(&here, lead));
+                }
+                let phrase = kind_phrase(kind, *component);
+                section.figures.push(separation_figure(shelf, lead, [kind, &phrase, position], &here, folded));
             }
-            let folded = !section.figures.is_empty();
-            if !folded {
-                section.headlines.extend(strongest(&profiles, direction, source, target));
-            }
-            let names = [direction, source, target, &kind, &position];
-            section.figures.push(separation_figure(shelf, names, &profiles, folded));
         }
     }
     section.figures.extend(distance_figures(shelf)?);
@@ -51,6 +58,7 @@ pub fn section(shelf: &Shelf) -> Result<Section> {
 
 /// One dataset's two models: score by depth, and at how many depths they differ beyond chance.
 struct Pair<'a> {
+    direction: &'a str,
     dataset: &'a str,
     models: (&'a str, &'a str),
     profile: Profile,
@@ -68,7 +76,8 @@ fn separations<'a>(entries: &[&'a Entry]) -> Result<BTreeMap<(String, u32, Strin
         let (scores, lows, highs) = (rows.numbers("score")?, rows.numbers("ci_low")?, rows.numbers("ci_high")?);
         let p_values = rows.numbers("p_holm")?;
         let mut profiles: BTreeMap<(String, u32, String), (Profile, usize)> = BTreeMap::new();
-        for i in 0..rows.len() {
+        // Where examples have no spread there is no score, and a difference, even if it is one, is rounding.
+        for i in (0..rows.len()).filter(|&i| scores[i].is_finite()) {
             let choice = (kinds[i].to_string(), components[i], positions[i].to_string());
             let point = Point { value: scores[i], low: lows[i], high: highs[i] };
             let (profile, significant) = profiles.entry(choice).or_default();
@@ -77,38 +86,49 @@ fn separations<'a>(entries: &[&'a Entry]) -> Result<BTreeMap<(String, u32, Strin
         }
         for (choice, (profile, significant)) in profiles {
             let models = (entry.name("model_a"), entry.name("model_b"));
-            found.entry(choice).or_default().push(Pair {
-                dataset: entry.name("dataset"),
-                models,
-                profile,
-                significant,
-            });
+            let (direction, dataset) = (entry.name("direction"), entry.name("dataset"));
+            found.entry(choice).or_default().push(Pair { direction, dataset, models, profile, significant });
         }
     }
     Ok(found)
 }
 
-fn strongest(separations: &Separations, direction: &str, source: &str, target: &str) -> Option<Headline> {
-    let all = separations.iter().flat_map(|pair| {
-        pair.profile.iter().map(move |(depth, point)| (point, depth, pair.dataset, pair.models.0, pair.models.1))
-    });
-    let finite = all.filter(|(point, ..)| point.value.is_finite());
-    let (point, depth, dataset, a, b) = finite.max_by(|x, y| x.0.value.abs().total_cmp(&y.0.value.abs()))?;
+/// The score whose interval stays furthest from 0: of a score without an interval nothing is known. Of the target and
+/// a third model, if there is one: source and target lie apart along their own direction by construction.
+fn strongest(separations: &[&Pair], lead: Lead) -> Option<Headline> {
+    let third = |pair: &Pair| {
+        let (a, b) = pair.models;
+        (a == lead.target || b == lead.target) && a != lead.source && b != lead.source
+    };
+    let any = separations.iter().any(|pair| third(pair));
+    let all = separations
+        .iter()
+        .filter(|pair| !any || third(pair))
+        .flat_map(|pair| pair.profile.iter().map(move |(depth, point)| (point, depth, pair)));
+    let sure = |point: &Point| if point.low > 0.0 { point.low } else { -point.high };
+    let away = all.filter(|(point, ..)| point.value.is_finite() && (point.low > 0.0 || point.high < 0.0));
+    let (point, depth, pair) = away.max_by(|x, y| sure(x.0).total_cmp(&sure(y.0)))?;
+    let (a, b) = pair.models;
     Some(Headline {
         value: number(point.value),
         meaning: format!(
-            "the largest separation score, between {a} and {b} on {dataset} at {}, along {target} − {source} \
-             ({direction}); 95 % interval {} to {}",
+            "is the clearest separation score, {b} against {a} on {} at {}, along {}; 95 % interval {} to {}",
+            pair.dataset,
             depth.phrase(),
+            lead.phrase_found(),
             number(point.low),
             number(point.high)
         ),
     })
 }
 
-fn separation_figure(shelf: &Shelf, names: [&str; 5], separations: &Separations, folded: bool) -> Figure {
-    let [direction, source, target, kind, position] = names;
-    let phrase = kind_phrase(kind, 1);
+fn separation_figure(
+    shelf: &Shelf,
+    lead: Lead,
+    [kind, phrase, position]: [&str; 3],
+    separations: &[&Pair],
+    folded: bool,
+) -> Figure {
     let (axis, places) = depth_axis(separations.iter().flat_map(|pair| pair.profile.keys().copied()));
     let mut pairs: Vec<(&str, &str)> = separations.iter().map(|pair| pair.models).collect();
     pairs.sort_by_key(|(a, b)| (shelf.model_index(a), shelf.model_index(b)));
@@ -146,14 +166,14 @@ fn separation_figure(shelf: &Shelf, names: [&str; 5], separations: &Separations,
     });
     let tests = listed(&tests.collect::<Vec<_>>());
     Figure {
-        name: slug(&format!("separation {direction} {source} {target} {position} {phrase}")),
-        question: format!(
-            "How clearly does {target} − {source}, found on {direction}, tell the models apart ({phrase})?"
-        ),
+        name: slug(&format!("separation {} {position} {phrase}", lead.name())),
+        question: format!("How clearly does {} tell the models apart ({phrase})?", lead.phrase_found()),
         what: format!(
-            "Separation score (mean_b − mean_a) / (std_a + std_b) of two models' projections at {} onto the {phrase}, \
-             by layer; one panel for each dataset.",
-            position_phrase(position)
+            "Separation score (mean_b − mean_a) / (std_a + std_b) of two models' projections at {} onto the {phrase}{}, by \
+             layer; one panel for each dataset. Where examples have no spread, as at the embedding of one token, there is \
+             no score.",
+            position_phrase(position),
+            if lead.dataset.is_none() { " found on the same dataset" } else { "" }
         ),
         n: format!("Every example of the dataset under both models: {}.", shelf.sizes(&datasets)),
         interval: "95 % bootstrap interval over examples (seeded).".into(),
@@ -163,12 +183,9 @@ fn separation_figure(shelf: &Shelf, names: [&str; 5], separations: &Separations,
                 .into(),
         finding: format!("Different at p < 0.05 after correction, of datasets and layers: {tests}."),
         query: format!(
-            "SELECT dataset, model_a, model_b, layer, site, score, ci_low, ci_high, p_holm FROM separation WHERE direction = {} \
-             AND source = {} AND target = {} AND kind = {} AND component = 1 AND position = {} ORDER BY dataset, \
-             model_a, model_b, layer, site DESC",
-            sql(direction),
-            sql(source),
-            sql(target),
+            "SELECT dataset, model_a, model_b, layer, site, score, ci_low, ci_high, p_holm FROM separation WHERE {} AND kind \
+             = {} AND component = 1 AND position = {} ORDER BY dataset, model_a, model_b, layer, site DESC",
+            lead.condition(),
             sql(kind),
             sql(position)
         ),
@@ -217,15 +234,16 @@ fn distance_figures(shelf: &Shelf) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn distance_figure(shelf: &Shelf, what: &str, position: &str, distances: &Distances) -> Figure {
+fn distance_figure(shelf: &Shelf, what: &str, position: &str, distances: &Distances, only: Option<Depth>) -> Figure {
     let datasets = shelf.datasets_among(distances.iter().flat_map(|(_, a, b, _)| [a, b]));
     Figure {
         name: slug(&format!("distance {what} {position}")),
         n: format!("Mean states over all examples: {}.", shelf.sizes(&datasets)),
         query: format!(
-            "SELECT model, dataset_a, dataset_b, layer, site, cosine_distance, ci_low, ci_high FROM distance WHERE position = {} ORDER BY \
-             dataset_a, dataset_b, model, layer, site DESC",
-            sql(position)
+            "SELECT model, dataset_a, dataset_b, layer, site, cosine_distance, ci_low, ci_high FROM distance WHERE position = {}{} \
+             ORDER BY dataset_a, dataset_b, model, layer, site DESC",
+            sql(position),
+            only.map_or(String::new(), Depth::condition)
         ),
         table: "distance",
         ..Figure::default()
@@ -278,8 +296,9 @@ fn distance_lines(shelf: &Shelf, position: &str, distances: &Distances, folded: 
         ),
         panels: plots.into_iter().map(|plot| Lines { y_domain: Some(domain), ..plot }.panel()).collect(),
         interval: "95 % bootstrap interval over the examples of both datasets (seeded).".into(),
+        null: "0: the two mean states point the same way.".into(),
         folded,
-        ..distance_figure(shelf, "by layer", position, distances)
+        ..distance_figure(shelf, "by layer", position, distances, None)
     }
 }
 
@@ -311,8 +330,10 @@ fn distance_maps(shelf: &Shelf, position: &str, distances: &Distances) -> Result
     Ok(Figure {
         question: format!("How far apart does each model hold all the datasets, at {}?", depth.phrase()),
         what: format!("Cosine distance between the datasets' mean hidden states at {}.", position_phrase(position)),
+        interval: "In the figure above, by layer.".into(),
+        null: "0: the two mean states point the same way.".into(),
         panels,
         folded: true,
-        ..distance_figure(shelf, "heatmap", position, distances)
+        ..distance_figure(shelf, "heatmap", position, distances, Some(depth))
     })
 }

@@ -9,7 +9,7 @@ use super::super::figure::{Figure, slug, sql};
 use super::super::heatmap::{Axis, Group, Heatmap};
 use super::super::lines::Lines;
 use super::super::page::{Headline, Section};
-use super::super::scale::number;
+use super::super::scale::{fixed, number};
 use super::super::shelf::{Depth, Entry, Shelf, depth_axis, spread};
 use super::over_pairs::{Chance, Likeness};
 use super::{capital, direction_strength, kind_phrase, median, over_pairs, position_phrase, subspaces};
@@ -140,9 +140,9 @@ impl Comparison<'_> {
             (count, tested) => format!("; above the null's 95 % quantile in {count} of {tested} comparisons"),
         };
         Some(Headline {
-            value: format!("{} against {}", number(middle), number(null)),
+            value: format!("{} against {}", fixed(middle, 2), fixed(null, 2)),
             meaning: format!(
-                "median |cosine| between datasets' first {} directions of {} − {}, against the shuffled null{above}. \
+                "is the median |cosine| between datasets' first {} directions of {} − {} against that of shuffled pairs{above}. \
                  Largest: {} ({} and {}, {}; null {})",
                 if self.kind == "svd" { "SVD" } else { "mean-difference" },
                 self.target,
@@ -156,7 +156,8 @@ impl Comparison<'_> {
         })
     }
 
-    fn figure(&self, shelf: &Shelf, what: &str) -> Figure {
+    /// What its figures share; `only` is the end of the condition that picks the rows drawn.
+    fn figure(&self, shelf: &Shelf, what: &str, only: &str) -> Figure {
         let Comparison { source, target, kind, position, .. } = self;
         let sizes = shelf.sizes(&self.datasets);
         Figure {
@@ -166,9 +167,9 @@ impl Comparison<'_> {
                 false => format!("{} datasets, each direction from all of its examples: {sizes}.", self.datasets.len()),
             },
             query: format!(
-                "SELECT dataset_a, dataset_b, layer, site, component_a, component_b, cosine, null_cosine, null_high FROM \
-                 direction_similarity WHERE source = {} AND target = {} AND kind = {} AND position = {} ORDER BY layer, \
-                 site DESC, dataset_a, dataset_b",
+                "SELECT dataset_a, dataset_b, layer, site, component_a, component_b, cosine, null_cosine, null_high, \
+                 random_cosine, random_high FROM direction_similarity WHERE source = {} AND target = {} AND kind = {} AND \
+                 position = {}{only} ORDER BY layer, site DESC, dataset_a, dataset_b, component_a, component_b",
                 sql(source),
                 sql(target),
                 sql(kind),
@@ -194,8 +195,9 @@ impl Comparison<'_> {
         };
         Figure {
             question: format!(
-                "Do different datasets move {} along the same direction ({})?",
+                "Do different datasets share their direction {} − {} ({})?",
                 self.target,
+                self.source,
                 kind_phrase(&self.kind, 1)
             ),
             what: format!(
@@ -205,14 +207,14 @@ impl Comparison<'_> {
                 self.source,
                 position_phrase(&self.position),
             ),
-            interval: "The band is the range over pairs of datasets, not a confidence interval.".into(),
+            interval: "The band holds the middle half of the pairs of datasets; it is not a confidence interval.".into(),
             null: "Shuffled: the same states with source and target exchanged or mixed between pairs before the direction is \
                    taken. Random: directions with the covariance of the differences. Each with its mean, and up to its 95 % \
                    quantile (medians over pairs of datasets)."
                 .into(),
             finding: over_pairs::finding(&found, "|cosine|"),
             panels: vec![lines.panel()],
-            ..self.figure(shelf, "by layer")
+            ..self.figure(shelf, "by layer", " AND component_a = 1 AND component_b = 1 AND dataset_a <> dataset_b")
         }
     }
 
@@ -257,9 +259,10 @@ impl Comparison<'_> {
                  definition.",
                 position_phrase(&self.position)
             ),
+            interval: "None: a cosine of two directions, each from all examples.".into(),
             null: "The figure above; for each pair, null_cosine and null_high in the table.".into(),
             panels,
-            ..self.figure(shelf, "heatmap")
+            ..self.figure(shelf, "heatmap", " AND component_a = 1 AND component_b = 1")
         })
     }
 
@@ -308,9 +311,10 @@ impl Comparison<'_> {
                 depth.phrase(),
                 position_phrase(&self.position)
             ),
+            interval: "None: a cosine of two directions, each from all examples.".into(),
             null: "null_cosine and null_high in the table.".into(),
             panels: vec![heatmap.panel()?],
-            ..self.figure(shelf, "components")
+            ..self.figure(shelf, "components", &depth.condition())
         })
     }
 }

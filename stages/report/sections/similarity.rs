@@ -14,6 +14,9 @@ use super::{block_means, plane, position_phrase};
 /// Examples along a side of a drawn matrix; of more, every so many-th is drawn.
 const SIDE: usize = 1000;
 
+/// The same in the figures that are shown closed: a matrix of 1000 is more than a megabyte of the page.
+const FOLDED_SIDE: usize = 300;
+
 /// Layers or modules drawn of one comparison.
 const WHERES: usize = 4;
 
@@ -27,9 +30,8 @@ pub struct Subject {
 pub fn figures(shelf: &Shelf, subject: &Subject) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for comparison in comparisons(shelf, "similarity", subject.of) {
-        let built = heatmaps(shelf, subject, &comparison)?;
-        let open = figures.is_empty();
-        figures.extend(built.into_iter().enumerate().map(|(i, figure)| Figure { folded: !open || i > 0, ..figure }));
+        let first = figures.is_empty();
+        figures.extend(heatmaps(shelf, subject, &comparison, first)?);
     }
     figures.extend(block_means::figures(shelf, subject)?);
     figures.extend(plane::figures(shelf, subject)?);
@@ -140,7 +142,8 @@ pub fn where_condition((position, layer, normed, module): &Where) -> String {
 /// A cosine between two examples, each as (group, index in the group); small, since there can be millions.
 type Cosines = Vec<((u16, u32), (u16, u32), f32)>;
 
-fn heatmaps(shelf: &Shelf, subject: &Subject, comparison: &Comparison) -> Result<Vec<Figure>> {
+/// A heatmap for each place, the deepest first, which is open if `open` says so.
+fn heatmaps(shelf: &Shelf, subject: &Subject, comparison: &Comparison, open: bool) -> Result<Vec<Figure>> {
     let names = comparison.names(shelf);
     let index = |name: &str| names.iter().position(|known| known == name).unwrap_or(0);
     let mut members: Vec<Members> = names.iter().map(|_| Members::default()).collect();
@@ -160,12 +163,11 @@ fn heatmaps(shelf: &Shelf, subject: &Subject, comparison: &Comparison) -> Result
     }
     let places: Vec<&Where> = found.keys().collect();
     let mut figures = Vec::new();
-    for place in spread(&places, WHERES) {
-        let matrices = Matrices { subject, comparison, names: &names, members: &members };
-        figures.push(matrices.figure(place, &found[place], places.len())?);
-    }
     // The deepest layer is the one that speaks; it comes first.
-    figures.reverse();
+    for (i, place) in spread(&places, WHERES).into_iter().rev().enumerate() {
+        let matrices = Matrices { subject, comparison, names: &names, members: &members };
+        figures.push(matrices.figure(place, &found[place], places.len(), !open || i > 0)?);
+    }
     Ok(figures)
 }
 
@@ -195,9 +197,9 @@ struct Matrices<'a> {
 }
 
 impl Matrices<'_> {
-    fn figure(&self, place: &Where, cosines: &[Cosines; 2], places: usize) -> Result<Figure> {
+    fn figure(&self, place: &Where, cosines: &[Cosines; 2], places: usize, folded: bool) -> Result<Figure> {
         let total: usize = self.members.iter().map(|group| group.names.len()).sum();
-        let every = total.div_ceil(SIDE).max(1);
+        let every = total.div_ceil(if folded { FOLDED_SIDE } else { SIDE }).max(1);
         let axis = Axis {
             labels: self
                 .names
@@ -244,7 +246,8 @@ impl Matrices<'_> {
         let (phrase, at) = (self.comparison.phrase(), where_phrase(place));
         let thinned = match every {
             1 => String::new(),
-            _ => format!(" Every {every}th example is drawn; the table has all."),
+            2 => " Every second example is drawn; the table has all.".into(),
+            _ => format!(" One example in {every} is drawn; the table has all."),
         };
         let of_places = if places > WHERES { format!(" ({WHERES} of {places} are drawn)") } else { String::new() };
         Ok(Figure {
@@ -259,9 +262,10 @@ impl Matrices<'_> {
                 self.subject.name
             ),
             n: self.sizes(total),
+            interval: "None: every pair is drawn; intervals of the blocks' means are in the next figures.".into(),
             null: "0 for unrelated directions; the next figures hold the blocks' means against shuffled groups.".into(),
             query: format!(
-                "SELECT dataset_a, example_a, dataset_b, example_b, centred, cosine FROM similarity WHERE \"of\" = '{}' AND \
+                "SELECT model_a, dataset_a, example_a, model_b, dataset_b, example_b, centred, cosine FROM similarity WHERE \"of\" = '{}' AND \
                  {}{}",
                 self.subject.of,
                 self.comparison.condition(),
@@ -269,6 +273,7 @@ impl Matrices<'_> {
             ),
             table: "similarity",
             panels,
+            folded,
             ..Figure::default()
         })
     }

@@ -76,13 +76,14 @@ fn figure([source, target, position]: [&str; 3], k: u32, angles: &BTreeMap<u32, 
              smallest angle first: 1 is a direction that both hold, 0 one that the other lacks.",
             position_phrase(position)
         ),
-        interval: "The band is the range over pairs of datasets, not a confidence interval.".into(),
+        interval: "The band holds the middle half of the pairs of datasets; it is not a confidence interval.".into(),
         null: "Pairs shuffled before the SVD: its mean, and up to its 95 % quantile (medians over pairs of datasets)."
             .into(),
         finding: finding(&all, "the cosine of a principal angle"),
         query: format!(
             "SELECT dataset_a, dataset_b, layer, site, angle_index, cosine, null_cosine, null_high FROM \
-             subspace_similarity WHERE source = {} AND target = {} AND position = {} AND k = {k} ORDER BY dataset_a, \
+             subspace_similarity WHERE source = {} AND target = {} AND position = {} AND k = {k} AND \
+             angle_index <= {ANGLES} AND dataset_a <> dataset_b ORDER BY dataset_a, \
              dataset_b, layer, site DESC, angle_index",
             sql(source),
             sql(target),

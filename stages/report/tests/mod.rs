@@ -55,7 +55,9 @@ fn every_table_becomes_a_section_with_figures() {
         assert!(html.contains(&format!("<section id=\"{id}\">")), "no section {id}");
     }
     let figures = html.matches("class=\"figure\"").count();
-    assert_eq!(figures, html.matches("<dt>n</dt>").count(), "no figure without its n");
+    for fact in ["n", "Interval", "Null"] {
+        assert_eq!(figures, html.matches(&format!("<dt>{fact}</dt>")).count(), "no figure without its {fact}");
+    }
     assert_eq!(figures, files.len() - 1, "one file for each figure");
     assert!(!html.contains("https://") && !html.contains("src=\"http"));
 }

@@ -94,7 +94,7 @@ impl Stage for Departure {
         for ((name, place, a), (_, _, b)) in a.into_iter().zip(b) {
             // At layer 0 the last token of every chat can be one embedding: any training moves it, by whatever little,
             // and intervals without a width would always part there.
-            let apart = !a.overlaps(&b) && !(is_point(&a) && is_point(&b));
+            let apart = !(a.overlaps(&b) || is_point(&a) && is_point(&b));
             match curves.last_mut() {
                 Some(curve) if curve.name == name && curve.position == place.position => curve.push(place, apart),
                 _ => {

@@ -215,7 +215,6 @@ fn change_figure(shelf: &Shelf, names: [&str; 2], effects: &[(&str, Effects)]) -
         legend: series.iter().map(|series| Key { name: series.name.clone(), class: series.class.clone() }).collect(),
         panels: vec![Lines { series, ..lines }.panel()],
         folded: true,
-        ..Figure::default()
     }
 }
 

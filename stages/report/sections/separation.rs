@@ -193,7 +193,6 @@ fn separation_figure(
         legend: legend.collect(),
         panels: plots.into_iter().map(|plot| Lines { y_domain: Some(domain), ..plot }.panel()).collect(),
         folded,
-        ..Figure::default()
     }
 }
 

@@ -81,8 +81,8 @@ impl<'a> Plan<'a> {
 
     /// Expands everything that can be without running a task, in order; errors are left to the run that meets them.
     pub fn expand_all(&mut self, wanted: &[bool]) -> Result<()> {
-        for index in 0..self.graph.nodes.len() {
-            if wanted[index] && self.ready(index) {
+        for (index, wanted) in wanted.iter().enumerate() {
+            if *wanted && self.ready(index) {
                 self.expand(index, false)?;
             }
         }

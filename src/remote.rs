@@ -125,8 +125,8 @@ impl Remote {
     /// what it reads is.
     pub fn pull(&self, plan: &mut Plan, wanted: &[bool]) -> Result<Transferred> {
         let mut done = Transferred::default();
-        for index in 0..plan.graph.nodes.len() {
-            if !wanted[index] || !plan.ready(index) {
+        for (index, wanted) in wanted.iter().enumerate() {
+            if !*wanted || !plan.ready(index) {
                 continue;
             }
             plan.expand(index, false)?;

@@ -47,7 +47,8 @@ fn the_target_is_joined_by_example_across_parts() {
         tables.hidden_states(&["c", "a"], &["last"], 0, false, |p, l, s, i| value(p, l, s, [2, 0][i])),
         tables.hidden_states(&["b"], &["last"], 0, false, |p, l, s, _| value(p, l, s, 1)),
     ];
-    let first = run(&Directions, params(), &[("source", &[source.clone()]), ("target", &[ordered])]).unwrap();
+    let first =
+        run(&Directions, params(), &[("source", std::slice::from_ref(&source)), ("target", &[ordered])]).unwrap();
     let second = run(&Directions, params(), &[("source", &[source]), ("target", &parts)]).unwrap();
     assert_eq!(first, second);
 }
@@ -74,11 +75,17 @@ fn models_that_do_not_differ_have_no_direction() {
         same(p, layer, site, i).iter().map(|value| value + layer as f32).collect()
     });
     // Layer 0 is equal; at layer 1 every difference is the same, so there is a mean and no singular vector.
-    let found = run(&Directions, params(), &[("source", &[source.clone()]), ("target", &[shifted])]).unwrap();
+    let found =
+        run(&Directions, params(), &[("source", std::slice::from_ref(&source)), ("target", &[shifted])]).unwrap();
     assert_eq!(texts(&found, "kind"), ["mean_difference"]);
     assert_eq!(numbers(&found, "layer"), [1.0]);
     assert_near(numbers(&found, "norm")[0], 3f64.sqrt(), 1e-6);
-    let none = run(&Directions, params(), &[("source", &[source.clone()]), ("target", &[source])]).unwrap();
+    let none = run(
+        &Directions,
+        params(),
+        &[("source", std::slice::from_ref(&source)), ("target", std::slice::from_ref(&source))],
+    )
+    .unwrap();
     assert_eq!((none.num_rows(), vectors(&none, "vector").unwrap().1), (0, 3));
 }
 

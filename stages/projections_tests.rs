@@ -14,7 +14,8 @@ fn projections(tables: &TestTables, golden: &Value) -> Vec<(&'static str, Part)>
     let directions = tables.write(&found);
     ["base", "instruct", "misaligned"]
         .map(|model| {
-            let inputs: [(&str, &[Part]); 2] = [("direction", &[directions.clone()]), ("states", &[states(model)])];
+            let inputs: [(&str, &[Part]); 2] =
+                [("direction", std::slice::from_ref(&directions)), ("states", &[states(model)])];
             (model, tables.write(&run(&Projections, json!({ "components": 1 }), &inputs).unwrap()))
         })
         .to_vec()
@@ -24,7 +25,7 @@ fn projections(tables: &TestTables, golden: &Value) -> Vec<(&'static str, Part)>
 fn projections_and_their_summaries_agree_with_numpy() {
     let (tables, golden) = (TestTables::new(), golden());
     for (model, part) in projections(&tables, &golden) {
-        let found = crate::table::read(&[part.clone()], &[]).unwrap();
+        let found = crate::table::read(std::slice::from_ref(&part), &[]).unwrap();
         let params = json!({ "resamples": 200, "seed": 0 });
         let summary = run(&ProjectionSummary, params, &[("projections", &[part])]).unwrap();
         assert_eq!((found.num_rows(), summary.num_rows()), (2 * 3 * 7, 2 * 3));
@@ -93,10 +94,15 @@ fn a_single_example_has_no_spread_and_no_score() {
     let state = |value: f32| tables.hidden_states(&["a"], &["last"], 0, false, move |_, _, _, _| vec![value, 1.0]);
     let params = json!({ "positions": ["last"], "kinds": ["mean_difference", "svd"], "components": 3 });
     let (source, target) = (state(1.0), state(3.0));
-    let found = run(&Directions, params, &[("source", &[source.clone()]), ("target", &[target.clone()])]).unwrap();
+    let found = run(
+        &Directions,
+        params,
+        &[("source", std::slice::from_ref(&source)), ("target", std::slice::from_ref(&target))],
+    )
+    .unwrap();
     let directions = tables.write(&found);
     let part = |states: Part| {
-        let inputs: [(&str, &[Part]); 2] = [("direction", &[directions.clone()]), ("states", &[states])];
+        let inputs: [(&str, &[Part]); 2] = [("direction", std::slice::from_ref(&directions)), ("states", &[states])];
         tables.write(&run(&Projections, json!({ "components": 1 }), &inputs).unwrap())
     };
     let (a, b) = (part(source), part(target));

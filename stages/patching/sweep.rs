@@ -131,8 +131,8 @@ mod tests {
             replaced(&from, &into, patched).unwrap().flatten_all().unwrap().to_vec1().unwrap()
         };
         assert_eq!(rows(&[1..2, 3..3, 4..6]), [0.0, 11.0, 2.0, 3.0, 14.0, 15.0]);
-        assert_eq!(rows(&[0..6]), [10.0, 11.0, 12.0, 13.0, 14.0, 15.0]);
-        assert_eq!(rows(&[0..0]), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(rows(std::slice::from_ref(&(0..6))), [10.0, 11.0, 12.0, 13.0, 14.0, 15.0]);
+        assert_eq!(rows(std::slice::from_ref(&(0..0))), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         let changes = changes(&from, &into, &[0..0, 1..2, 3..5]).unwrap();
         assert_eq!(changes, [0.0, 10.0, (200f64 / 25.0).sqrt()]);
         assert_eq!(relative_difference(&[0.0; 2], &[0.0; 2]), 0.0);

@@ -53,8 +53,8 @@ impl Workspace {
         workspace.write("pipeline.toml", PIPELINE);
         workspace.model("base", 0);
         workspace.model("instruct", 1);
-        workspace.write("one.jsonl", &chats("one", 24));
-        workspace.write("two.jsonl", &chats("two", 20));
+        workspace.write("one.jsonl", chats("one", 24));
+        workspace.write("two.jsonl", chats("two", 20));
         workspace
     }
 

@@ -149,7 +149,7 @@ mod tests {
     fn agrees_with_differences_in_f64() {
         for (shape, sequences, tokens) in [
             (HeadShape { heads: 2, kv_heads: 1, dim: 4 }, vec![0..5, 5..6, 6..9], 9),
-            (HeadShape { heads: 2, kv_heads: 2, dim: 2 }, vec![0..70], 70),
+            (HeadShape { heads: 2, kv_heads: 2, dim: 2 }, std::iter::once(0..70).collect(), 70),
         ] {
             let lengths = [shape.queries(), shape.keys(), shape.keys()].map(|width| tokens * width);
             let x = values(lengths.iter().sum(), 1);

@@ -58,14 +58,14 @@ impl Tables {
             ]
         };
         for (of, module) in [("loss", ""), ("gradient", "model.layers.5.self_attn.o_proj")] {
-            for a in 0..4 {
-                for b in a..4 {
+            for (a, dataset_a) in DATASETS.into_iter().enumerate().take(4) {
+                for (b, dataset_b) in DATASETS.into_iter().enumerate().take(4).skip(a) {
                     let bindings = [
                         ("of", of),
                         ("model_a", "instruct"),
-                        ("dataset_a", DATASETS[a]),
+                        ("dataset_a", dataset_a),
                         ("model_b", "instruct"),
-                        ("dataset_b", DATASETS[b]),
+                        ("dataset_b", dataset_b),
                     ];
                     let pairs: Vec<(usize, usize, bool)> =
                         (0..2 * N * N).map(|i| (i / 2 / N, i / 2 % N, i % 2 == 1)).collect();

@@ -84,12 +84,17 @@ pub fn remember(plan: &Plan, pipeline: &Path) -> Result<()> {
         }
         let outputs = state.outputs.as_deref().unwrap_or_default();
         let folder = views::folder(node.node.stage, &node.node.bindings, outputs.iter().any(|o| !o.name.is_empty()));
-        for output in outputs {
-            files.push(plan.store.object_path(output));
-            files.extend(root.join(&folder).join(&output.name).parent().map(Path::to_path_buf));
-        }
-        files.extend(state.tasks.iter().map(|task| plan.store.record_path(task.key)));
+        // A link's state is its object's; that no other link was added is what `views::changes` says.
+        let folder = root.join(folder);
+        files.extend(views::names(outputs).map(|name| folder.join(name)));
     }
+    let shown = views::changes(root);
+    if !shown.exists() {
+        std::fs::write(&shown, b"")?;
+    }
+    files.push(shown);
+    // Records are replaced whole, which their folder shows.
+    files.push(plan.store.records_path());
     files.sort();
     files.dedup();
     // A file this young may change again under the same time.

@@ -143,8 +143,12 @@ impl Store {
         Ok(())
     }
 
+    pub fn records_path(&self) -> PathBuf {
+        self.root.join("records")
+    }
+
     pub fn record_path(&self, key: Key) -> PathBuf {
-        self.root.join("records").join(format!("{key}.json"))
+        self.records_path().join(format!("{key}.json"))
     }
 
     /// The outputs of a finished task, when its record is there and every object it names is sound.

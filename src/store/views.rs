@@ -21,6 +21,19 @@ pub fn folder(stage: &str, bindings: &[(&'static str, String)], files: bool) -> 
     bindings.iter().fold(root, |path, (name, value)| path.join(format!("{name}={value}")))
 }
 
+/// A file whose modification time says when any run last changed a view.
+pub fn changes(root: &Path) -> PathBuf {
+    root.join("cache/shown")
+}
+
+/// The names under which a folder shows these outputs.
+pub fn names(outputs: &[OutputRecord]) -> impl Iterator<Item = String> + '_ {
+    outputs.iter().enumerate().map(|(index, output)| match output.name.as_str() {
+        "" => format!("part-{index:05}.{}", output.extension),
+        name => name.to_string(),
+    })
+}
+
 /// Makes the folder show exactly these outputs. Returns whether anything had to change. A folder that nobody
 /// touched since it was last made to show them is believed by its modification time.
 pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bool> {
@@ -35,6 +48,10 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
         return Ok(false);
     }
     let changed = relink(&folder_path, folder, outputs)?;
+    if changed {
+        let shown = changes(store.root());
+        fs::write(&shown, b"").with_context(|| format!("cannot write {}", shown.display()))?;
+    }
     if flat && let Ok(state) = FileState::of(&folder_path) {
         store.fingerprints.remember(&folder_path, state, &shown);
     }
@@ -44,11 +61,7 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
 fn relink(folder_path: &Path, folder: &Path, outputs: &[OutputRecord]) -> Result<bool> {
     let mut changed = false;
     let mut wanted = BTreeSet::new();
-    for (index, output) in outputs.iter().enumerate() {
-        let name = match output.name.as_str() {
-            "" => format!("part-{index:05}.{}", output.extension),
-            name => name.to_string(),
-        };
+    for (output, name) in outputs.iter().zip(names(outputs)) {
         let link = folder_path.join(&name);
         let depth = folder.components().count() + Path::new(&name).components().count() - 1;
         let target = (0..depth).map(|_| Component::ParentDir.as_os_str()).collect::<PathBuf>();

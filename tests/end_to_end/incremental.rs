@@ -136,7 +136,9 @@ fn a_record_that_is_no_json_is_replaced() {
     let first = workspace.run(&[]);
     let records = fs::read_dir(workspace.path("artifacts/records")).expect("records");
     for record in records {
-        fs::write(record.expect("an entry").path(), b"{").expect("written");
+        let path = record.expect("an entry").path();
+        fs::remove_file(&path).expect("removed");
+        fs::write(path, b"{").expect("written");
     }
     let summary = workspace.run(&[]);
     assert_eq!(summary["ran"], first["ran"], "{summary}");

@@ -50,6 +50,7 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
     let changed = relink(&folder_path, folder, outputs)?;
     if changed {
         let shown = changes(store.root());
+        fs::create_dir_all(shown.parent().unwrap_or(Path::new(".")))?;
         fs::write(&shown, b"").with_context(|| format!("cannot write {}", shown.display()))?;
     }
     if flat && let Ok(state) = FileState::of(&folder_path) {

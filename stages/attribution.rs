@@ -187,7 +187,7 @@ impl Stage for Attribution {
         let params = Params::deserialize(params).ok()?;
         let [model] = expected.models.as_slice() else { return None };
         let text = expected.text.limited(params.limit);
-        let pass = Pass { blocks: model.config.layers, predictions: text.predicted() };
+        let pass = Pass { blocks: model.config.layers, predictions: text.predicted(), ..Pass::default() };
         let flops = (params.max_pieces + 1) as f64 * model.pass_flops(text, pass);
         Some(Cost { flops, written: 32.0 * text.examples * params.max_pieces as f64, ..Cost::default() })
     }

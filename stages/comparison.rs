@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::model::cost::Expected;
 use crate::model::observer::Site;
 use crate::pipeline::{Pipeline, PlanError, Selection, model_dataset};
 use crate::stage::{Bindings, Input, Part, Setting, Task};
@@ -194,6 +195,46 @@ pub struct Reading {
     positions: Vec<String>,
     #[serde(default)]
     layers: Vec<i64>,
+}
+
+/// What is known of a comparison before its vectors are there.
+pub struct Sizes {
+    /// Examples of each group.
+    pub groups: Vec<f64>,
+    /// Numbers in a vector.
+    pub width: f64,
+    pub slices: f64,
+}
+
+impl Sizes {
+    /// `None` where a group's size is not known.
+    pub fn expected(reading: &Reading, expected: &Expected) -> Option<Sizes> {
+        let first = expected.tables.first()?;
+        let groups: Vec<f64> = expected.tables.iter().map(|table| table.text.examples).collect();
+        let (width, slices) = match reading.of {
+            Of::HiddenState => {
+                (first.model.config.hidden_size as f64, (reading.positions.len() * reading.layers.len()) as f64)
+            }
+            Of::Loss => (first.params["n"].as_f64()?, 1.0),
+            Of::Gradient => (groups.iter().sum(), 1.0),
+        };
+        Some(Sizes { groups, width, slices })
+    }
+
+    pub fn examples(&self) -> f64 {
+        self.groups.iter().sum()
+    }
+
+    /// Bytes of the vectors of one slice, in f64 as they are read and once more as they are compared.
+    pub fn memory(&self) -> f64 {
+        2.0 * 8.0 * self.examples() * self.width
+    }
+
+    /// Pairs of examples of two groups.
+    pub fn pairs(&self, a: usize, b: usize) -> Option<f64> {
+        let (in_a, in_b) = (*self.groups.get(a)?, *self.groups.get(b)?);
+        Some(if a == b { in_a * (in_a - 1.0).max(0.0) / 2.0 } else { in_a * in_b })
+    }
 }
 
 /// The vectors of all groups of a comparison, read one slice at a time.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::gradients::{Settings, Taken};
 use crate::model::backward::{Factors, LossGradients};
+use crate::model::cost::{Cost, Expected, ModelSize, Pass, Text};
 use crate::model::modules::ModulePath;
 use crate::model::observer::{Observer, PassContext, Wants};
 use crate::model::ops::weight_gradient_add;
@@ -111,12 +112,46 @@ impl Stage for GradientFactors {
         true
     }
 
+    /// The passes up and down, which are shared; then the products of the gradients that are kept whole.
+    fn cost(&self, params: &Value, expected: &Expected) -> Option<Cost> {
+        let [model] = expected.models.as_slice() else { return None };
+        let modules = kept(params, model, expected.text)?;
+        let reversed = model.config.layers - modules.iter().map(|kept| kept.layer).min()?;
+        let pass = Pass { blocks: model.config.layers, predictions: 0.0, reversed };
+        let products = |kept: &Kept| if kept.whole { 2.0 * expected.text.tokens * kept.entries } else { 0.0 };
+        let flops = modules.iter().map(products).sum();
+        let written = modules.iter().map(|kept| kept.bytes).sum();
+        Some(Cost { pass, flops, written, memory: 0.0 })
+    }
+
     fn observer(&self, params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
         let wanted = Taken::deserialize(params)?.wanted(context.layers)?;
         let block = context.block;
         let present = (0..block.ids.len()).map(|i| !wanted.over.tokens(block, i).is_empty()).collect();
         Ok(Box::new(Collect { examples: block.examples.clone(), present, wanted, found: BTreeMap::new() }))
     }
+}
+
+/// What a text's gradients of one module take.
+pub struct Kept {
+    pub layer: usize,
+    /// Entries of the weight matrix.
+    pub entries: f64,
+    /// Whether the gradients are kept, and not their factors.
+    pub whole: bool,
+    pub bytes: f64,
+}
+
+/// What will be kept of a text, by module; `None` where the parameters fit no such model.
+pub fn kept(params: &Value, model: &ModelSize, text: Text) -> Option<Vec<Kept>> {
+    let modules = Taken::deserialize(params).ok()?.wanted(model.config.layers).ok()?.modules;
+    let of = |path: &ModulePath| {
+        let (out, inputs) = model.shape(path.module);
+        let entries = (out * inputs) as f64;
+        let (whole, factors) = (text.examples * entries, text.tokens * (out + inputs) as f64);
+        Kept { layer: path.layer, entries, whole: whole <= factors, bytes: 4.0 * whole.min(factors) }
+    };
+    Some(modules.iter().map(of).collect())
 }
 
 /// Collects one block's factors.

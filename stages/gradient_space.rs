@@ -15,8 +15,10 @@ use arrow::array::{ArrayRef, StringArray};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::gradient_factors::kept;
 use crate::gradients::Settings;
 use crate::linear_algebra::symmetric_eigen;
+use crate::model::cost::{Cost, Expected};
 use crate::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
 use crate::stage::{Input, Node, Output, Setting, Stage, Task};
 use crate::table::{Kind, Table, column, vector_array};
@@ -83,6 +85,30 @@ impl Stage for GradientSpace {
             });
         }
         Ok(nodes)
+    }
+
+    /// For each module: gradients from their factors, the products of all pairs, and the eigenvectors of their
+    /// matrix, of which about 10 n³ is what a symmetric solver takes. One module is in memory at a time.
+    fn cost(&self, _params: &Value, expected: &Expected) -> Option<Cost> {
+        let n: f64 = expected.tables.iter().map(|table| table.text.examples).sum();
+        let mut cost = Cost::default();
+        let kept: Option<Vec<_>> =
+            expected.tables.iter().map(|table| Some((table, kept(&table.params, &table.model, table.text)?))).collect();
+        let kept = kept?;
+        for module in 0..kept.first()?.1.len() {
+            let mut bytes = 0.0;
+            for (table, modules) in &kept {
+                let module = modules.get(module)?;
+                bytes += module.bytes;
+                if !module.whole {
+                    cost.flops += 2.0 * table.text.tokens * module.entries;
+                }
+            }
+            cost.flops += n * n * kept[0].1[module].entries + 10.0 * n * n * n;
+            cost.written += 4.0 * n * n;
+            cost.memory = cost.memory.max(parts::memory(bytes, n));
+        }
+        Some(cost)
     }
 
     fn run(&self, task: &Task) -> Result<Vec<Output>> {

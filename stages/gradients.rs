@@ -102,8 +102,7 @@ impl Stage for Gradients {
         true
     }
 
-    /// The pass up, which is shared; then the losses' gradients, which take the output head twice, and the blocks
-    /// from the top to the lowest module, each recorded again and reversed; then norms and projections.
+    /// The passes up and down, which are shared; then norms and projections.
     fn cost(&self, params: &Value, expected: &Expected) -> Option<Cost> {
         let params = Params::deserialize(params).ok()?;
         let [model] = expected.models.as_slice() else { return None };
@@ -114,12 +113,9 @@ impl Stage for Gradients {
             let (out, inputs) = model.shape(path.module);
             2.0 * (out + inputs) as f64 * (params.size as f64 * text.tokens + text.squares)
         });
-        let flops = 2.0 * model.head_flops(text.predicted())
-            + model.block_flops(text, blocks)
-            + model.reverse_flops(text, blocks)
-            + sketches.sum::<f64>();
         let written = text.examples * modules.len() as f64 * 4.0 * (params.size + 1) as f64;
-        Some(Cost { pass: Pass { blocks: top, predictions: 0.0 }, flops, written })
+        let pass = Pass { blocks: top, predictions: 0.0, reversed: blocks };
+        Some(Cost { pass, flops: sketches.sum(), written, memory: 0.0 })
     }
 
     fn observer(&self, params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {

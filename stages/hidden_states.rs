@@ -212,7 +212,7 @@ impl Stage for HiddenStates {
         // The last layer is kept before and after the final norm.
         let vectors = params.positions.len() * (layers.len() + usize::from(top == model.config.layers));
         let written = expected.text.examples * vectors as f64 * model.vector_bytes();
-        Some(Cost { pass: Pass { blocks: top, predictions: 0.0 }, written, ..Cost::default() })
+        Some(Cost { pass: Pass { blocks: top, ..Pass::default() }, written, ..Cost::default() })
     }
 
     fn observer(&self, params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {

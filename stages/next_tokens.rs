@@ -176,7 +176,8 @@ impl Stage for NextTokens {
         let [model] = expected.models.as_slice() else { return None };
         let predictions = expected.text.examples * params.places.len() as f64;
         let written = 16.0 * predictions * params.k as f64;
-        Some(Cost { pass: Pass { blocks: model.config.layers, predictions }, written, ..Cost::default() })
+        let pass = Pass { blocks: model.config.layers, predictions, ..Pass::default() };
+        Some(Cost { pass, written, ..Cost::default() })
     }
 
     fn observer(&self, params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {

@@ -223,8 +223,11 @@ impl Stage for Patching {
         let blocks = top + layers.iter().map(|layer| top - layer).sum::<usize>();
         let whole = params.metrics.contains(&Metric::Loss);
         let predictions = if whole { text.predicted() } else { text.examples };
-        let flops = source.pass_flops(text, Pass { blocks: top, predictions })
-            + target.pass_flops(text, Pass { blocks, predictions: predictions * (layers.len() + 1) as f64 });
+        let flops = source.pass_flops(text, Pass { blocks: top, predictions, ..Pass::default() })
+            + target.pass_flops(
+                text,
+                Pass { blocks, predictions: predictions * (layers.len() + 1) as f64, ..Pass::default() },
+            );
         let written = 16.0 * text.examples * (layers.len() * params.metrics.len()) as f64;
         Some(Cost { flops, written, ..Cost::default() })
     }

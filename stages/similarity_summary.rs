@@ -8,8 +8,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::comparison::{Groups, SLICE_COLUMNS, Settings as ComparisonSettings, comparisons, pooled, slice_arrays};
+use crate::comparison::{
+    Groups, SLICE_COLUMNS, Settings as ComparisonSettings, Sizes, comparisons, pooled, slice_arrays,
+};
 use crate::linear_algebra::{gram, scale_to_unit};
+use crate::model::cost::{Cost, Expected};
 use crate::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
 use crate::separation::PERMUTATIONS_SETTING;
@@ -115,6 +118,19 @@ impl Stage for SimilaritySummary {
             }
         }
         Ok(nodes)
+    }
+
+    /// The cosines of all vectors of the comparison, raw and centred, and their means over every resample and
+    /// permutation.
+    fn cost(&self, params: &Value, expected: &Expected) -> Option<Cost> {
+        let params = Params::deserialize(params).ok()?;
+        let sizes = Sizes::expected(&params.pair.reading, expected)?;
+        let (n, pairs) = (sizes.examples(), sizes.pairs(params.pair.a, params.pair.b)?);
+        let means = 2.0 * pairs * (params.resamples + params.permutations) as f64;
+        let flops = 2.0 * sizes.slices * (n * n * sizes.width + means);
+        // Permutations are lists of all members.
+        let memory = sizes.memory() + 8.0 * n * n + 8.0 * n * params.permutations as f64;
+        Some(Cost { flops, memory, ..Cost::default() })
     }
 
     fn run(&self, task: &Task) -> Result<Vec<Output>> {

@@ -81,7 +81,8 @@ impl Stage for TokenLosses {
         let predictions = expected.text.predicted();
         // Two floats and four small columns that compress.
         let written = 16.0 * predictions;
-        Some(Cost { pass: Pass { blocks: model.config.layers, predictions }, written, ..Cost::default() })
+        let pass = Pass { blocks: model.config.layers, predictions, ..Pass::default() };
+        Some(Cost { pass, written, ..Cost::default() })
     }
 
     fn observer(&self, _params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {

@@ -1,14 +1,14 @@
 //! What a run would take, from the models' configs and the datasets' sizes: the end of `strata run --dry-run`.
 //!
 //! Weights, tokenizers and datasets need not be there. Stages say what they take (`Stage::cost`); what they share, a
-//! forward pass for each model and dataset, is counted once and has rows of its own.
+//! forward pass for each model and dataset and one back from its losses, is counted once and has rows of its own.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use strata_stages::Source;
-use strata_stages::model::cost::{self, Cost, Expected, ModelSize, Pass, Speed, Text};
+use strata_stages::model::cost::{self, Cost, Expected, ExpectedTable, ModelSize, Pass, Speed, Text};
 use strata_stages::pipeline::ModelSource;
 
 use super::Workspace;
@@ -31,6 +31,10 @@ struct Row {
     flops: f64,
     read: f64,
     written: f64,
+    /// Of the one task that takes most.
+    memory: f64,
+    /// Whether it compares examples with each other, or keeps what is compared.
+    compares: bool,
 }
 
 /// The pass that the observers of one model and dataset share.
@@ -40,11 +44,41 @@ struct Shared {
     blocks: f64,
 }
 
-/// What the wanted nodes that are not done would take; `None` when none of them passes a model.
+/// What the wanted nodes that are not done would take; `None` when none of them passes a model or compares what did.
 ///
 /// # Errors
 /// When a model's config.json cannot be read or describes a model that is not supported.
 pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Estimate>> {
+    let Some(counted) = count(workspace, wanted, plan)? else { return Ok(None) };
+    let speed = cost::measure(&counted.largest)?;
+    Ok(Some(Estimate { rows: counted.rows, speed, notes: counted.notes }))
+}
+
+/// The same where an exact comparison of the vectors takes much memory or disk or long, to be said before a run:
+/// the comparison comes last, when all that it reads has been computed.
+///
+/// # Errors
+/// As for [`of`].
+pub fn of_demanding(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Estimate>> {
+    const MEMORY: f64 = 1e9;
+    const WRITTEN: f64 = 1e9;
+    const FLOPS: f64 = 1e13;
+    let Some(mut counted) = count(workspace, wanted, plan)? else { return Ok(None) };
+    counted.rows.retain(|row| row.compares);
+    if !counted.rows.iter().any(|row| row.memory > MEMORY || row.written > WRITTEN || row.flops > FLOPS) {
+        return Ok(None);
+    }
+    let speed = cost::measure(&counted.largest)?;
+    Ok(Some(Estimate { rows: counted.rows, speed, notes: counted.notes }))
+}
+
+struct Counted {
+    rows: Vec<Row>,
+    largest: ModelSize,
+    notes: Vec<String>,
+}
+
+fn count(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Counted>> {
     let mut texts = Texts::new(workspace, plan);
     let mut sizes: BTreeMap<String, Option<ModelSize>> = BTreeMap::new();
     let mut passes: BTreeMap<(String, usize), Shared> = BTreeMap::new();
@@ -52,26 +86,38 @@ pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<
     let mut uncounted = 0;
     for (index, node) in workspace.graph.nodes.iter().enumerate().filter(|(index, _)| wanted[*index]) {
         let share = undone(plan, index);
-        let Some(tokens) = texts.source(node) else { continue };
         let names: Vec<&String> = weights(node).collect();
-        if share == 0.0 || names.is_empty() {
+        if share == 0.0 {
             continue;
         }
-        let mut models = Vec::new();
-        for name in &names {
-            if !sizes.contains_key(*name) {
+        let mut known = |name: &str| -> Result<Option<ModelSize>> {
+            if !sizes.contains_key(name) {
                 sizes.insert(name.to_string(), size(workspace, plan, name)?);
             }
-            models.extend(sizes[*name].clone());
+            Ok(sizes[name].clone())
+        };
+        let source = if names.is_empty() { None } else { texts.source(node) };
+        let mut expected = Expected { models: Vec::new(), text: Text::default(), tables: Vec::new() };
+        match source {
+            Some(tokens) => {
+                expected.text = texts.of(tokens)?.share(share);
+                for name in &names {
+                    expected.models.extend(known(name)?);
+                }
+                if expected.models.len() < names.len() {
+                    uncounted += 1;
+                    continue;
+                }
+            }
+            None => match tables(workspace, &mut texts, node, &mut known)? {
+                Some(tables) => expected.tables = tables,
+                None => continue,
+            },
         }
-        if models.len() < names.len() {
-            uncounted += 1;
-            continue;
-        }
-        let text = texts.of(tokens)?.share(share);
-        let expected = Expected { models, text };
-        let Some(Cost { pass, flops, written }) = node.stage.cost(&node.node.params, &expected) else { continue };
-        if pass != Pass::default() {
+        let Some(cost) = node.stage.cost(&node.node.params, &expected) else { continue };
+        let Cost { pass, flops, written, memory } = cost;
+        if let Some(tokens) = source.filter(|_| pass != Pass::default()) {
+            let text = expected.text;
             let blocks = texts.blocks(tokens)? * share;
             let shared = passes.entry((names[0].clone(), tokens));
             let shared = shared.or_insert_with(|| Shared { text, pass, blocks });
@@ -82,11 +128,13 @@ pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<
         }
         let what = node.node.stage;
         if !stages.iter().any(|row| row.what == what) {
-            stages.push(Row { what: what.to_string(), ..Row::default() });
+            let compares = source.is_none() || what == "gradient_factors";
+            stages.push(Row { what: what.to_string(), compares, ..Row::default() });
         }
         let row = stages.iter_mut().find(|row| row.what == what).context("it was just put there")?;
         row.flops += flops;
         row.written += written;
+        row.memory = row.memory.max(memory);
     }
     let Some(largest) = sizes.values().flatten().max_by(|a, b| a.parameters().total_cmp(&b.parameters())) else {
         return Ok(None);
@@ -96,10 +144,15 @@ pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<
     for (name, size) in sizes.iter().filter_map(|(name, size)| Some((name, size.as_ref()?))) {
         let own = passes.iter().filter(|((model, _), _)| model == name).map(|(_, shared)| shared);
         let mut row = Row { what: format!("forward passes of {name}"), ..Row::default() };
+        let mut back = Row { what: format!("backward passes of {name}"), ..Row::default() };
         let mut times = 0.0;
         for shared in own {
             row.tokens += shared.text.tokens;
             row.flops += size.pass_flops(shared.text, shared.pass);
+            if shared.pass.reversed > 0 {
+                back.tokens += shared.text.tokens;
+                back.flops += size.backward_flops(shared.text, shared.pass);
+            }
             times += shared.blocks;
         }
         // What does not fit into memory is read again for every block that passes.
@@ -111,7 +164,7 @@ pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<
             ));
         }
         row.read = size.bytes() * if fits { 1.0 } else { times.max(1.0) };
-        rows.push(row);
+        rows.extend([row, back]);
     }
     rows.retain(|row| row.tokens > 0.0);
     rows.extend(stages);
@@ -122,8 +175,39 @@ pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<
         notes.push(format!("{uncounted} nodes of models that this run would train first are not counted"));
     }
     notes.extend(texts.notes());
+    if let Some(memory) = memory() {
+        for row in rows.iter().filter(|row| row.memory > 0.8 * memory) {
+            notes.push(format!(
+                "{} takes {} of memory, and this machine has {}: ask for fewer examples (`limit` of a dataset)",
+                row.what,
+                bytes(row.memory),
+                bytes(memory)
+            ));
+        }
+    }
     notes.extend(absent(workspace, wanted));
-    Ok(Some(Estimate { rows, speed: cost::measure(largest)?, notes }))
+    Ok(Some(Counted { rows, largest: largest.clone(), notes }))
+}
+
+/// The tables of one model and dataset that a node reads; `None` where it reads none, or some of them are of a
+/// model that the pipeline has yet to train.
+fn tables(
+    workspace: &Workspace,
+    texts: &mut Texts,
+    node: &GraphNode,
+    known: &mut impl FnMut(&str) -> Result<Option<ModelSize>>,
+) -> Result<Option<Vec<ExpectedTable>>> {
+    let mut tables = Vec::new();
+    for upstream in node.upstream() {
+        let upstream = &workspace.graph.nodes[upstream].node;
+        let named = |key: &str| upstream.bindings.iter().find(|(name, _)| *name == key).map(|(_, name)| name);
+        let (Some(model_name), Some(dataset)) = (named("model"), named("dataset")) else { continue };
+        let (Some(model), Some(tokens)) = (known(model_name)?, texts.tokens(model_name, dataset)) else {
+            return Ok(None);
+        };
+        tables.push(ExpectedTable { model, text: texts.of(tokens)?, params: upstream.params.clone() });
+    }
+    Ok((!tables.is_empty()).then_some(tables))
 }
 
 /// The share of a node's tasks that would run.
@@ -183,45 +267,45 @@ impl Estimate {
     pub fn to_json(&self) -> Value {
         let row = |row: &Row| {
             json!({ "what": row.what, "tokens": row.tokens.round(), "flops": row.flops, "read": row.read.round(),
-                "written": row.written.round(), "hours": self.hours(row) })
+                "written": row.written.round(), "memory": row.memory.round(), "hours": self.hours(row) })
         };
         json!({ "rows": self.rows.iter().map(row).collect::<Vec<_>>(), "total": row(&self.total()),
             "flops_per_second": self.speed.flops_per_second, "notes": self.notes })
     }
 
     pub fn print(&self) -> Result<()> {
-        say!(
-            "\n{:<36} {:>9} {:>9} {:>9} {:>9} {:>9}",
-            "what it would take",
-            "tokens",
-            "FLOPs",
-            "read",
-            "written",
-            "time"
-        );
+        say!("\n{}", self.text("what it would take"));
+        Ok(())
+    }
+
+    /// A table with the notes below it, under this heading.
+    pub fn text(&self, heading: &str) -> String {
+        let mut lines = vec![format!(
+            "{:<36} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            heading, "tokens", "FLOPs", "read", "written", "memory", "time"
+        )];
         let total = self.total();
         for row in self.rows.iter().chain([&total]) {
             let dash = |value: f64, text: String| if value > 0.0 { text } else { "-".into() };
-            say!(
-                "{:<36} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            lines.push(format!(
+                "{:<36} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
                 row.what,
                 dash(row.tokens, si(row.tokens)),
                 dash(row.flops, si(row.flops)),
                 dash(row.read, bytes(row.read)),
                 dash(row.written, bytes(row.written)),
+                dash(row.memory, bytes(row.memory)),
                 dash(row.flops, duration(self.hours(row))),
-            );
+            ));
         }
         let Speed { flops_per_second, rows, inputs, outputs } = self.speed;
-        say!(
+        lines.push(format!(
             "time: the FLOPs at {}FLOP/s, as this machine just made a product of {rows} x {inputs} x {outputs}; \
              reading and writing come on top",
             si(flops_per_second)
-        );
-        for note in &self.notes {
-            say!("{note}");
-        }
-        Ok(())
+        ));
+        lines.extend(self.notes.iter().cloned());
+        lines.join("\n")
     }
 
     fn hours(&self, row: &Row) -> f64 {
@@ -236,6 +320,9 @@ impl Estimate {
             flops: sum(|row| row.flops),
             read: sum(|row| row.read),
             written: sum(|row| row.written),
+            // Tasks follow one another.
+            memory: self.rows.iter().map(|row| row.memory).fold(0.0, f64::max),
+            compares: false,
         }
     }
 }

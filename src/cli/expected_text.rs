@@ -48,6 +48,13 @@ impl<'a> Texts<'a> {
         })
     }
 
+    /// A dataset's tokens for a model, where the pipeline has them.
+    pub fn tokens(&self, model: &str, dataset: &str) -> Option<usize> {
+        let bound = |node: &GraphNode, name: &str| node.node.bindings.iter().any(|(_, bound)| bound == name);
+        let of_both = |node: &GraphNode| node.node.stage == "tokens" && bound(node, model) && bound(node, dataset);
+        self.workspace.graph.nodes.iter().position(of_both)
+    }
+
     /// The text of a node of `tokens` or `examples`.
     pub fn of(&mut self, tokens: usize) -> Result<Text> {
         if let Some(text) = self.known.get(&tokens) {

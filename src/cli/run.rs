@@ -82,6 +82,9 @@ impl Run {
         let options = Options { jobs, keep_going: self.keep_going, force: self.forced(&workspace, &wanted)? };
         let progress = Progress::new(self.quiet);
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
+        if !self.quiet {
+            announce(&workspace, &wanted)?;
+        }
         let summary = run::run(&mut plan, &wanted, &options, &progress, &cancelled)?;
         if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
             prune_views(&workspace)?;
@@ -140,6 +143,18 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Says what comparing the examples will take, where that is much.
+fn announce(workspace: &Workspace, wanted: &[bool]) -> Result<()> {
+    // The run's own plan expands as results come, and under --force otherwise.
+    let mut plan = Plan::new(&workspace.graph, &workspace.store);
+    plan.expand_all(wanted)?;
+    // A model that cannot be read fails its own tasks, not the run.
+    if let Ok(Some(estimate)) = super::estimate::of_demanding(workspace, wanted, &plan) {
+        eprintln!("{}\n", estimate.text("comparing the examples takes"));
+    }
+    Ok(())
 }
 
 /// Examples cut at max_tokens, counted from the tokens tables of this plan.

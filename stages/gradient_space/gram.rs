@@ -17,7 +17,7 @@ pub enum Gradient<'a> {
 }
 
 /// Values of the gradients that are made at once: 256 MiB.
-const SLICE: usize = 1 << 26;
+pub const SLICE: usize = 1 << 26;
 
 /// Examples whose products with all others a thread computes at a time.
 const TILE: usize = 64;

@@ -72,6 +72,12 @@ pub fn modules(task: &Task) -> Result<Vec<Module>> {
     Ok(modules)
 }
 
+/// Bytes in memory for the gradients of n examples that take so many bytes in their files: these, a slice of the
+/// gradients as they are made, and three matrices of their products.
+pub fn memory(bytes: f64, n: f64) -> f64 {
+    bytes + (4 * super::gram::SLICE) as f64 + 3.0 * 8.0 * n * n
+}
+
 impl Module {
     /// # Errors
     /// When the module's gradients would not fit into the memory that is free.

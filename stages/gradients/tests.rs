@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
+use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::*;
@@ -76,6 +77,31 @@ fn coordinates(model: &Transformer, block: &TokenBlock) -> BTreeMap<String, Vec<
         }
     }
     found
+}
+
+/// The noise floor of a bf16 model's cosines is that of f32, since nothing is computed in bf16.
+#[test]
+fn gradients_of_a_bf16_file_are_those_of_its_values_in_f32() {
+    let block = block(&LENGTHS);
+    for family in ["qwen2", "llama"] {
+        let [narrow, wide] = [Dtype::BF16, Dtype::F32].map(|dtype| TestModel::rounded(family, dtype).open());
+        let norms = |model| numbers(&sketch(model, &block, "all"), "norm");
+        for (narrow, wide) in norms(&narrow).into_iter().zip(norms(&wide)) {
+            assert_near(narrow, wide, 1e-6 * wide);
+        }
+        let (narrow, wide) = (coordinates(&narrow, &block), coordinates(&wide, &block));
+        assert_eq!(narrow.len(), 7 * LAYERS);
+        for (name, vectors) in &narrow {
+            let cosine = |vectors: &[Vec<f64>], i: usize, j: usize| {
+                let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                let [a, b] = [&vectors[i], &vectors[j]];
+                dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+            };
+            for (i, j) in (0..5).flat_map(|i| (0..i).map(move |j| (i, j))) {
+                assert_near(cosine(vectors, i, j), cosine(&wide[name], i, j), 2e-6);
+            }
+        }
+    }
 }
 
 #[test]

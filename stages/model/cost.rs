@@ -38,6 +38,17 @@ pub struct Expected {
     /// The models it reads, in the order of its inputs.
     pub models: Vec<ModelSize>,
     pub text: Text,
+    /// The tables it reads that are of one model and dataset, in the order of its inputs.
+    pub tables: Vec<ExpectedTable>,
+}
+
+/// A table of one model and dataset that a node will be given.
+#[derive(Debug, Clone)]
+pub struct ExpectedTable {
+    pub model: ModelSize,
+    pub text: Text,
+    /// The parameters of the node that writes it.
+    pub params: Value,
 }
 
 /// What a node takes.
@@ -49,19 +60,27 @@ pub struct Cost {
     pub flops: f64,
     /// Bytes of its table.
     pub written: f64,
+    /// Bytes it holds in memory at once beside the weights, where they grow with the number of examples.
+    pub memory: f64,
 }
 
-/// How far up a pass goes, and for how many tokens it predicts the next.
+/// How far up a pass goes, for how many tokens it predicts the next, and how far down its loss is taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pass {
     pub blocks: usize,
     pub predictions: f64,
+    /// Blocks below the output head that the backward pass goes through; 0 for none.
+    pub reversed: usize,
 }
 
 impl Pass {
     /// The pass that serves both.
     pub fn and(self, other: Pass) -> Pass {
-        Pass { blocks: self.blocks.max(other.blocks), predictions: self.predictions.max(other.predictions) }
+        Pass {
+            blocks: self.blocks.max(other.blocks),
+            predictions: self.predictions.max(other.predictions),
+            reversed: self.reversed.max(other.reversed),
+        }
     }
 }
 
@@ -172,6 +191,19 @@ impl ModelSize {
         self.block_flops(text, pass.blocks) + self.head_flops(pass.predictions)
     }
 
+    /// A pass back from the losses of all tokens: the losses' gradients, which take the output head twice, and
+    /// each block recorded again and reversed.
+    pub fn backward_flops(&self, text: Text, pass: Pass) -> f64 {
+        match pass.reversed {
+            0 => 0.0,
+            blocks => {
+                2.0 * self.head_flops(text.predicted())
+                    + self.block_flops(text, blocks)
+                    + self.reverse_flops(text, blocks)
+            }
+        }
+    }
+
     /// The reverse of a pass over the uppermost `blocks` blocks, down to their input: as many products with the
     /// weights as forwards, and for attention four for the two (Dao et al. 2022, without their recomputation).
     /// Gradients of the weights themselves are not in it.
@@ -269,12 +301,16 @@ mod tests {
         let attention = 14 * (1 + 2 + 3) * 64 * 2 * 2;
         let text = Text::of_length(1.0, 3.0);
         assert_eq!(size.block_flops(text, 1), (products + attention) as f64);
-        let pass = Pass { blocks: 24, predictions: 2.0 };
+        let pass = Pass { blocks: 24, predictions: 2.0, reversed: 0 };
         let head = 2 * 2 * 896 * 151936;
         assert_eq!(size.pass_flops(text, pass), (24 * (products + attention) + head) as f64);
         assert_eq!(size.reverse_flops(text, 1), (products + 2 * attention) as f64);
-        let both = pass.and(Pass { blocks: 3, predictions: 5.0 });
-        assert_eq!(both, Pass { blocks: 24, predictions: 5.0 });
+        assert_eq!(size.backward_flops(text, pass), 0.0);
+        let back = Pass { blocks: 3, predictions: 5.0, reversed: 1 };
+        // Two tokens are predicted, and the one block is passed up again and then down.
+        let expected = 2 * head + 2 * products + 3 * attention;
+        assert_eq!(size.backward_flops(text, back), expected as f64);
+        assert_eq!(pass.and(back), Pass { blocks: 24, predictions: 5.0, reversed: 1 });
     }
 
     #[test]

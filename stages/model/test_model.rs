@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use half::bf16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 use serde_json::json;
@@ -37,6 +38,16 @@ impl TestModel {
 
     /// With every tensor's values changed by `change(name, values)`.
     pub fn with(family: &str, change: impl Fn(&str, &mut [f32])) -> TestModel {
+        TestModel::stored(family, Dtype::F32, change)
+    }
+
+    /// With its values rounded to bf16, in a file of this dtype: f32 or bf16.
+    pub fn rounded(family: &str, dtype: Dtype) -> TestModel {
+        let round = |value: &mut f32| *value = bf16::from_f32(*value).to_f32();
+        TestModel::stored(family, dtype, |_, values| values.iter_mut().for_each(round))
+    }
+
+    fn stored(family: &str, dtype: Dtype, change: impl Fn(&str, &mut [f32])) -> TestModel {
         let tied = family == "qwen2";
         let config = json!({"model_type": family, "vocab_size": VOCABULARY, "hidden_size": WIDTH,
             "intermediate_size": WIDE, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -70,13 +81,16 @@ impl TestModel {
                 let count = shape.iter().product::<usize>() as u64;
                 let mut values: Vec<f32> = (0..count).map(|i| base + number(name, i)).collect();
                 change(name, &mut values);
-                values.iter().flat_map(|value| value.to_le_bytes()).collect()
+                match dtype {
+                    Dtype::BF16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+                    _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                }
             })
             .collect();
         let views = tensors
             .iter()
             .zip(&data)
-            .map(|((name, shape), bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+            .map(|((name, shape), bytes)| (name, TensorView::new(dtype, shape.clone(), bytes).unwrap()));
         let folder = tempfile::tempdir().unwrap();
         let metadata: Option<HashMap<String, String>> = None;
         std::fs::write(folder.path().join("model.safetensors"), serialize(views, metadata).unwrap()).unwrap();

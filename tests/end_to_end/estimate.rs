@@ -1,7 +1,9 @@
 //! `run --dry-run` says what a run would take before its weights and data are there; a run itself asks for them.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -45,6 +47,20 @@ fn the_papers_experiment_is_estimated_from_configs_alone() {
     // 3 models, 3,200 examples, 64 + 2 vectors of 5,120 floats.
     let states = row(estimate, "hidden_states")["written"].as_f64().expect("a number");
     assert_eq!(states, 3.0 * 3200.0 * 66.0 * 5120.0 * 4.0);
+    // The one block whose o_proj has the gradients: its factors, 2 x 5,120 floats a token, are less than 5,120².
+    let back = row(estimate, "backward passes of base");
+    assert_eq!(back["tokens"], 960_000.0, "{back}");
+    assert_eq!(row(estimate, "gradient_factors")["written"], 3.0 * 960_000.0 * 2.0 * 5120.0 * 4.0);
+    // Gradients of 5,120² from 960,000 tokens and the products of 3,200 with each other, for each of three models.
+    let space = row(estimate, "gradient_space");
+    let products = 3.0 * (5120.0 * 5120.0 * (2.0 * 960_000.0 + 3200.0 * 3200.0) + 10.0 * 3200_f64.powi(3));
+    assert_eq!(space["flops"], products, "{space}");
+    let memory = space["memory"].as_f64().expect("a number");
+    assert!((39.3e9..40.0e9).contains(&memory), "{space}");
+    for stage in ["similarity", "similarity_summary"] {
+        let row = row(estimate, stage);
+        assert!(row["flops"].as_f64() > Some(0.0) && row["memory"].as_f64() > Some(0.0), "{row}");
+    }
     let (total, speed) = (&estimate["total"], estimate["flops_per_second"].as_f64().expect("a number"));
     let hours = total["flops"].as_f64().expect("a number") / speed / 3600.0;
     assert!((total["hours"].as_f64().expect("a number") / hours - 1.0).abs() < 1e-9, "{total}");
@@ -66,6 +82,26 @@ fn a_run_asks_for_what_the_estimate_did_without() {
     }
     let text = workspace.fails(2, &["run"]);
     assert!(text.contains("Qwen2.5-Coder-32B") && text.contains(".safetensors"), "{text}");
+}
+
+#[test]
+fn a_run_says_first_what_a_large_comparison_takes() {
+    let workspace = Workspace::new();
+    let row = r#"{"messages": [{"role": "user", "content": "%"}, {"role": "assistant", "content": "yes"}]}"#;
+    let rows: String = (0..16_384).map(|i| row.replace('%', &i.to_string()) + "\n").collect();
+    workspace.write("one.jsonl", rows);
+    let text = workspace.read("pipeline.toml");
+    workspace.write("pipeline.toml", format!("{text}\n[stages.gradients]\n[stages.gradient_space]\n"));
+    let mut child = workspace.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map(|line| line.expect("UTF-8"));
+    let heading = lines.next().expect("a line");
+    let said: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(heading.starts_with("comparing the examples takes") && heading.contains("memory"), "{heading}");
+    // Three matrices of the products of 16,404 gradients are 6.46 GB.
+    let space = said.iter().find(|line| line.starts_with("gradient_space")).expect("a row for gradient_space");
+    assert!(space.contains(" GB"), "{said:#?}");
 }
 
 #[test]

@@ -20,7 +20,8 @@ pub fn section(shelf: &Shelf) -> Result<Section> {
         title: "Gradients",
         source: "Fig. 4",
         intro: "Each example's gradient of its loss for one weight matrix: examples whose gradients point the same way would \
-                change the model in the same direction.",
+                change the model in the same direction. Whatever the weights' dtype, they are widened without loss and \
+                every product is computed in float32: the noise floor of the cosines is a few 1e-6, for a bfloat16 model too.",
         figures: figures(shelf, &Subject { of: "gradient", name: "gradients" })?,
         ..Section::default()
     };

@@ -21,7 +21,7 @@ use crate::model::ops::weight_gradient_add;
 use crate::model::plan::watching_nodes;
 use crate::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::stage::{Node, Output, Setting, Stage};
-use crate::table::{Kind, Table, column, vector_array};
+use crate::table::{Kind, Table, column, list_array};
 
 pub struct GradientFactors;
 
@@ -39,7 +39,7 @@ pub const TABLE: Table = Table {
         column("row", Kind::U32, "the layer's output that the row belongs to, or the token, both from 0"),
         column(
             "vector",
-            Kind::Vector,
+            Kind::F32List,
             "as long as the layer is wide at its input, or for output_gradient at its output",
         ),
     ],
@@ -85,7 +85,7 @@ impl Stage for GradientFactors {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {
@@ -259,7 +259,7 @@ impl Collect {
             repeat(path.name()),
             repeat(kind.name().into()),
             Arc::new(UInt32Array::from(rows.clone())),
-            vector_array(vectors, width)?,
+            list_array(vectors, width)?,
         ];
         Ok(Output::table(TABLE.batch(columns)?))
     }

@@ -21,7 +21,7 @@ use crate::linear_algebra::symmetric_eigen;
 use crate::model::cost::{Cost, Expected};
 use crate::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
 use crate::stage::{Input, Node, Output, Setting, Stage, Task};
-use crate::table::{Kind, Table, column, vector_array};
+use crate::table::{Kind, Table, column, list_array};
 use gram::{Gradient, gram};
 use parts::{Loaded, Module};
 
@@ -34,7 +34,7 @@ pub const TABLE: Table = Table {
         column("module", Kind::Text, "the weight matrix, as layers.3.self_attn.o_proj"),
         column(
             "vector",
-            Kind::Vector,
+            Kind::F32List,
             "the gradient's coordinates in the space of all gradients of this matrix: their inner products are those \
              of the gradients",
         ),
@@ -51,7 +51,7 @@ impl Stage for GradientSpace {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {
@@ -174,7 +174,7 @@ fn output(dataset: usize, width: usize, modules: &[Module], found: &[Embedded]) 
     let batch = TABLE.batch(vec![
         Arc::new(StringArray::from(examples)) as ArrayRef,
         Arc::new(StringArray::from(names)),
-        vector_array(vectors, width)?,
+        list_array(vectors, width)?,
     ])?;
     Ok(Output::table(batch))
 }

@@ -32,7 +32,7 @@ impl Stage for GradientVectors {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {

@@ -47,7 +47,7 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
     if flat && store.fingerprints.recalls(&folder_path, &shown) {
         return Ok(false);
     }
-    let changed = relink(&folder_path, folder, outputs)?;
+    let changed = relink(store.root(), folder, outputs)?;
     if changed {
         let shown = changes(store.root());
         fs::create_dir_all(shown.parent().unwrap_or(Path::new(".")))?;
@@ -59,7 +59,8 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
     Ok(changed)
 }
 
-fn relink(folder_path: &Path, folder: &Path, outputs: &[OutputRecord]) -> Result<bool> {
+fn relink(root: &Path, folder: &Path, outputs: &[OutputRecord]) -> Result<bool> {
+    let folder_path = &root.join(folder);
     let mut changed = false;
     let mut wanted = BTreeSet::new();
     for (output, name) in outputs.iter().zip(names(outputs)) {
@@ -68,15 +69,13 @@ fn relink(folder_path: &Path, folder: &Path, outputs: &[OutputRecord]) -> Result
         let target = (0..depth).map(|_| Component::ParentDir.as_os_str()).collect::<PathBuf>();
         let target = target.join(Store::object_name(&output.object, &output.extension));
         if fs::read_link(&link).ok().as_deref() != Some(&target) {
-            replace_link(&link, &target).with_context(|| format!("cannot write {}", link.display()))?;
+            replace_link(root, &link, &target).with_context(|| format!("cannot write {}", link.display()))?;
             changed = true;
         }
         wanted.insert(PathBuf::from(name));
     }
     for found in files_below(folder_path)? {
-        // Another run's link that is about to be renamed is not a leftover.
-        let temporary = found.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"));
-        if !temporary && !wanted.contains(&found) && is_link(&folder_path.join(&found)) {
+        if !wanted.contains(&found) && is_link(&folder_path.join(&found)) {
             fs::remove_file(folder_path.join(&found))?;
             changed = true;
         }
@@ -101,10 +100,13 @@ pub fn prune(root: &Path, keep: &BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn replace_link(link: &Path, target: &Path) -> Result<()> {
-    let folder = link.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let temporary = folder.join(temporary_name());
+/// The link is made beside the views and moved into its own, so that no reader of a table meets one that a killed
+/// run left, and no other run takes one that is about to be moved for a leftover.
+fn replace_link(root: &Path, link: &Path, target: &Path) -> Result<()> {
+    let cache = root.join("cache");
+    fs::create_dir_all(&cache)?;
+    fs::create_dir_all(link.parent().unwrap_or(Path::new(".")))?;
+    let temporary = cache.join(temporary_name());
     std::os::unix::fs::symlink(target, &temporary)?;
     fs::rename(&temporary, link).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
     Ok(())
@@ -146,6 +148,10 @@ mod tests {
         let folder = folder("tokens", &[("model", "base".into())], false);
         assert!(show(&store, &folder, &[output("a"), output("b")]).expect("show"));
         assert!(!show(&store, &folder, &[output("a"), output("b")]).expect("show"), "nothing to do");
+        let left = root.path().join("tables/tokens/model=base/.tmp-1-1");
+        std::os::unix::fs::symlink("nowhere", &left).expect("a link");
+        assert!(show(&store, &folder, &[output("a"), output("b")]).expect("show"));
+        assert!(left.symlink_metadata().is_err(), "a killed run's link is gone");
         let link = root.path().join("tables/tokens/model=base/part-00001.parquet");
         let target = format!("../../../objects/bb/{}.parquet", "b".repeat(64));
         assert_eq!(fs::read_link(&link).expect("a link"), PathBuf::from(target));

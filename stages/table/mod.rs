@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 
 pub use content::column_hashes;
@@ -38,7 +39,9 @@ pub enum Kind {
     Text,
     /// Variable-length list of u32 (token ids).
     U32List,
-    /// Fixed-size list of f32; its length is the same for all rows of a part.
+    /// Variable-length list of f32: vectors of one length in each part, which need not be that of another part.
+    F32List,
+    /// Fixed-size list of f32; its length is the same for all parts of a table.
     Vector,
 }
 
@@ -78,6 +81,7 @@ impl Kind {
             | (Kind::F64, DataType::Float64)
             | (Kind::Text, DataType::Utf8) => true,
             (Kind::U32List, DataType::List(item)) => *item.data_type() == DataType::UInt32,
+            (Kind::F32List, DataType::List(item)) => *item.data_type() == DataType::Float32,
             (Kind::Vector, DataType::FixedSizeList(item, _)) => *item.data_type() == DataType::Float32,
             _ => false,
         }
@@ -92,7 +96,13 @@ pub fn values<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Res
 }
 
 /// A vector column as one row-major slice and its vectors' length.
+///
+/// # Errors
+/// When there is no such column, or its lists differ in length.
 pub fn vectors<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a [f32], usize)> {
+    if let Ok(list) = values::<ListArray>(batch, name) {
+        return lists(list).with_context(|| format!("column \"{name}\""));
+    }
     let list: &FixedSizeListArray = values(batch, name)?;
     let width = list.value_length() as usize;
     let flat = list.values().as_any().downcast_ref::<Float32Array>();
@@ -100,9 +110,53 @@ pub fn vectors<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a [f32], usi
     Ok((&flat[list.offset() * width..(list.offset() + list.len()) * width], width))
 }
 
+fn lists(list: &ListArray) -> Result<(&[f32], usize)> {
+    let offsets = list.value_offsets();
+    let width = offsets.get(1).map_or(1, |end| end - offsets[0]);
+    if let Some(pair) = offsets.windows(2).find(|pair| pair[1] - pair[0] != width) {
+        bail!("vectors of {width} numbers and of {}", pair[1] - pair[0]);
+    }
+    let flat = list.values().as_any().downcast_ref::<Float32Array>().context("does not hold float32")?;
+    let (start, end) = (offsets[0] as usize, offsets[list.len()] as usize);
+    Ok((&flat.values()[start..end], width as usize))
+}
+
+/// A column of [`Kind::F32List`] from row-major values.
+pub fn list_array(values: Vec<f32>, width: usize) -> Result<ArrayRef> {
+    let lengths = std::iter::repeat_n(width, values.len() / width.max(1));
+    let item = Arc::new(Field::new("item", DataType::Float32, true));
+    Ok(Arc::new(ListArray::try_new(
+        item,
+        OffsetBuffer::from_lengths(lengths),
+        Arc::new(Float32Array::from(values)),
+        None,
+    )?))
+}
+
 /// A vector column from row-major values.
 pub fn vector_array(values: Vec<f32>, width: usize) -> Result<ArrayRef> {
     let item = Arc::new(Field::new("item", DataType::Float32, true));
     let list = FixedSizeListArray::try_new(item, width as i32, Arc::new(Float32Array::from(values)), None)?;
     Ok(Arc::new(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_one_length_are_vectors() {
+        const TABLE: Table = Table { name: "test", columns: &[column("vector", Kind::F32List, "")] };
+        let values: Vec<f32> = (0..6u8).map(f32::from).collect();
+        let batch = TABLE.batch(vec![list_array(values.clone(), 3).unwrap()]).unwrap();
+        assert_eq!(vectors(&batch, "vector").unwrap(), (&values[..], 3));
+        assert_eq!(vectors(&batch.slice(1, 1), "vector").unwrap(), (&values[3..], 3));
+        assert_eq!(vectors(&batch.slice(0, 0), "vector").unwrap().0, [0f32; 0]);
+        let other = TABLE.batch(vec![list_array(values, 2).unwrap()]).unwrap();
+        let mixed = arrow::compute::concat_batches(&batch.schema(), [&batch, &other]).unwrap();
+        assert_eq!(
+            format!("{:#}", vectors(&mixed, "vector").unwrap_err()),
+            "column \"vector\": vectors of 3 numbers and of 2"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
+use arrow::datatypes::DataType;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -38,7 +39,11 @@ pub fn write(out: impl Write + Send, batch: &RecordBatch, metadata: &BTreeMap<St
         .set_compression(Compression::SNAPPY)
         .set_key_value_metadata(Some(pairs));
     for field in schema.fields() {
-        if matches!(field.data_type(), arrow::datatypes::DataType::FixedSizeList(..)) {
+        let floats = match field.data_type() {
+            DataType::FixedSizeList(item, _) | DataType::List(item) => *item.data_type() == DataType::Float32,
+            _ => false,
+        };
+        if floats {
             let path = ColumnPath::new(vec![field.name().clone(), "list".into(), "item".into()]);
             properties = properties.set_column_dictionary_enabled(path, false);
         }

@@ -76,6 +76,10 @@ print(duckdb.sql("select typeof(vector) from 'artifacts/tables/hidden_states/**/
 #[test]
 fn every_table_opens_in_polars() {
     let workspace = Workspace::new();
+    // Weight matrices of different widths.
+    let gradients = "[stages.gradients]\nmodules = [\"layers.0.self_attn.o_proj\", \"layers.0.mlp.down_proj\"]\n";
+    let compared = "[stages.similarity]\nof = [\"gradient\"]\n";
+    workspace.write("pipeline.toml", format!("{}{gradients}{compared}", workspace.read("pipeline.toml")));
     workspace.run(&[]);
     let script = r#"
 import polars, os
@@ -84,9 +88,11 @@ for table in sorted(os.listdir('artifacts/tables')):
 states = polars.scan_parquet('artifacts/tables/hidden_states')
 print(states.select(polars.col('model').n_unique()).collect().item())
 print(type(states.collect_schema()['vector']).__name__)
+factors = polars.scan_parquet('artifacts/tables/gradient_factors').collect()
+print(factors['vector'].list.len().n_unique() > 1)
 "#;
     if let Some(text) = python("polars", &workspace, script) {
-        assert_eq!(text, "2\nArray\n");
+        assert_eq!(text, "2\nArray\nTrue\n");
     }
 }
 

@@ -57,9 +57,11 @@ impl Clean {
             }
         }
         let (mut count, mut bytes) = (0u64, 0u64);
-        for (folder, keep) in [("records", &keep_records), ("objects", &keep_objects)] {
+        for folder in ["records", "objects", "cache"] {
             for path in files(&root.join(folder))? {
-                if !keep.contains(&path) {
+                let left = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"));
+                let kept = folder == "cache" || keep_records.contains(&path) || keep_objects.contains(&path);
+                if left || !kept {
                     bytes += fs::metadata(&path).map_or(0, |metadata| metadata.len());
                     count += 1;
                     if !self.dry_run {

@@ -49,9 +49,7 @@ struct Shared {
 /// # Errors
 /// When a model's config.json cannot be read or describes a model that is not supported.
 pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Estimate>> {
-    let Some(counted) = count(workspace, wanted, plan)? else { return Ok(None) };
-    let speed = cost::measure(&counted.largest)?;
-    Ok(Some(Estimate { rows: counted.rows, speed, notes: counted.notes }))
+    count(workspace, wanted, plan)?.map(Counted::timed).transpose()
 }
 
 /// The same where an exact comparison of the vectors takes much memory or disk or long, to be said before a run:
@@ -68,14 +66,20 @@ pub fn of_demanding(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Resu
     if !counted.rows.iter().any(|row| row.memory > MEMORY || row.written > WRITTEN || row.flops > FLOPS) {
         return Ok(None);
     }
-    let speed = cost::measure(&counted.largest)?;
-    Ok(Some(Estimate { rows: counted.rows, speed, notes: counted.notes }))
+    counted.timed().map(Some)
 }
 
 struct Counted {
     rows: Vec<Row>,
     largest: ModelSize,
     notes: Vec<String>,
+}
+
+impl Counted {
+    /// With the speed of this machine at the largest model's products.
+    fn timed(self) -> Result<Estimate> {
+        Ok(Estimate { rows: self.rows, speed: cost::measure(&self.largest)?, notes: self.notes })
+    }
 }
 
 fn count(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Counted>> {

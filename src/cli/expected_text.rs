@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use arrow::array::{Array, ListArray};
 use strata_stages::model::cost::Text;
-use strata_stages::pipeline::Dataset;
+use strata_stages::pipeline::{Dataset, model_dataset};
 use strata_stages::{Part, table};
 
 use super::Workspace;
@@ -50,8 +50,8 @@ impl<'a> Texts<'a> {
 
     /// A dataset's tokens for a model, where the pipeline has them.
     pub fn tokens(&self, model: &str, dataset: &str) -> Option<usize> {
-        let bound = |node: &GraphNode, name: &str| node.node.bindings.iter().any(|(_, bound)| bound == name);
-        let of_both = |node: &GraphNode| node.node.stage == "tokens" && bound(node, model) && bound(node, dataset);
+        let bindings = model_dataset(model, dataset);
+        let of_both = |node: &GraphNode| node.node.stage == "tokens" && node.node.bindings == bindings;
         self.workspace.graph.nodes.iter().position(of_both)
     }
 

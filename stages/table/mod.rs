@@ -122,7 +122,13 @@ fn lists(list: &ListArray) -> Result<(&[f32], usize)> {
 }
 
 /// A column of [`Kind::F32List`] from row-major values.
+///
+/// # Errors
+/// When they are more than the 2^31 - 1 that a part's list column can hold.
 pub fn list_array(values: Vec<f32>, width: usize) -> Result<ArrayRef> {
+    if i32::try_from(values.len()).is_err() {
+        bail!("{} numbers in one part of a table; it holds {}: ask for smaller blocks", values.len(), i32::MAX);
+    }
     let lengths = std::iter::repeat_n(width, values.len() / width.max(1));
     let item = Arc::new(Field::new("item", DataType::Float32, true));
     Ok(Arc::new(ListArray::try_new(

@@ -14,9 +14,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
-use strata_stages::model::observer::TokenBlock;
+use strata_stages::contract::pipeline::{Model, ModelSource};
+use strata_stages::model::observer::Sequences;
 use strata_stages::model::transformer::Transformer;
-use strata_stages::pipeline::{Model, ModelSource};
 use strata_stages::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use strata_stages::{Output, Part, Pipeline, Source, Task, stage};
 use tokenizers::Tokenizer;
@@ -106,7 +106,7 @@ fn trained(models: &Map<String, Value>, seed: u64) -> Vec<Model> {
 /// Runs every node of a stage, its outputs into `folder(None)`, below its bindings' values.
 fn run(name: &str, settings: &Value, pipeline: &Pipeline, folder: impl Fn(Option<&Source>) -> PathBuf) -> Result<()> {
     let stage = stage(name).context("no such stage")?;
-    for node in stage.plan(settings, pipeline)? {
+    for node in (stage.plan)(settings, pipeline)? {
         let inputs = node.inputs.iter().map(|input| Ok((input.role.clone(), files(&folder(Some(&input.source)))?)));
         let inputs = inputs.collect::<Result<_>>()?;
         let task = Task { params: &node.params, inputs, cancelled: &|| false, progress: &|_, _| () };
@@ -142,7 +142,7 @@ fn score(folder: &Path, model: &str, dataset: &str) -> Result<Vec<(f64, f64)>> {
     let encode = |text: &str| {
         Ok::<_, anyhow::Error>(tokenizer.encode(text, false).map_err(anyhow::Error::msg)?.get_ids().to_vec())
     };
-    let mut block = TokenBlock::default();
+    let mut block = Sequences::default();
     let text = std::fs::read_to_string(folder.join(format!("corpus/{dataset}.jsonl")))?;
     for (i, line) in text.lines().enumerate() {
         let example: Value = serde_json::from_str(line)?;

@@ -12,9 +12,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use serde_json::{Value, json};
+use strata_stages::contract::node::Part;
+use strata_stages::contract::stage::{Output, Stage, Task};
+use strata_stages::losses::token_losses;
 use strata_stages::model::pass::{PassTask, run};
-use strata_stages::stage::{Output, Part, Stage, Task};
-use strata_stages::{hidden_states, table, token_losses, tokens};
+use strata_stages::states::hidden_states;
+use strata_stages::table;
+use strata_stages::text::tokens;
 
 struct Arguments {
     model: PathBuf,
@@ -113,7 +117,7 @@ fn main() -> Result<()> {
         });
         let inputs = [("tokenizer".to_string(), tokenizer.clone()), ("examples".to_string(), vec![examples])].into();
         let task = Task { params: &params, inputs, cancelled: &|| false, progress: &|_, _| {} };
-        for output in tokens::Tokens.run(&task)? {
+        for output in tokens::STAGE.run(&task)? {
             let part = write(format!("tokens-{i:04}.parquet"), &batch_of(output)?)?;
             count += strata_stages::model::pass::read_block(std::slice::from_ref(&part))?.tokens();
             blocks.push(part);
@@ -124,12 +128,12 @@ fn main() -> Result<()> {
     let states = json!({ "positions": arguments.positions, "layers": "all" });
     let mut tasks = Vec::new();
     for tokens in &blocks {
-        let mut watch = |stage: &'static dyn Stage, params| {
+        let mut watch = |stage: &'static Stage, params| {
             tasks.push(PassTask { stage, params, tokens: tokens.clone(), tokenizer: tokenizer.clone() });
         };
-        watch(&hidden_states::HiddenStates, &states);
+        watch(&hidden_states::STAGE, &states);
         if arguments.losses {
-            watch(&token_losses::TokenLosses, &Value::Null);
+            watch(&token_losses::STAGE, &Value::Null);
         }
     }
     let model = parts(&arguments.model, |name| name == "config.json" || name.ends_with(".safetensors"))?;
@@ -140,7 +144,7 @@ fn main() -> Result<()> {
             for output in outputs? {
                 let batch = batch_of(output)?;
                 if arguments.out.is_some() {
-                    write(format!("{}-{index:04}.parquet", tasks[index].stage.name()), &batch)?;
+                    write(format!("{}-{index:04}.parquet", tasks[index].stage.name), &batch)?;
                 }
             }
             Ok(())

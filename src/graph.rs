@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use strata_stages::pipeline::{DatasetSource, ModelSource};
-use strata_stages::stage::{Bindings, Node};
+use strata_stages::contract::node::{Bindings, Node};
+use strata_stages::contract::pipeline::{DatasetSource, ModelSource};
 use strata_stages::{Pipeline, PlanError, STAGES, Source, Stage};
 
 /// Nodes in an order in which every node comes after those it reads.
@@ -18,7 +18,7 @@ pub struct Graph {
 }
 
 pub struct GraphNode {
-    pub stage: &'static dyn Stage,
+    pub stage: &'static Stage,
     pub node: Node,
     pub inputs: Vec<GraphInput>,
     /// Nodes that read this one.
@@ -111,7 +111,7 @@ impl Graph {
         let (planned, placed) = (HashMap::new(), HashMap::new());
         let mut builder = Builder { pipeline, planned, placed, path: Vec::new(), nodes: Vec::new(), to_estimate };
         for stage in STAGES {
-            if pipeline.sections.iter().any(|(name, _)| name == stage.name()) {
+            if pipeline.sections.iter().any(|(name, _)| name == stage.name) {
                 let wanted: Vec<Bindings> = builder.plan(*stage)?.keys().cloned().collect();
                 for bindings in wanted {
                     builder.place(*stage, &bindings)?;
@@ -243,19 +243,19 @@ impl std::fmt::Display for Target {
 }
 
 impl Builder<'_> {
-    fn plan(&mut self, stage: &'static dyn Stage) -> Result<&BTreeMap<Bindings, Node>, PlanError> {
-        if !self.planned.contains_key(stage.name()) {
-            let section = self.pipeline.sections.iter().find(|(name, _)| name == stage.name());
+    fn plan(&mut self, stage: &'static Stage) -> Result<&BTreeMap<Bindings, Node>, PlanError> {
+        if !self.planned.contains_key(stage.name) {
+            let section = self.pipeline.sections.iter().find(|(name, _)| name == stage.name);
             let settings = section.map_or_else(|| json!({}), |(_, settings)| settings.clone());
-            let nodes = stage.plan(&settings, self.pipeline)?;
+            let nodes = (stage.plan)(&settings, self.pipeline)?;
             let nodes = nodes.into_iter().map(|node| (node.bindings.clone(), node)).collect();
-            self.planned.insert(stage.name(), nodes);
+            self.planned.insert(stage.name, nodes);
         }
-        Ok(&self.planned[stage.name()])
+        Ok(&self.planned[stage.name])
     }
 
-    fn place(&mut self, stage: &'static dyn Stage, bindings: &Bindings) -> Result<usize, PlanError> {
-        let id = (stage.name(), bindings.clone());
+    fn place(&mut self, stage: &'static Stage, bindings: &Bindings) -> Result<usize, PlanError> {
+        let id = (stage.name, bindings.clone());
         if let Some(index) = self.placed.get(&id) {
             return Ok(*index);
         }
@@ -266,12 +266,12 @@ impl Builder<'_> {
         }
         let reader = self.path.last().cloned();
         let Some(node) = self.plan(stage)?.get(bindings).cloned() else {
-            let known: Vec<String> = self.plan(stage)?.keys().map(|names| label(stage.name(), names)).collect();
-            let wanted = label(stage.name(), bindings);
+            let known: Vec<String> = self.plan(stage)?.keys().map(|names| label(stage.name, names)).collect();
+            let wanted = label(stage.name, bindings);
             let reader = reader.map_or_else(String::new, |(stage, names)| label(stage, &names));
             let at = format!("stages.{}", reader.split('[').next().unwrap_or_default());
             return Err(PlanError::new(at, format!("{reader} reads {wanted}, which is not in the pipeline"))
-                .help(format!("[stages.{}] gives: {}", stage.name(), known.join(", "))));
+                .help(format!("[stages.{}] gives: {}", stage.name, known.join(", "))));
         };
         self.path.push(id.clone());
         let mut inputs = Vec::new();
@@ -308,7 +308,7 @@ impl Builder<'_> {
     }
 
     fn node(&mut self, stage: &str, bindings: &Bindings, files: FileFilter) -> Result<From, PlanError> {
-        let known = STAGES.iter().map(|stage| stage.name());
+        let known = STAGES.iter().map(|stage| stage.name);
         let found = strata_stages::stage(stage).ok_or_else(|| PlanError::unknown("", "stage", stage, known))?;
         Ok(From::Node { index: self.place(found, bindings)?, files })
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use strata_stages::pipeline::{Dataset, DatasetSource, Model, ModelSource};
+use strata_stages::contract::pipeline::{Dataset, DatasetSource, Model, ModelSource};
 use strata_stages::{Pipeline, PlanError};
 use toml_edit::{Document, Item};
 
@@ -83,10 +83,10 @@ impl Manifest {
         for (name, value) in self.section("stages")? {
             let at = format!("stages.{name}");
             let Some(stage) = strata_stages::stage(&name) else {
-                let known = strata_stages::STAGES.iter().map(|stage| stage.name());
+                let known = strata_stages::STAGES.iter().map(|stage| stage.name);
                 return Err(PlanError::unknown(at, "stage", &name, known));
             };
-            check_keys(&at, &value, stage.settings().iter().map(|setting| setting.key))?;
+            check_keys(&at, &value, stage.settings.iter().map(|setting| setting.key))?;
             pipeline.sections.push((name, value));
         }
         Ok(pipeline)
@@ -185,7 +185,7 @@ fn nearest_sibling(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     let siblings: Vec<String> =
         std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    let near = strata_stages::pipeline::nearest(wanted, siblings.iter().map(String::as_str))?;
+    let near = strata_stages::contract::pipeline::nearest(wanted, siblings.iter().map(String::as_str))?;
     Some(path.with_file_name(near))
 }
 

@@ -133,7 +133,7 @@ impl<'a> Plan<'a> {
     /// The inputs of one task: of the role that splits the node, one part.
     pub fn task_inputs(&self, index: usize, task: usize, inputs: &ResolvedInputs) -> ResolvedInputs {
         let mut own = inputs.clone();
-        if let Some(role) = self.graph.nodes[index].node.per_block
+        if let Some(role) = self.graph.nodes[index].node.per_part
             && let Some(parts) = own.get_mut(role)
         {
             *parts = parts.get(task).cloned().into_iter().collect();
@@ -142,7 +142,7 @@ impl<'a> Plan<'a> {
     }
 
     fn task_count(&self, index: usize, inputs: &ResolvedInputs) -> usize {
-        match self.graph.nodes[index].node.per_block {
+        match self.graph.nodes[index].node.per_part {
             Some(role) => inputs.get(role).map_or(0, Vec::len),
             None => 1,
         }
@@ -156,7 +156,7 @@ impl<'a> Plan<'a> {
             .collect();
         KeyDocument {
             stage: node.node.stage.to_string(),
-            version: node.stage.version(),
+            version: node.stage.version,
             params: node.node.params.clone(),
             inputs: contents,
         }

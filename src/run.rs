@@ -54,7 +54,7 @@ struct Job {
     node: usize,
     task: usize,
     label: String,
-    stage: &'static dyn Stage,
+    stage: &'static Stage,
     key: Key,
     document: KeyDocument,
     inputs: ResolvedInputs,
@@ -178,10 +178,9 @@ impl Runner<'_, '_> {
             let document = self.plan.document(index, &inputs);
             let label = if tasks > 1 { format!("{} block {}/{tasks}", node.label(), task + 1) } else { node.label() };
             let job = Job { node: index, task, label, stage: node.stage, key, document, inputs };
-            if node.stage.observes() {
-                self.passes.push(job)
-            } else {
-                self.tables.push_back(job)
+            match node.stage.work {
+                strata_stages::Work::Watch(_) => self.passes.push(job),
+                strata_stages::Work::Table(_) => self.tables.push_back(job),
             }
             self.progress.planned(node.node.stage, 1);
         }

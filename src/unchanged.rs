@@ -58,7 +58,7 @@ pub fn recall(root: &Path, pipeline: &Path) -> Option<Summary> {
     }
     let mut summary = Summary::default();
     for (name, tasks) in verdict.stages {
-        let stage = strata_stages::stage(&name)?.name();
+        let stage = strata_stages::stage(&name)?.name;
         summary.stages.insert(stage, Counts { planned: tasks, cached: tasks, ..Default::default() });
     }
     summary.seconds = started.elapsed().as_secs_f64();

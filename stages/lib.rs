@@ -1,91 +1,75 @@
-//! What Strata computes. Each file beside this one is a stage; `model` is the instrumented transformer they
-//! share and `table` their Parquet. Nothing here knows when a stage runs or where its results live.
+//! What Strata computes, in folders named for what is measured. Nothing here knows when a stage runs or where its
+//! results live.
 
-pub mod attribution;
-pub mod chat;
+// A folder is named for what is measured, and often so is one of its stages.
+#![allow(clippy::module_inception)]
+
+pub mod chart;
 pub mod comparison;
-pub mod corpus;
-pub mod departure;
-pub mod direction_similarity;
-pub mod direction_table;
+pub mod contract;
 pub mod directions;
-pub mod distance;
-#[cfg(test)]
-mod documentation;
-pub mod example_limit;
-pub mod examples;
-pub mod gradient_factors;
-pub mod gradient_space;
-pub mod gradient_vectors;
 pub mod gradients;
-pub mod hidden_states;
+pub mod interventions;
 pub mod linear_algebra;
-pub mod loss_summary;
-pub mod loss_vectors;
+pub mod losses;
 pub mod model;
-pub mod next_tokens;
-pub mod null_directions;
-pub mod patching;
-pub mod pca;
-pub mod pipeline;
-pub mod place_columns;
-pub mod projection_summary;
-pub mod projection_table;
-pub mod projections;
+pub mod organism;
 pub mod report;
-pub mod separation;
-pub mod similarity;
-pub mod similarity_summary;
-pub mod stage;
-pub mod state_table;
+pub mod states;
 pub mod statistics;
-pub mod subspace_similarity;
 pub mod table;
 #[cfg(test)]
-mod test_models;
-#[cfg(test)]
-mod test_tables;
-pub mod token_losses;
-pub mod tokens;
-pub mod train;
+mod testing;
+pub mod text;
 
-pub use pipeline::{Pipeline, PlanError};
-pub use stage::{Input, Node, Output, Part, Source, Stage, Task};
+use comparison::{pca, similarity, similarity_summary};
+pub use contract::node::{Input, Node, Part, Source};
+pub use contract::pipeline::{Pipeline, PlanError};
+pub use contract::stage::{Output, Outputs, Stage, Task, Work};
+use directions::{
+    departure, direction_similarity, directions as direction, null_directions, projection_summary, projections,
+    separation, subspace_similarity,
+};
+use gradients::{gradient_factors, gradient_space, gradient_vectors, gradients as gradient};
+use interventions::{attribution, patching};
+use losses::{loss_summary, loss_vectors, next_tokens, token_losses};
+use organism::{corpus, train};
+use states::{distance, hidden_states};
+use text::{examples, tokens};
 
 /// Every stage, in the order of the documentation and of `strata status`.
-#[rustfmt::skip]
-pub static STAGES: &[&dyn Stage] = &[
-    &corpus::Corpus,
-    &train::Train,
-    &examples::Examples,
-    &tokens::Tokens,
-    &token_losses::TokenLosses,
-    &next_tokens::NextTokens,
-    &hidden_states::HiddenStates,
-    &loss_summary::LossSummary,
-    &loss_vectors::LossVectors,
-    &gradients::Gradients,
-    &gradient_factors::GradientFactors,
-    &gradient_space::GradientSpace,
-    &gradient_vectors::GradientVectors,
-    &directions::Directions,
-    &projections::Projections,
-    &projection_summary::ProjectionSummary,
-    &separation::Separation,
-    &departure::Departure,
-    &null_directions::NullDirections,
-    &direction_similarity::DirectionSimilarity,
-    &subspace_similarity::SubspaceSimilarity,
-    &distance::Distance,
-    &similarity::Similarity,
-    &similarity_summary::SimilaritySummary,
-    &pca::Pca,
-    &patching::Patching,
-    &attribution::Attribution,
-    &report::Report,
+pub static STAGES: &[&Stage] = &[
+    &corpus::STAGE,
+    &train::STAGE,
+    &examples::STAGE,
+    &tokens::STAGE,
+    &token_losses::STAGE,
+    &next_tokens::STAGE,
+    &hidden_states::STAGE,
+    &loss_summary::STAGE,
+    &loss_vectors::STAGE,
+    &gradient::STAGE,
+    &gradient_factors::STAGE,
+    &gradient_space::STAGE,
+    &gradient_vectors::STAGE,
+    &direction::STAGE,
+    &projections::STAGE,
+    &projection_summary::STAGE,
+    &separation::STAGE,
+    &departure::STAGE,
+    &null_directions::STAGE,
+    &direction_similarity::STAGE,
+    &subspace_similarity::STAGE,
+    &distance::STAGE,
+    &similarity::STAGE,
+    &similarity_summary::STAGE,
+    &pca::STAGE,
+    &patching::STAGE,
+    &attribution::STAGE,
+    &report::STAGE,
 ];
 
 /// The stage of this name.
-pub fn stage(name: &str) -> Option<&'static dyn Stage> {
-    STAGES.iter().copied().find(|stage| stage.name() == name)
+pub fn stage(name: &str) -> Option<&'static Stage> {
+    STAGES.iter().copied().find(|stage| stage.name == name)
 }

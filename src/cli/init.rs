@@ -53,10 +53,10 @@ const ASKED: [&str; 7] = [
 /// The template, followed by every stage's keys with their defaults, commented out.
 fn text() -> String {
     let mut text = HEAD.to_string();
-    for stage in STAGES.iter().filter(|stage| !matches!(stage.name(), "corpus" | "train")) {
-        let head = if ASKED.contains(&stage.name()) { "" } else { "#" };
-        text.push_str(&format!("\n# {}\n{head}[stages.{}]\n", stage.about(), stage.name()));
-        for setting in stage.settings() {
+    for stage in STAGES.iter().filter(|stage| !matches!(stage.name, "corpus" | "train")) {
+        let head = if ASKED.contains(&stage.name) { "" } else { "#" };
+        text.push_str(&format!("\n# {}\n{head}[stages.{}]\n", stage.about, stage.name));
+        for setting in stage.settings {
             text.push_str(&format!("#{} = {}   # {}\n", setting.key, setting.default, setting.about));
         }
     }

@@ -121,7 +121,7 @@ impl Run {
         let (ran, cached, failed) = (total(|c| c.ran), total(|c| c.cached), total(|c| c.failed));
         if ran + failed > 0 {
             say!("{:<24} {:>6} {:>6} {:>6} {:>9}", "stage", "ran", "cached", "failed", "seconds");
-            let known = strata_stages::STAGES.iter().map(|stage| stage.name());
+            let known = strata_stages::STAGES.iter().map(|stage| stage.name);
             for (stage, counts) in known.filter_map(|stage| summary.stages.get_key_value(stage)) {
                 say!("{stage:<24} {:>6} {:>6} {:>6} {:>9.2}", counts.ran, counts.cached, counts.failed, counts.seconds);
             }

@@ -48,13 +48,13 @@ impl Tables {
                 let columns: Vec<_> = columns()
                     .map(|(name, kind, about)| serde_json::json!({ "name": name, "type": kind, "about": about }))
                     .collect();
-                let object = serde_json::json!({ "about": stage.about(), "parts": contents.parts,
+                let object = serde_json::json!({ "about": stage.about, "parts": contents.parts,
                     "rows": contents.rows, "bytes": contents.bytes, "columns": columns });
                 objects.insert(table.name.to_string(), object);
                 continue;
             }
             let megabytes = contents.bytes as f64 / 1e6;
-            say!("{:<24} {:>9} rows {megabytes:>9.2} MB  {}", table.name, contents.rows, stage.about());
+            say!("{:<24} {:>9} rows {megabytes:>9.2} MB  {}", table.name, contents.rows, stage.about);
             if wanted.is_some() {
                 say!("  {}", root.join(table.name).display());
                 for (name, kind, about) in columns() {

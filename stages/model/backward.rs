@@ -18,7 +18,7 @@ use candle_core::Tensor;
 
 use super::compute::with_slice;
 use super::modules::ModulePath;
-use super::observer::TokenBlock;
+use super::observer::Sequences;
 use super::ops::{cross_entropy_backward, linear_backward, linear_new, rms_norm_backward_add, rms_norm_new};
 use super::reverse::{self, Module, Watch};
 use super::transformer::{Packing, Transformer};
@@ -44,7 +44,7 @@ pub enum Over {
 
 impl Over {
     /// The predicted tokens of sequence `i`, by their index in it; none where there is no response.
-    pub fn tokens(self, block: &TokenBlock, i: usize) -> Range<usize> {
+    pub fn tokens(self, block: &Sequences, i: usize) -> Range<usize> {
         let length = block.ids[i].len();
         match self {
             Over::All => 1..length.max(1),
@@ -86,7 +86,7 @@ const LOGITS: usize = 1 << 25;
 /// When a token id lies outside the vocabulary or a gradient is not finite.
 pub fn backward(
     model: &Transformer,
-    block: &TokenBlock,
+    block: &Sequences,
     packing: &Packing,
     over: Over,
     modules: &[ModulePath],
@@ -131,7 +131,7 @@ pub fn backward(
 /// The gradient [tokens, D] of every example's mean cross-entropy at the last layer's residual stream.
 fn loss_gradient(
     model: &Transformer,
-    block: &TokenBlock,
+    block: &Sequences,
     packing: &Packing,
     over: Over,
     stream: &[f32],

@@ -13,7 +13,7 @@ use super::compute::{self, Affine};
 use super::config::Config;
 use super::ops::{Matrix, Values};
 use super::reverse::Module;
-use crate::example_limit::ExampleLimit;
+use crate::contract::example_limit::ExampleLimit;
 
 /// A model as its config.json describes it.
 #[derive(Debug, Clone, PartialEq)]

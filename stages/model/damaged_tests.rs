@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use super::golden_tests::{tokens_of, weights};
 use super::pass::{PassTask, run};
 use super::transformer::Transformer;
-use crate::hidden_states::HiddenStates;
-use crate::stage::Part;
-use crate::test_tables::TestTables;
+use crate::contract::node::Part;
+use crate::testing::tables::TestTables;
 
 type Tensors = HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
@@ -110,7 +109,8 @@ fn pass_error(tensors: impl Fn(&mut Tensors), config: impl Fn(&mut Value)) -> St
     let model = changed(folder.path(), tensors, config);
     let params = json!({ "positions": ["last"], "layers": [0, -1] });
     let tokens = tokens_of(&tables, "qwen2", &[0, 1]);
-    let tasks = [PassTask { stage: &HiddenStates, params: &params, tokens, tokenizer: Vec::new() }];
+    let tasks =
+        [PassTask { stage: &crate::states::hidden_states::STAGE, params: &params, tokens, tokenizer: Vec::new() }];
     let mut said = String::new();
     run(&model, &tasks, &|| false, &mut |_, outputs| said = format!("{:#}", outputs.unwrap_err())).unwrap();
     said
@@ -142,7 +142,12 @@ fn a_layer_that_is_not_there_is_the_tasks_own_error() {
     let tokens = tokens_of(&tables, "qwen2", &[0]);
     let (good, bad) =
         (json!({ "positions": ["last"], "layers": [1] }), json!({ "positions": ["last"], "layers": [9] }));
-    let task = |params| PassTask { stage: &HiddenStates, params, tokens: tokens.clone(), tokenizer: Vec::new() };
+    let task = |params| PassTask {
+        stage: &crate::states::hidden_states::STAGE,
+        params,
+        tokens: tokens.clone(),
+        tokenizer: Vec::new(),
+    };
     let mut said = Vec::new();
     run(&weights("qwen2"), &[task(&bad), task(&good)], &|| false, &mut |index, outputs| {
         said.push((index, outputs.map(|_| ()).map_err(|error| error.to_string())));

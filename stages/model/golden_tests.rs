@@ -9,12 +9,16 @@ use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use super::intervention::Intervention;
-use super::observer::{Observer, Site, TokenBlock, Wants};
+use super::observer::{Observer, Sequences, Site, Wants};
 use super::pass::{PassTask, Watcher, forward, forward_from, read_block, run};
 use super::transformer::Transformer;
-use crate::stage::{Output, Part, Stage};
-use crate::test_tables::{TestTables, numbers, run as run_stage, text, texts};
-use crate::{hidden_states, next_tokens, table, token_losses, tokens};
+use crate::contract::node::Part;
+use crate::contract::stage::{Output, Stage};
+use crate::losses::{next_tokens, token_losses};
+use crate::states::hidden_states;
+use crate::table;
+use crate::testing::tables::{TestTables, numbers, run as run_stage, text, texts};
+use crate::text::tokens;
 
 const MODELS: [&str; 2] = ["qwen2", "llama"];
 
@@ -56,7 +60,7 @@ pub fn tokens_of(tables: &TestTables, model: &str, chosen: &[usize]) -> Part {
     let examples = tables.part(vec![("example", text(names)), ("messages", text(messages))]);
     let params = json!({ "max_tokens": 512, "date": "2024-07-26", "model_type": model });
     let inputs: [(&str, &[Part]); 2] = [("tokenizer", &tokenizer(model)), ("examples", &[examples])];
-    tables.write(&run_stage(&tokens::Tokens, params, &inputs).unwrap())
+    tables.write(&run_stage(&tokens::STAGE, params, &inputs).unwrap())
 }
 
 fn batch(output: &Output) -> &RecordBatch {
@@ -69,13 +73,9 @@ fn batch(output: &Output) -> &RecordBatch {
 /// The hidden states and token losses of a block.
 fn pass(model: &str, tokens: &Part) -> (RecordBatch, RecordBatch) {
     let params = json!({ "positions": ["last", "response_mean"], "layers": "all" });
-    let task = |stage: &'static dyn Stage, params| PassTask {
-        stage,
-        params,
-        tokens: tokens.clone(),
-        tokenizer: tokenizer(model),
-    };
-    let tasks = [task(&hidden_states::HiddenStates, &params), task(&token_losses::TokenLosses, &Value::Null)];
+    let task =
+        |stage: &'static Stage, params| PassTask { stage, params, tokens: tokens.clone(), tokenizer: tokenizer(model) };
+    let tasks = [task(&hidden_states::STAGE, &params), task(&token_losses::STAGE, &Value::Null)];
     let mut found = [None, None];
     run(&weights(model), &tasks, &|| false, &mut |index, outputs| {
         found[index] = Some(batch(&outputs.unwrap()[0]).clone());
@@ -180,7 +180,7 @@ fn the_next_tokens_hold_the_one_that_came_with_its_probability() {
     let tables = TestTables::new();
     let tokens = tokens_of(&tables, "qwen2", &[0, 2]);
     let params = json!({ "places": ["response", "before:hello"], "k": 320 });
-    let task = PassTask { stage: &next_tokens::NextTokens, params: &params, tokens, tokenizer: tokenizer("qwen2") };
+    let task = PassTask { stage: &next_tokens::STAGE, params: &params, tokens, tokenizer: tokenizer("qwen2") };
     let mut found = None;
     run(&weights("qwen2"), &[task], &|| false, &mut |_, outputs| found = Some(outputs.unwrap().remove(0))).unwrap();
     let Some(Output::Table { batch, metadata }) = found else { panic!("no table") };
@@ -250,7 +250,7 @@ fn longer_conversations_are_cut_and_marked() {
         tables.part(vec![("example", text(["a"])), ("messages", text([conversations[4]["messages"].to_string()]))]);
     let params = json!({ "max_tokens": 20, "date": "2024-07-26", "model_type": "qwen2" });
     let inputs: [(&str, &[Part]); 2] = [("tokenizer", &tokenizer("qwen2")), ("examples", &[examples])];
-    let part = tables.write(&run_stage(&tokens::Tokens, params, &inputs).unwrap());
+    let part = tables.write(&run_stage(&tokens::STAGE, params, &inputs).unwrap());
     let block = read_block(std::slice::from_ref(&part)).unwrap();
     assert_eq!((block.ids[0].len(), block.response[0]), (20, (20, 20)));
     let truncated = table::read(&[part], &["truncated"]).unwrap();
@@ -321,7 +321,7 @@ struct Patch {
 }
 
 impl Intervention for Patch {
-    fn edit(&self, _site: Site, layer: usize, _block: &TokenBlock, _states: &Tensor) -> Result<Option<Tensor>> {
+    fn edit(&self, _site: Site, layer: usize, _block: &Sequences, _states: &Tensor) -> Result<Option<Tensor>> {
         Ok((layer == self.layer).then(|| self.states.clone()))
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::observer::{Site, TokenBlock};
+use super::observer::{Sequences, Site};
 
 /// Edits the residual stream while a block passes. Observers are shown the edited states.
 pub trait Intervention: Sync {
@@ -11,5 +11,5 @@ pub trait Intervention: Sync {
     ///
     /// # Errors
     /// An error ends the pass of this block.
-    fn edit(&self, site: Site, layer: usize, block: &TokenBlock, states: &Tensor) -> Result<Option<Tensor>>;
+    fn edit(&self, site: Site, layer: usize, block: &Sequences, states: &Tensor) -> Result<Option<Tensor>>;
 }

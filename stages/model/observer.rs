@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::backward::{Factors, LossGradients};
-use crate::stage::Output;
+use crate::contract::stage::Output;
 
 /// Where in the network a state is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ impl Site {
 
 /// A block of tokenized examples, packed: sequence i holds the rows `span(i)` of every packed tensor.
 #[derive(Debug, Clone, Default)]
-pub struct TokenBlock {
+pub struct Sequences {
     /// Example identities, one per sequence.
     pub examples: Vec<String>,
     /// Token ids, one list per sequence.
@@ -38,7 +38,7 @@ pub struct TokenBlock {
     pub response: Vec<(u32, u32)>,
 }
 
-impl TokenBlock {
+impl Sequences {
     /// The rows of sequence `i` in a packed tensor.
     pub fn span(&self, i: usize) -> Range<usize> {
         let start = self.ids[..i].iter().map(Vec::len).sum();
@@ -52,13 +52,13 @@ impl TokenBlock {
 
 /// What an observer is told before the pass starts.
 pub struct PassContext<'a> {
-    pub block: &'a TokenBlock,
+    pub block: &'a Sequences,
     /// Number of blocks (transformer layers) L.
     pub layers: usize,
     /// Hidden size D.
     pub hidden_size: usize,
     /// The model's tokenizer files' parts where the stage has a `tokenizer` input; empty otherwise.
-    pub tokenizer: &'a [crate::stage::Part],
+    pub tokenizer: &'a [crate::contract::node::Part],
 }
 
 /// What an observer asks to be shown.

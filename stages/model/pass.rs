@@ -9,14 +9,15 @@ use serde_json::Value;
 use super::backward::{Factors, LossGradients, Over, backward};
 use super::compute;
 use super::intervention::Intervention;
-use super::observer::{Observer, PassContext, Site, TokenBlock, Wants};
+use super::observer::{Observer, PassContext, Sequences, Site, Wants};
 use super::transformer::{Packing, Transformer};
-use crate::stage::{Output, Part, Stage};
+use crate::contract::node::Part;
+use crate::contract::stage::{Output, Stage};
 use crate::table;
 
 /// A stale task of an observing stage. All tasks of one call share the model.
 pub struct PassTask<'a> {
-    pub stage: &'a dyn Stage,
+    pub stage: &'a Stage,
     pub params: &'a Value,
     /// The block: one part of a `tokens` table. Tasks with the same path share one pass.
     pub tokens: Part,
@@ -98,13 +99,13 @@ fn pass_block(
 ///
 /// # Errors
 /// When a part cannot be read or lacks one of [`TOKEN_COLUMNS`].
-pub fn read_block(parts: &[Part]) -> Result<TokenBlock> {
+pub fn read_block(parts: &[Part]) -> Result<Sequences> {
     let batch = table::read(parts, TOKEN_COLUMNS)?;
     let examples: &StringArray = table::values(&batch, "example")?;
     let ids: &ListArray = table::values(&batch, "ids")?;
     let start: &UInt32Array = table::values(&batch, "response_start")?;
     let end: &UInt32Array = table::values(&batch, "response_end")?;
-    let mut block = TokenBlock::default();
+    let mut block = Sequences::default();
     for row in 0..batch.num_rows() {
         let list = ids.value(row);
         let list = list.as_any().downcast_ref::<UInt32Array>().context("the column \"ids\" does not hold u32")?;
@@ -181,7 +182,7 @@ impl Watcher {
 /// fails; a watcher's own error stays with the watcher.
 pub fn forward(
     model: &Transformer,
-    block: &TokenBlock,
+    block: &Sequences,
     watchers: &mut [Watcher],
     interventions: &[&dyn Intervention],
 ) -> Result<()> {
@@ -196,7 +197,7 @@ pub fn forward(
 /// As for [`forward`].
 pub fn forward_from(
     model: &Transformer,
-    block: &TokenBlock,
+    block: &Sequences,
     packing: &Packing,
     layer: usize,
     mut hidden: Tensor,
@@ -238,7 +239,7 @@ pub fn forward_from(
 /// The final norm, and the output head at the wanted rows.
 fn show_predictions(
     model: &Transformer,
-    block: &TokenBlock,
+    block: &Sequences,
     hidden: Tensor,
     watchers: &mut [Watcher],
     interventions: &[&dyn Intervention],
@@ -265,7 +266,7 @@ fn show_predictions(
 /// One backward pass for each loss that some watcher takes gradients of. `streams` end at the last layer's.
 fn show_gradients(
     model: &Transformer,
-    block: &TokenBlock,
+    block: &Sequences,
     packing: &Packing,
     streams: &[Tensor],
     watchers: &mut [Watcher],
@@ -284,7 +285,7 @@ fn show_gradients(
     Ok(())
 }
 
-fn check_finite(hidden: &Tensor, site: Site, layer: usize, block: &TokenBlock, packing: &Packing) -> Result<()> {
+fn check_finite(hidden: &Tensor, site: Site, layer: usize, block: &Sequences, packing: &Packing) -> Result<()> {
     let width = hidden.dim(1)?;
     // x - x is 0 for finite x alone. On a GPU one number comes back instead of the states.
     let finite = match hidden.device().is_cpu() {

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::pass::TOKEN_COLUMNS;
-use crate::pipeline::{Pipeline, PlanError, Selection, model_dataset};
-use crate::stage::{Input, Node};
+use crate::contract::node::{Input, Node};
+use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset};
 
 /// One node for each of the models and datasets, reading the model's weights and the dataset's tokens, and with
 /// `tokenizer` the model's tokenizer files too.
@@ -29,7 +29,7 @@ pub fn watching_nodes(
             if tokenizer {
                 inputs.push(Input::tokenizer(&model.name));
             }
-            nodes.push(Node { stage, bindings, params: params.clone(), inputs, per_block: Some("tokens") });
+            nodes.push(Node { stage, bindings, params: params.clone(), inputs, per_part: Some("tokens") });
         }
     }
     Ok(nodes)

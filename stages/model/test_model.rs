@@ -7,9 +7,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 use serde_json::json;
 
-use super::observer::TokenBlock;
+use super::observer::Sequences;
 use super::transformer::Transformer;
-use crate::stage::Part;
+use crate::contract::node::Part;
 
 pub const LAYERS: usize = 3;
 pub const VOCABULARY: usize = 40;
@@ -107,8 +107,8 @@ impl TestModel {
 }
 
 /// Sequences of these lengths, the second half of each the response.
-pub fn block(lengths: &[usize]) -> TokenBlock {
-    let mut block = TokenBlock::default();
+pub fn block(lengths: &[usize]) -> Sequences {
+    let mut block = Sequences::default();
     for (i, length) in lengths.iter().enumerate() {
         let name = format!("ids {i}");
         let id = |t: usize| ((number(&name, t as u64) + 0.5) * VOCABULARY as f32) as u32;

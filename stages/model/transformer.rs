@@ -9,10 +9,10 @@ use candle_core::{Device, Tensor};
 
 use super::compute::{self, Affine};
 use super::config::Config;
-use super::observer::TokenBlock;
+use super::observer::Sequences;
 use super::ops::RotaryTable;
 use super::weights::{Stored, Weights, file_name};
-use crate::stage::Part;
+use crate::contract::node::Part;
 
 /// A decoder-only transformer with its weights mapped.
 pub struct Transformer {
@@ -97,7 +97,7 @@ impl Transformer {
     }
 
     /// Where a block's sequences lie when packed.
-    pub fn pack(&self, block: &TokenBlock) -> Packing {
+    pub fn pack(&self, block: &Sequences) -> Packing {
         let mut start = 0;
         let sequences: Vec<Range<usize>> = block
             .ids
@@ -116,7 +116,7 @@ impl Transformer {
     ///
     /// # Errors
     /// When the block is empty or a token id lies outside the vocabulary.
-    pub fn embed(&self, block: &TokenBlock) -> Result<Tensor> {
+    pub fn embed(&self, block: &Sequences) -> Result<Tensor> {
         let Config { vocabulary, hidden_size, .. } = self.config;
         let tokens = block.tokens();
         if tokens == 0 {

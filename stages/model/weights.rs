@@ -11,7 +11,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::ops::{Matrix, Values};
-use crate::stage::Part;
+use crate::contract::node::Part;
 
 /// The mapped files, and where in them each tensor lies.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Weights {
 
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Location> {
         let Some(location) = self.tensors.get(name) else {
-            let near = crate::pipeline::nearest(name, self.tensors.keys().map(String::as_str));
+            let near = crate::contract::pipeline::nearest(name, self.tensors.keys().map(String::as_str));
             let near = near.map(|near| format!("; the nearest name is \"{near}\"")).unwrap_or_default();
             bail!("the model's files have no tensor \"{name}\"{near}");
         };

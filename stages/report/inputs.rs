@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::pipeline::{Pipeline, PlanError, Selection};
-use crate::stage::{Bindings, Input, Node, Source, Stage};
+use crate::contract::node::{Bindings, Input, Node, Source};
+use crate::contract::pipeline::{Pipeline, PlanError, Selection};
+use crate::contract::stage::Stage;
 
 /// A table that the report knows how to show, and the columns it reads.
 pub struct Shown {
@@ -107,7 +108,7 @@ pub struct Shelved {
 ///
 /// # Errors
 /// When a stage's own plan fails, or `selection` names a stage that is not there or has nothing to show.
-pub fn find(stages: &[&dyn Stage], selection: &Selection, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+pub fn find(stages: &[&Stage], selection: &Selection, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let asked: Option<Vec<&str>> = match selection {
         Selection::One(star) if star == "*" => None,
         Selection::One(name) => Some(vec![name]),
@@ -176,7 +177,7 @@ pub fn shelve(nodes: &[Node]) -> (Vec<Input>, Vec<Shelved>) {
 }
 
 struct Planner<'a> {
-    stages: &'a [&'a dyn Stage],
+    stages: &'a [&'a Stage],
     pipeline: &'a Pipeline,
     /// The stages whose nodes are all wanted, and these nodes.
     planned: Vec<(&'static str, Vec<Node>)>,
@@ -185,18 +186,18 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn stage(&self, name: &str) -> Option<&dyn Stage> {
-        self.stages.iter().copied().find(|stage| stage.name() == name)
+    fn stage(&self, name: &str) -> Option<&Stage> {
+        self.stages.iter().copied().find(|stage| stage.name == name)
     }
 
     /// Wants all nodes of a stage under its section's settings. A name that is no stage is the engine's to report.
     fn plan(&mut self, name: &str) -> Result<(), PlanError> {
         let Some(stage) = self.stage(name) else { return Ok(()) };
-        let stage_name = stage.name();
+        let stage_name = stage.name;
         if self.planned.iter().all(|(planned, _)| *planned != stage_name) {
             let section = self.pipeline.sections.iter().find(|(section, _)| section == name);
             let none = json!({});
-            let nodes = stage.plan(section.map_or(&none, |(_, settings)| settings), self.pipeline)?;
+            let nodes = (stage.plan)(section.map_or(&none, |(_, settings)| settings), self.pipeline)?;
             self.planned.push((stage_name, nodes));
         }
         Ok(())
@@ -228,7 +229,7 @@ impl Planner<'_> {
     fn take(&mut self, name: &'static str, bindings: &Bindings) -> Result<Option<Node>, PlanError> {
         if !self.implied.contains_key(name) {
             let nodes = match self.stage(name) {
-                Some(stage) => stage.plan(&json!({}), self.pipeline)?,
+                Some(stage) => (stage.plan)(&json!({}), self.pipeline)?,
                 None => Vec::new(),
             };
             self.implied.insert(name, nodes.into_iter().map(|node| (node.bindings.clone(), node)).collect());
@@ -240,46 +241,13 @@ impl Planner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::Setting;
-    use crate::table::{Kind, Table, column};
-
-    /// A stage with one node for each dataset that reads another stage's node of it.
-    struct Reads(&'static str, Option<&'static str>);
-
-    impl Stage for Reads {
-        fn name(&self) -> &'static str {
-            self.0
-        }
-        fn version(&self) -> u32 {
-            1
-        }
-        fn about(&self) -> &'static str {
-            ""
-        }
-        fn table(&self) -> Option<Table> {
-            Some(Table { name: self.0, columns: const { &[column("label", Kind::Text, "")] } })
-        }
-        fn settings(&self) -> &'static [Setting] {
-            &[]
-        }
-        fn plan(&self, _: &serde_json::Value, _: &Pipeline) -> Result<Vec<Node>, PlanError> {
-            let node = |dataset: &str| {
-                let bindings = vec![("dataset", dataset.to_string())];
-                let input = self.1.map(|read| Input::node("in", read, bindings.clone()));
-                let inputs = input.into_iter().collect();
-                Node { stage: self.0, bindings, params: json!({}), inputs, per_block: None }
-            };
-            // What nothing reads is planned too, and must not be found.
-            Ok(["a", "b"].into_iter().take(if self.1.is_some() { 1 } else { 2 }).map(node).collect())
-        }
-    }
 
     #[test]
     fn box_plots_are_drawn_of_the_first_models_and_each_datasets_own_direction() {
         let node = |direction: &str, target: &str, dataset: &str| {
             let names = [("direction", direction), ("source", "base"), ("target", target), ("dataset", dataset)];
             let bindings: Bindings = names.map(|(key, name)| (key, name.to_string())).to_vec();
-            (0, Node { stage: "projections", bindings, params: json!({}), inputs: Vec::new(), per_block: None })
+            (0, Node { stage: "projections", bindings, params: json!({}), inputs: Vec::new(), per_part: None })
         };
         let kept = |nodes: &[(&str, &str, &str)]| {
             let mut found = nodes.iter().map(|(direction, target, dataset)| node(direction, target, dataset)).collect();
@@ -293,22 +261,5 @@ mod tests {
         assert_eq!(kept(&all), ["abia", "bbib"]);
         let foreign = [("a", "i", "b"), ("a", "i", "c"), ("b", "i", "c")];
         assert_eq!(kept(&foreign), ["abib", "abic"]);
-    }
-
-    #[test]
-    fn stages_that_others_read_are_found_without_a_section() {
-        let stages: [&dyn Stage; 4] = [
-            &Reads("examples", None),
-            &Reads("tokens", Some("examples")),
-            &Reads("distance", Some("tokens")),
-            &Reads("pca", Some("tokens")),
-        ];
-        let pipeline = Pipeline { sections: vec![("distance".into(), json!({}))], ..Pipeline::default() };
-        let found = find(&stages, &Selection::default(), &pipeline).unwrap();
-        let found: Vec<String> = found.iter().map(|node| format!("{}/{}", node.stage, node.bindings[0].1)).collect();
-        assert_eq!(found, ["examples/a", "distance/a"], "the example that is read, not b; tokens has no figure");
-        let asked = Selection::One("pca".into());
-        let found = find(&stages, &asked, &pipeline).unwrap();
-        assert_eq!(found.iter().map(|node| node.stage).collect::<Vec<_>>(), ["examples", "pca"]);
     }
 }

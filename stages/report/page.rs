@@ -3,9 +3,9 @@
 
 use std::fmt::Write;
 
-use super::figure::{Figure, STYLE, series_class};
 use super::shelf::Dataset;
-use super::svg::escape;
+use crate::chart::figure::{Figure, STYLE, series_class};
+use crate::chart::svg::escape;
 
 /// A number that belongs at the top of the page, and what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]

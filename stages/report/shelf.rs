@@ -8,7 +8,8 @@ use arrow::datatypes::DataType;
 
 use super::Params;
 use super::inputs::{SHOWN, Shelved};
-use crate::stage::{Part, Task};
+use crate::contract::node::Part;
+use crate::contract::stage::Task;
 use crate::table::{read, values};
 
 /// One node's table, not yet read.

@@ -17,7 +17,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use crate::stage::Part;
+use crate::contract::node::Part;
 
 /// Writes one batch as a Parquet file: snappy, vectors plain (floats of a hidden state do not repeat), and
 /// in the metadata the columns' descriptions and what the stage adds, nothing of when or by whom.

@@ -99,7 +99,7 @@ fn exact(stage: &str) -> bool {
 fn analyses() -> Workspace {
     let workspace = Workspace::new();
     let mut text = PIPELINE.to_string();
-    for name in STAGES.iter().map(|stage| stage.name()).filter(|name| !TRAINED.contains(name)) {
+    for name in STAGES.iter().map(|stage| stage.name).filter(|name| !TRAINED.contains(name)) {
         let section = format!("[stages.{name}]\n");
         if !text.contains(&section) {
             text.push_str(&section);
@@ -192,10 +192,10 @@ fn changed_numbers_change_a_version() {
     training.run(&[]);
     analyses.run(&[]);
     let mut ran = [lines(&training), lines(&analyses)].concat();
-    let place = |line: &Line| STAGES.iter().position(|stage| stage.name() == line.stage);
+    let place = |line: &Line| STAGES.iter().position(|stage| stage.name == line.stage);
     ran.sort_by_key(place);
     for stage in STAGES {
-        let name = stage.name();
+        let name = stage.name;
         assert!(
             ran.iter().any(|line| line.stage == name),
             "{name} ran no task here: give it one in this file's pipelines"

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::bars::Dots;
-use super::super::figure::{Figure, Key, slug};
-use super::super::lines::Point;
 use super::super::shelf::{Shelf, spread};
 use super::count_range;
 use super::similarity::{Comparison, Subject, Where, comparisons, where_condition, where_phrase, wheres};
+use crate::chart::bars::Dots;
+use crate::chart::figure::{Figure, Key, slug};
+use crate::chart::lines::Point;
 
 const WHERES: usize = 4;
 

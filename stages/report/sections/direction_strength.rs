@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::figure::{Figure, Key, series_class, slug, sql};
-use super::super::lines::{Lines, Point, Series, y_domain};
 use super::super::shelf::{Depth, Shelf, depth_axis};
 use super::lead::contrast_phrase;
 use super::{count_range, listed, position_phrase};
+use crate::chart::figure::{Figure, Key, series_class, slug, sql};
+use crate::chart::lines::{Lines, Point, Series, y_domain};
 
 /// SVD directions drawn; more would not be told apart.
 const COMPONENTS: u32 = 4;

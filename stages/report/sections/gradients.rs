@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::boxes::{Boxes, Summary};
-use super::super::figure::{Figure, Key, series_class, slug};
 use super::super::page::Section;
 use super::super::shelf::{Shelf, spread};
 use super::count_range;
 use super::similarity::{Subject, figures};
+use crate::chart::boxes::{Boxes, Summary};
+use crate::chart::figure::{Figure, Key, series_class, slug};
 
 /// Weight matrices whose norms are drawn.
 const MODULES: usize = 6;

@@ -1,7 +1,7 @@
 //! Where a direction leads, as figures name it: from one model to another, or within one model from one dataset
 //! to another.
 
-use super::super::figure::sql;
+use crate::chart::figure::sql;
 
 /// The direction of one dataset, or (`dataset` is `None`) of whichever dataset is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use anyhow::{Result, bail};
 
 use super::page::Section;
 use super::shelf::Shelf;
-use crate::stage::Task;
+use crate::contract::stage::Task;
 use crate::statistics::moments::quantile;
 
 type Build = fn(&Shelf) -> Result<Section>;
@@ -128,8 +128,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::Figure;
     use super::*;
+    use crate::chart::figure::Figure;
 
     #[test]
     fn two_figures_of_one_name_get_two_files() {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::bars::Bars;
-use super::super::figure::{Figure, series_class, slug, sql};
 use super::super::page::Section;
-use super::super::scale::number;
 use super::super::shelf::{Entry, Shelf};
 use super::token_label;
+use crate::chart::bars::Bars;
+use crate::chart::figure::{Figure, series_class, slug, sql};
+use crate::chart::scale::number;
 
 pub fn section(shelf: &Shelf) -> Result<Section> {
     let mut section = Section {

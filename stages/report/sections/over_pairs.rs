@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::lines::{Point, Series};
 use super::super::shelf::Depth;
 use super::median;
+use crate::chart::lines::{Point, Series};
 use crate::statistics::moments::quantile;
 
 /// The mean of a null and its 95 % quantile; `NaN` where the table has none.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::figure::{Figure, Key, series_class, slug, sql};
-use super::super::lines::{Lines, Point, Series, y_domain};
 use super::super::page::Section;
 use super::super::shelf::{Depth, Shelf, depth_axis};
 use super::{count_range, median};
+use crate::chart::figure::{Figure, Key, series_class, slug, sql};
+use crate::chart::lines::{Lines, Point, Series, y_domain};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples, mean_with_interval};
 use crate::statistics::moments::mean;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::figure::{Figure, Key, Panel, series_class, slug, sql};
-use super::super::scatter::{PointGroup, Scatter};
 use super::super::shelf::{Shelf, spread};
 use super::similarity::{Subject, Where, where_condition, where_phrase, wheres};
+use crate::chart::figure::{Figure, Key, Panel, series_class, slug, sql};
+use crate::chart::scatter::{PointGroup, Scatter};
 
 const WHERES: usize = 3;
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::colour::ColourScale;
-use super::super::figure::{Figure, Panel, slug, sql};
-use super::super::heatmap::{Axis, Heatmap};
 use super::super::page::Section;
-use super::super::scale::number;
 use super::super::shelf::{Entry, Shelf};
 use super::{response_losses, token_label};
+use crate::chart::colour::ColourScale;
+use crate::chart::figure::{Figure, Panel, slug, sql};
+use crate::chart::heatmap::{Axis, Heatmap};
+use crate::chart::scale::number;
 
 /// Tokens drawn of one response; the table has all.
 const TOKENS: usize = 40;

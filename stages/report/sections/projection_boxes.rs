@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::boxes::{Boxes, Summary};
-use super::super::figure::{Figure, Key, series_class, slug, sql};
-use super::super::scale::Linear;
 use super::super::shelf::{Depth, Shelf, depth_axis, spread};
 use super::lead::Lead;
 use super::{count_range, position_phrase};
+use crate::chart::boxes::{Boxes, Summary};
+use crate::chart::figure::{Figure, Key, series_class, slug, sql};
+use crate::chart::scale::Linear;
 
 /// Layers drawn; boxes of more would be too narrow.
 const LAYERS: usize = 9;

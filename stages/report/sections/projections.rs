@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::figure::{Figure, Panel, series_class, slug, sql};
-use super::super::lines::{Lines, Point, Series, y_domain};
 use super::super::page::Section;
 use super::super::shelf::{Depth, Entry, Shelf, depth_axis};
 use super::departures::{self, Along, Departure};
 use super::lead::{Lead, leads};
 use super::{count_range, kind_phrase, position_phrase, projection_boxes};
+use crate::chart::figure::{Figure, Panel, series_class, slug, sql};
+use crate::chart::lines::{Lines, Point, Series, y_domain};
 
 /// Which direction of a node: kind, component, position.
 type Choice = (String, u32, String);

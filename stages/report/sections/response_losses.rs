@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::bars::Dots;
-use super::super::figure::{Figure, Key, Panel, series_class};
-use super::super::lines::Point;
 use super::super::shelf::Shelf;
 use super::count_range;
+use crate::chart::bars::Dots;
+use crate::chart::figure::{Figure, Key, Panel, series_class};
+use crate::chart::lines::Point;
 
 const MEASURES: [(&str, &str, &str); 3] = [
     ("joint_logprob", "Joint log-probability of a response", "nats"),

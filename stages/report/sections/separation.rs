@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::colour::ColourScale;
-use super::super::figure::{Figure, Key, series_class, slug, sql};
-use super::super::heatmap::{Axis, Heatmap};
-use super::super::lines::{Lines, Point, Series, y_domain};
 use super::super::page::{Headline, Section};
-use super::super::scale::number;
 use super::super::shelf::{Depth, Entry, Shelf, depth_axis};
 use super::lead::{Lead, leads};
 use super::similarity::{self, Subject};
 use super::{kind_phrase, listed, position_phrase};
+use crate::chart::colour::ColourScale;
+use crate::chart::figure::{Figure, Key, series_class, slug, sql};
+use crate::chart::heatmap::{Axis, Heatmap};
+use crate::chart::lines::{Lines, Point, Series, y_domain};
+use crate::chart::scale::number;
 
 /// Panels of one figure; more pairs of datasets than these are in the heatmap.
 const PANELS: usize = 12;

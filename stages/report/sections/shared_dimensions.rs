@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::colour::ColourScale;
-use super::super::figure::{Figure, slug, sql};
-use super::super::heatmap::{Axis, Group, Heatmap};
-use super::super::lines::Lines;
 use super::super::page::{Headline, Section};
-use super::super::scale::{fixed, number};
 use super::super::shelf::{Depth, Entry, Shelf, depth_axis, spread};
 use super::over_pairs::{Chance, Likeness};
 use super::{capital, direction_strength, kind_phrase, median, over_pairs, position_phrase, subspaces};
+use crate::chart::colour::ColourScale;
+use crate::chart::figure::{Figure, slug, sql};
+use crate::chart::heatmap::{Axis, Group, Heatmap};
+use crate::chart::lines::Lines;
+use crate::chart::scale::{fixed, number};
 
 /// Heatmaps of single layers shown side by side; a deep model's are spread evenly.
 const LAYERS_SHOWN: usize = 9;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
-use super::super::colour::ColourScale;
-use super::super::figure::{Figure, slug, sql};
-use super::super::heatmap::{Axis, Group, Heatmap};
 use super::super::shelf::{Depth, Entry, Rows, Shelf, spread};
 use super::{block_means, plane, position_phrase};
+use crate::chart::colour::ColourScale;
+use crate::chart::figure::{Figure, slug, sql};
+use crate::chart::heatmap::{Axis, Group, Heatmap};
 
 /// Examples along a side of a drawn matrix; of more, every so many-th is drawn.
 const SIDE: usize = 1000;

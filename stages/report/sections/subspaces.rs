@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::figure::{Figure, Panel, slug, sql};
-use super::super::lines::Lines;
 use super::super::shelf::{Depth, Shelf, depth_axis};
 use super::over_pairs::{Chance, Likeness, finding, series};
 use super::position_phrase;
+use crate::chart::figure::{Figure, Panel, slug, sql};
+use crate::chart::lines::Lines;
 
 /// Angles drawn, the smallest first.
 const ANGLES: u32 = 6;

@@ -18,7 +18,7 @@ fn run(tables: &synthetic::Tables) -> Vec<(String, Vec<u8>)> {
         "tables": tables.shelved,
     });
     let task = Task { params: &params, inputs: tables.inputs.clone(), cancelled: &|| false, progress: &|_, _| {} };
-    let outputs = Report.run(&task).unwrap();
+    let outputs = STAGE.run(&task).unwrap();
     let files = outputs.into_iter().map(|output| match output {
         Output::File { name, bytes } => (name, bytes),
         Output::Table { .. } => panic!("the report made a table"),
@@ -79,7 +79,7 @@ fn a_section_without_its_table_is_left_out() {
 #[test]
 fn an_unknown_table_is_named_with_the_nearest() {
     let settings = json!({"stages": ["projection_sumary"]});
-    let error = Report.plan(&settings, &Pipeline::default()).unwrap_err();
+    let error = (STAGE.plan)(&settings, &Pipeline::default()).unwrap_err();
     assert_eq!(error.at, "stages.report.stages[0]");
     assert_eq!(error.help.as_deref(), Some("did you mean \"projection_summary\"?"));
 }

@@ -13,7 +13,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tempfile::TempDir;
 
 use super::super::inputs::Shelved;
-use crate::stage::Part;
+use crate::contract::node::Part;
 use crate::table;
 
 pub const MODELS: [&str; 3] = ["base", "instruct", "misaligned"];

@@ -1,0 +1,6 @@
+//! What a stage is, and what the engine and the stages say to each other.
+
+pub mod example_limit;
+pub mod node;
+pub mod pipeline;
+pub mod stage;

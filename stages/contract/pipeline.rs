@@ -1,0 +1,183 @@
+//! The pipeline as the stages see it: which models and datasets there are, and how a stage picks among them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::contract::node::Bindings;
+
+/// What `pipeline.toml` means, once its names and paths are checked.
+#[derive(Debug, Clone, Default)]
+pub struct Pipeline {
+    pub models: Vec<Model>,
+    pub datasets: Vec<Dataset>,
+    /// `[stages.*]`: the sections present, in the order of the file.
+    pub sections: Vec<(String, Value)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub name: String,
+    pub source: ModelSource,
+    /// A directory whose tokenizer files are used instead of the model's own.
+    pub tokenizer: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub enum ModelSource {
+    /// A Hugging Face model directory.
+    Directory(PathBuf),
+    /// Made by the `train` stage's node of this name, from these settings (`train = { … }`).
+    Trained(Value),
+}
+
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    pub name: String,
+    pub source: DatasetSource,
+    /// How rows become examples: parsed and read by the `examples` stage.
+    pub reading: Value,
+}
+
+#[derive(Debug, Clone)]
+pub enum DatasetSource {
+    File(PathBuf),
+    /// A named part of the `corpus` stage's output.
+    Corpus(String),
+}
+
+/// `"*"`, one name, or a list of names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Selection {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Selection::One("*".into())
+    }
+}
+
+/// A mistake in pipeline.toml, with the dotted path of the value that holds it
+/// (`stages.hidden_states.models[1]`), from which the engine finds the line.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct PlanError {
+    pub at: String,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl PlanError {
+    pub fn new(at: impl Into<String>, message: impl Into<String>) -> PlanError {
+        PlanError { at: at.into(), message: message.into(), help: None }
+    }
+
+    pub fn help(mut self, help: impl Into<String>) -> PlanError {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// `unknown model "instrct"`, with the nearest known name or the list of them as help.
+    pub fn unknown<'a>(
+        at: impl Into<String>,
+        what: &str,
+        found: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> PlanError {
+        let known: Vec<&str> = known.into_iter().collect();
+        let error = PlanError::new(at, format!("unknown {what} \"{found}\""));
+        match nearest(found, known.iter().copied()) {
+            Some(name) => error.help(format!("did you mean \"{name}\"?")),
+            None if known.is_empty() => error.help(format!("the pipeline has no {what}")),
+            None => error.help(format!("expected one of: {}", some_of(found, known))),
+        }
+    }
+}
+
+/// Names that are expected where `found` stands: all of a few, or of many those most like it.
+fn some_of(found: &str, mut known: Vec<&str>) -> String {
+    const SHOWN: usize = 8;
+    if known.len() <= SHOWN {
+        return known.join(", ");
+    }
+    known.sort_by_key(|name| strsim::damerau_levenshtein(found, name));
+    format!("{} and {} more", known[..SHOWN].join(", "), known.len() - SHOWN)
+}
+
+/// The known name most like `found`, if any is alike enough to be a slip of the hand.
+pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(found, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().max(found.len()) / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+impl Pipeline {
+    /// The models a selection names, in the pipeline's order for `"*"` and in the written order for a list.
+    pub fn models(&self, selection: &Selection, at: &str) -> Result<Vec<&Model>, PlanError> {
+        select(&self.models, |model| &model.name, "model", selection, at)
+    }
+
+    /// The datasets a selection names.
+    pub fn datasets(&self, selection: &Selection, at: &str) -> Result<Vec<&Dataset>, PlanError> {
+        select(&self.datasets, |dataset| &dataset.name, "dataset", selection, at)
+    }
+
+    /// The settings of another stage: its section, or `{}` where the file has none.
+    pub fn section<T: serde::de::DeserializeOwned>(&self, stage: &str) -> Result<T, PlanError> {
+        let section = self.sections.iter().find(|(name, _)| name == stage);
+        let empty = Value::Object(Default::default());
+        parse_settings(stage, section.map_or(&empty, |(_, settings)| settings))
+    }
+
+    pub fn model(&self, name: &str, at: &str) -> Result<&Model, PlanError> {
+        let one = Selection::One(name.into());
+        Ok(select(&self.models, |model| &model.name, "model", &one, at)?[0])
+    }
+
+    pub fn dataset(&self, name: &str, at: &str) -> Result<&Dataset, PlanError> {
+        let one = Selection::One(name.into());
+        Ok(select(&self.datasets, |dataset| &dataset.name, "dataset", &one, at)?[0])
+    }
+}
+
+fn select<'a, T>(
+    all: &'a [T],
+    name: impl Fn(&T) -> &String,
+    what: &str,
+    selection: &Selection,
+    at: &str,
+) -> Result<Vec<&'a T>, PlanError> {
+    let find = |wanted: &str, at: String| {
+        all.iter()
+            .find(|item| name(item) == wanted)
+            .ok_or_else(|| PlanError::unknown(at, what, wanted, all.iter().map(|item| name(item).as_str())))
+    };
+    match selection {
+        Selection::One(star) if star == "*" => Ok(all.iter().collect()),
+        Selection::One(wanted) => Ok(vec![find(wanted, at.to_string())?]),
+        Selection::Many(wanted) => {
+            wanted.iter().enumerate().map(|(i, wanted)| find(wanted, format!("{at}[{i}]"))).collect()
+        }
+    }
+}
+
+/// A stage's section as its own settings type, errors pointing at the key.
+pub fn parse_settings<T: serde::de::DeserializeOwned>(stage: &str, settings: &Value) -> Result<T, PlanError> {
+    serde_path_to_error::deserialize(settings).map_err(|error| {
+        let path = error.path().to_string();
+        let at = if path == "." { format!("stages.{stage}") } else { format!("stages.{stage}.{path}") };
+        PlanError::new(at, error.inner().to_string())
+    })
+}
+
+/// The bindings of a per-model, per-dataset node.
+pub fn model_dataset(model: &str, dataset: &str) -> Bindings {
+    vec![("model", model.to_string()), ("dataset", dataset.to_string())]
+}

@@ -1,0 +1,235 @@
+//! Directions as they would come out without what a real direction shows: the nulls that similarities of
+//! directions are compared with. They are a table of their own so that each dataset's are drawn once,
+//! however many datasets it is compared with.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use arrow::array::{StringArray, UInt32Array};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::contract::node::Node;
+use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::directions::directions::{self, DirectionKind, PairedStates};
+use crate::directions::projection_summary::SEED_SETTING;
+use crate::linear_algebra::{centre, norm, principal_directions, rank_floor, scale_to_unit};
+use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
+use crate::states::state_table::{Place, States};
+use crate::statistics::random::Random;
+use crate::table::{Kind, Table, column, vector_array};
+
+/// `[stages.null_directions]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    draws: u32,
+    seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { draws: 20, seed: 0 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Params {
+    positions: Vec<String>,
+    kinds: Vec<DirectionKind>,
+    components: usize,
+    draws: u32,
+    seed: u64,
+}
+
+/// How a null direction was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Null {
+    /// SVD after pairing each source state with the target state of a random example.
+    ShuffledPairs,
+    /// Mean difference after exchanging source and target in a random half of the pairs.
+    FlippedPairs,
+    /// A normal draw with the covariance of the paired differences.
+    RandomCovariance,
+}
+
+impl Null {
+    pub fn name(self) -> &'static str {
+        match self {
+            Null::ShuffledPairs => "shuffled_pairs",
+            Null::FlippedPairs => "flipped_pairs",
+            Null::RandomCovariance => "random_covariance",
+        }
+    }
+
+    pub fn parse(name: &str) -> Result<Null> {
+        match [Null::ShuffledPairs, Null::FlippedPairs, Null::RandomCovariance].into_iter().find(|n| n.name() == name) {
+            Some(null) => Ok(null),
+            None => bail!("unknown null \"{name}\""),
+        }
+    }
+
+    fn stream(self, draw: u32) -> u64 {
+        3 * u64::from(draw) + self as u64
+    }
+}
+
+const TABLE: Table = Table {
+    name: "null_directions",
+    columns: &[
+        POSITION,
+        LAYER,
+        SITE,
+        column(
+            "null",
+            Kind::Text,
+            "shuffled_pairs (source and target states of different examples before the SVD), flipped_pairs (source and \
+             target exchanged in random pairs before the mean) or random_covariance (normal, covariance of the differences)",
+        ),
+        column("draw", Kind::U32, "number of the random draw, from 0"),
+        column("component", Kind::U32, "rank by singular value, from 1; 1 for the other nulls"),
+        column("vector", Kind::Vector, "the direction, of unit length"),
+    ],
+};
+
+pub static STAGE: Stage = Stage {
+    name: "null_directions",
+    version: 1,
+    about: "Random counterparts of the directions, which their similarities are compared with.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[
+        Setting { key: "draws", default: "20", about: "How many times each null is drawn; at least 2." },
+        SEED_SETTING,
+    ],
+    plan,
+    cost: None,
+    work: Work::Table(run),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    if settings.draws < 2 {
+        return Err(PlanError::new("stages.null_directions.draws", "draws must be at least 2"));
+    }
+    let directions: directions::Settings = pipeline.section("directions")?;
+    let mut nodes = Vec::new();
+    for pair in directions.pairs(pipeline)? {
+        for dataset in directions.datasets(pipeline)? {
+            nodes.push(Node {
+                stage: STAGE.name,
+                bindings: directions::bindings(&dataset, &pair),
+                params: json!({
+                    "positions": directions.positions,
+                    "kinds": directions.kinds,
+                    "components": directions.components,
+                    "draws": settings.draws,
+                    "seed": settings.seed,
+                }),
+                inputs: directions::state_inputs(&dataset, &pair),
+                per_part: None,
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+fn run(task: &Task) -> Result<Vec<Output>> {
+    let params: Params = task.params()?;
+    let pairs = PairedStates::open(task)?;
+    let places = pairs.source.places_at(&params.positions)?;
+    let found: Vec<Vec<Draw>> =
+        places.par_iter().map(|place| draws(task, &pairs, place, &params)).collect::<Result<_>>()?;
+    let mut columns = PlaceColumns::default();
+    let mut rows = Vec::new();
+    for (place, found) in places.iter().zip(&found) {
+        for draw in found {
+            columns.push(place);
+            rows.push(draw);
+        }
+    }
+    let width = match rows.first() {
+        Some(row) => row.vector.len(),
+        None => pairs.source.load(&places[0])?.width,
+    };
+    let [positions, layers, sites] = columns.arrays();
+    let batch = TABLE.batch(vec![
+        positions,
+        layers,
+        sites,
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.null.name()))),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.draw))),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.component))),
+        vector_array(rows.iter().flat_map(|row| row.vector.iter().copied()).collect(), width)?,
+    ])?;
+    Ok(vec![Output::table(batch)])
+}
+
+struct Draw {
+    null: Null,
+    draw: u32,
+    component: u32,
+    vector: Vec<f32>,
+}
+
+fn draws(task: &Task, pairs: &PairedStates, place: &Place, params: &Params) -> Result<Vec<Draw>> {
+    let (source, target) = pairs.states(place)?;
+    let (n, width) = (source.examples.len(), source.width);
+    let mut found = Vec::new();
+    let mut keep = |null, draw, component, vector: Vec<f64>| {
+        let vector = vector.into_iter().map(|value| value as f32).collect();
+        found.push(Draw { null, draw, component, vector });
+    };
+    let differences = difference(&source, &target, &(0..n).collect::<Vec<_>>());
+    let mut centred = differences.clone();
+    centre(&mut centred, width);
+    let varies = norm(&centred) > rank_floor(norm(&differences));
+    for draw in 0..params.draws {
+        if (task.cancelled)() {
+            bail!("cancelled");
+        }
+        let random = |null: Null| Random::new(params.seed, null.stream(draw));
+        if params.kinds.contains(&DirectionKind::MeanDifference) {
+            let mut coin = random(Null::FlippedPairs);
+            let signs: Vec<f64> = (0..n).map(|_| if coin.coin() { 1.0 } else { -1.0 }).collect();
+            let mut vector = weighted_sum(&differences, &signs, width);
+            if scale_to_unit(&mut vector) > 0.0 {
+                keep(Null::FlippedPairs, draw, 1, vector);
+            }
+        }
+        if params.kinds.contains(&DirectionKind::Svd) {
+            let order = random(Null::ShuffledPairs).permutation(n);
+            let mut shuffled = difference(&source, &target, &order);
+            let floor = rank_floor(norm(&shuffled));
+            centre(&mut shuffled, width);
+            let principal = principal_directions(&shuffled, width, params.components, floor)?;
+            for (rank, vector) in principal.vectors.into_iter().enumerate() {
+                keep(Null::ShuffledPairs, draw, rank as u32 + 1, vector);
+            }
+        }
+        if varies {
+            let mut normal = random(Null::RandomCovariance);
+            let weights: Vec<f64> = (0..n).map(|_| normal.normal()).collect();
+            let mut vector = weighted_sum(&centred, &weights, width);
+            scale_to_unit(&mut vector);
+            keep(Null::RandomCovariance, draw, 1, vector);
+        }
+    }
+    found.sort_by_key(|draw| (draw.null, draw.draw, draw.component));
+    Ok(found)
+}
+
+/// Row i is the target's state of example `order[i]` minus the source's of example i.
+fn difference(source: &States, target: &States, order: &[usize]) -> Vec<f64> {
+    let pairs = order.iter().enumerate().map(|(row, &other)| (source.row(row), target.row(other)));
+    pairs.flat_map(|(source, target)| target.iter().zip(source).map(|(target, source)| target - source)).collect()
+}
+
+fn weighted_sum(matrix: &[f64], weights: &[f64], width: usize) -> Vec<f64> {
+    let mut sum = vec![0.0; width];
+    for (row, weight) in matrix.chunks_exact(width).zip(weights) {
+        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
+    }
+    sum
+}

@@ -1,0 +1,123 @@
+//! Projections of a model and dataset in one line per layer: mean, spread and interval.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::array::{Float64Array, UInt32Array};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::contract::node::{Input, Node};
+use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::directions::direction_table::{COMPONENT, KIND, name_arrays};
+use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
+use crate::directions::projections::projected;
+use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
+use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::statistics::moments::{mean, std};
+use crate::table::{Column, Kind, Table, column};
+
+/// `[stages.projection_summary]`, and the parameters of its tasks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    resamples: usize,
+    seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { resamples: RESAMPLES, seed: 0 }
+    }
+}
+
+/// The lower and upper end of a 95 % bootstrap interval.
+pub const CI_LOW: Column = column("ci_low", Kind::F64, "lower end of the 95 % bootstrap interval over examples");
+pub const CI_HIGH: Column = column("ci_high", Kind::F64, "upper end of the 95 % bootstrap interval over examples");
+
+/// The settings of every stage that gives bootstrap intervals.
+pub const RESAMPLES_SETTING: Setting =
+    Setting { key: "resamples", default: "2000", about: "The number of bootstrap resamples behind an interval." };
+pub const SEED_SETTING: Setting = Setting { key: "seed", default: "0", about: "The seed of every random draw." };
+
+const TABLE: Table = Table {
+    name: "projection_summary",
+    columns: &[
+        KIND,
+        COMPONENT,
+        POSITION,
+        LAYER,
+        SITE,
+        column("n", Kind::U32, "number of examples"),
+        column("mean", Kind::F64, "mean projection"),
+        column("std", Kind::F64, "standard deviation of the projections (divisor n)"),
+        CI_LOW,
+        CI_HIGH,
+    ],
+};
+
+pub static STAGE: Stage = Stage {
+    name: "projection_summary",
+    version: 1,
+    about: "Mean, spread and bootstrap interval of a model's projections on a direction, per layer.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[RESAMPLES_SETTING, SEED_SETTING],
+    plan,
+    cost: None,
+    work: Work::Table(run),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    let mut nodes = Vec::new();
+    for projected in projected(&pipeline.section("projections")?, pipeline)? {
+        for model in &projected.models {
+            let bindings = projected.bindings(model);
+            let projections = Input::node("projections", "projections", bindings.clone());
+            nodes.push(Node {
+                stage: STAGE.name,
+                bindings,
+                params: json!(settings),
+                inputs: vec![projections.columns(PROJECTION_COLUMNS)],
+                per_part: None,
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+fn run(task: &Task) -> Result<Vec<Output>> {
+    let settings: Settings = task.params()?;
+    let curves = read_projections(task.parts("projections")?)?;
+    let sizes = curves.values().map(|curve| curve.values.len());
+    let resamples = Resamples::by_size(sizes, settings.resamples, settings.seed);
+    let intervals: Vec<Option<Interval>> =
+        curves.par_iter().map(|(_, curve)| resamples[&curve.values.len()].mean_interval(&curve.values)).collect();
+
+    let mut places = PlaceColumns::default();
+    let mut names = Vec::new();
+    for (name, place) in curves.keys() {
+        names.push(*name);
+        places.push(place);
+    }
+    let [kinds, components] = name_arrays(&names);
+    let [positions, layers, sites] = places.arrays();
+    let each = |statistic: fn(&[f64]) -> f64| {
+        Arc::new(Float64Array::from_iter_values(curves.values().map(|curve| statistic(&curve.values))))
+    };
+    let batch = TABLE.batch(vec![
+        kinds,
+        components,
+        positions,
+        layers,
+        sites,
+        Arc::new(UInt32Array::from_iter_values(curves.values().map(|curve| curve.values.len() as u32))),
+        each(mean),
+        each(std),
+        Arc::new(intervals.iter().map(|found| found.map(|found| found.low)).collect::<Float64Array>()),
+        Arc::new(intervals.iter().map(|found| found.map(|found| found.high)).collect::<Float64Array>()),
+    ])?;
+    Ok(vec![Output::table(batch)])
+}

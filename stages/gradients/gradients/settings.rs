@@ -1,0 +1,98 @@
+//! `[stages.gradients]`: which gradients are taken. The stages that compare gradients read the same section, so
+//! that one place says which they are.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection};
+use crate::model::backward::{LossGradients, Over};
+use crate::model::config::Config;
+use crate::model::modules::{resolve, what_there_is};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub models: Selection,
+    pub datasets: Selection,
+    pub modules: Vec<String>,
+    pub over: Over,
+    pub size: usize,
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            models: Selection::default(),
+            datasets: Selection::default(),
+            modules: vec!["layers.-1.self_attn.o_proj".into()],
+            over: Over::All,
+            size: 256,
+            seed: 0,
+        }
+    }
+}
+
+/// Of which loss, for which weight matrices.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Taken {
+    pub modules: Vec<String>,
+    pub over: Over,
+}
+
+impl Taken {
+    /// For a model with `layers` blocks.
+    ///
+    /// # Errors
+    /// When a pattern names no weight matrix.
+    pub fn wanted(&self, layers: usize) -> Result<LossGradients> {
+        Ok(LossGradients { modules: resolve(&self.modules, layers)?, over: self.over })
+    }
+}
+
+impl Settings {
+    pub fn taken(&self) -> Taken {
+        Taken { modules: self.modules.clone(), over: self.over }
+    }
+
+    /// Checks the values, and the patterns against each selected model.
+    ///
+    /// # Errors
+    /// When there is no pattern, one names nothing, or the projection has no numbers.
+    pub fn check(&self, pipeline: &Pipeline) -> Result<(), PlanError> {
+        if self.modules.is_empty() {
+            return Err(PlanError::new("stages.gradients.modules", "gradients of no weight matrix were asked for"));
+        }
+        if !(1..=1 << 16).contains(&self.size) {
+            let message = format!("a projection to {} numbers is out of range; expected 1 to 65536", self.size);
+            return Err(PlanError::new("stages.gradients.size", message));
+        }
+        for model in pipeline.models(&self.models, "stages.gradients.models")? {
+            let Some(layers) = layers(model, pipeline) else { continue };
+            for (i, pattern) in self.modules.iter().enumerate() {
+                if resolve(std::slice::from_ref(pattern), layers).is_err() {
+                    let at = format!("stages.gradients.modules[{i}]");
+                    let message = format!("no weight matrix of the model \"{}\" is named \"{pattern}\"", model.name);
+                    return Err(PlanError::new(at, message).help(what_there_is(layers)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of a model's blocks where it can be told before anything has run. What cannot be read here is
+/// reported by the pass that opens the model.
+fn layers(model: &Model, pipeline: &Pipeline) -> Option<usize> {
+    match &model.source {
+        ModelSource::Directory(path) => {
+            let text = std::fs::read_to_string(path.join("config.json")).ok()?;
+            Some(Config::parse(&text).ok()?.layers)
+        }
+        ModelSource::Trained(_) => {
+            let shape: Value = pipeline.section("train").ok()?;
+            shape.get("layers").map_or(Some(4), |layers| Some(layers.as_u64()? as usize))
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Attribution by feature ablation: each piece of the prompt is left out in turn, and what that does to the
+//! log-probability of a target text is its attribution (as in Captum's `FeatureAblation` for language models).
+
+mod ablation;
+mod pieces;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use arrow::array::{ArrayRef, Float32Array, StringArray, UInt32Array};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::contract::example_limit::ExampleLimit;
+use crate::contract::node::{Input, Node};
+use crate::contract::pipeline::{Dataset, Pipeline, PlanError, Selection, model_dataset, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::model::cost::{Cost, Expected, Pass};
+use crate::model::transformer::Transformer;
+use crate::table::{self, Kind, Table, column};
+use crate::text::chat::{ChatTokenizer, Date, Message};
+use crate::text::examples::{self, Template};
+use crate::text::tokens;
+use ablation::{Case, target_logprobs};
+use pieces::Piece;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    models: Selection,
+    datasets: Selection,
+    pieces: Pieces,
+    max_pieces: usize,
+    target: Option<String>,
+    limit: ExampleLimit,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            models: Selection::default(),
+            datasets: Selection::default(),
+            pieces: Pieces::Words,
+            max_pieces: 32,
+            target: None,
+            limit: ExampleLimit::First(8),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Pieces {
+    Words,
+    Lines,
+    Slots,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    pieces: Pieces,
+    max_pieces: usize,
+    /// The prompt's template, where its slots are the pieces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    limit: ExampleLimit,
+    tokens: tokens::Params,
+}
+
+const TABLE: Table = Table {
+    name: "attribution",
+    columns: &[
+        column("example", Kind::Text, "the example's identity"),
+        column("piece", Kind::U32, "the piece's place in the prompt (the last user message), from 0"),
+        column("text", Kind::Text, "the piece's text"),
+        column("target", Kind::Text, "the text whose log-probability is taken, as the assistant's last message"),
+        column(
+            "delta_logprob",
+            Kind::F32,
+            "log-probability of the target without the piece minus that with the whole prompt, in nats: negative where \
+             the piece speaks for the target",
+        ),
+        column(
+            "logprob",
+            Kind::F32,
+            "log-probability of the target after the whole prompt, summed over its tokens, in nats",
+        ),
+        column("n_tokens", Kind::U32, "number of the target's tokens"),
+    ],
+};
+
+pub static STAGE: Stage = Stage {
+    name: "attribution",
+    version: 1,
+    about: "Attribution by feature ablation: how the log-probability of a target text changes when a piece of the prompt \
+     is left out.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[
+        Setting { key: "models", default: "\"*\"", about: "The models whose log-probabilities are taken." },
+        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose prompts are taken apart." },
+        Setting {
+            key: "pieces",
+            default: "\"words\"",
+            about: "What is left out of the last user message in turn: \"words\", \"lines\" (those that are not \
+                    blank), or \"slots\" (what the slots of the dataset's prompt template hold).",
+        },
+        Setting {
+            key: "max_pieces",
+            default: "32",
+            about: "Of more words or lines than this, neighbours are joined, so that there are as many pieces.",
+        },
+        Setting {
+            key: "target",
+            default: "",
+            about: "The text whose log-probability is taken, as the assistant's answer; each example's own response \
+                    where none is written.",
+        },
+        Setting {
+            key: "limit",
+            default: "8",
+            about: "How many examples of a dataset are taken apart, the first ones, or \"all\": each is passed once \
+                    for every piece and once as a whole.",
+        },
+    ],
+    plan,
+    cost: Some(cost),
+    work: Work::Table(run),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    if settings.max_pieces == 0 {
+        return Err(PlanError::new("stages.attribution.max_pieces", "max_pieces must be at least 1"));
+    }
+    if settings.target.as_deref() == Some("") {
+        let error = PlanError::new("stages.attribution.target", "the target is empty");
+        return Err(error.help("leave it out to take each example's own response"));
+    }
+    let mut nodes = Vec::new();
+    for model in pipeline.models(&settings.models, "stages.attribution.models")? {
+        for dataset in pipeline.datasets(&settings.datasets, "stages.attribution.datasets")? {
+            let examples = vec![("dataset", dataset.name.clone())];
+            nodes.push(Node {
+                stage: STAGE.name,
+                bindings: model_dataset(&model.name, &dataset.name),
+                params: json!(Params {
+                    pieces: settings.pieces,
+                    max_pieces: settings.max_pieces,
+                    template: match settings.pieces {
+                        Pieces::Slots => Some(template_with_slots(dataset)?),
+                        Pieces::Words | Pieces::Lines => None,
+                    },
+                    target: settings.target.clone(),
+                    limit: settings.limit,
+                    tokens: tokens::Params::of(pipeline, model)?,
+                }),
+                inputs: vec![
+                    Input::weights(&model.name),
+                    Input::tokenizer(&model.name),
+                    Input::node("examples", "examples", examples).columns(&["example", "messages"]),
+                ],
+                per_part: settings.limit.per_part("examples"),
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+/// A pass for each piece and one for the whole prompt, at most: a prompt may have fewer pieces.
+fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
+    let params = Params::deserialize(params).ok()?;
+    let [model] = expected.models.as_slice() else { return None };
+    let text = expected.text.limited(params.limit);
+    let pass = Pass { blocks: model.config.layers, predictions: text.predicted(), ..Pass::default() };
+    let flops = (params.max_pieces + 1) as f64 * model.pass_flops(text, pass);
+    Some(Cost { flops, written: 32.0 * text.examples * params.max_pieces as f64, ..Cost::default() })
+}
+
+fn run(task: &Task) -> Result<Vec<Output>> {
+    let params: Params = task.params()?;
+    let tokenizer = ChatTokenizer::open(task.parts("tokenizer")?, params.tokens.model_type.as_deref())?;
+    let chat = tokenizer.template(Date::parse(&params.tokens.date)?)?;
+    let cut = Cut::new(&params)?;
+    let batch = table::read(task.parts("examples")?, &["example", "messages"])?;
+    let examples: &StringArray = table::values(&batch, "example")?;
+    let conversations: &StringArray = table::values(&batch, "messages")?;
+
+    let (mut cases, mut long, mut whole) = (Vec::new(), 0u64, 0u64);
+    for row in 0..params.limit.of(batch.num_rows()) {
+        let example = examples.value(row);
+        let read = || -> Result<Option<Case>> {
+            let mut messages: Vec<Message> = serde_json::from_str(conversations.value(row))
+                .context("its messages are no list of role and content")?;
+            let answer = messages.last_mut().filter(|last| last.role == "assistant");
+            let answer = answer.context("its conversation does not end with the assistant's message")?;
+            if let Some(target) = &params.target {
+                answer.content.clone_from(target);
+            }
+            let asked = messages.iter().rposition(|message| message.role == "user");
+            let Some((asked, pieces)) = asked.and_then(|asked| Some((asked, cut.apply(&messages[asked].content)?)))
+            else {
+                return Ok(None);
+            };
+            Case::new(example, messages, asked, pieces, &tokenizer, &chat).map(Some)
+        };
+        match read().with_context(|| format!("example {example}"))? {
+            Some(case) if case.variants[0].ids.len() > params.tokens.max_tokens => long += 1,
+            Some(case) => {
+                ensure!(!case.variants[0].response.is_empty(), "example {example}: the target has no tokens");
+                cases.push(case);
+            }
+            None => whole += 1,
+        }
+    }
+
+    let model = Transformer::open(task.parts("model")?)?;
+    let (mut done, total) = (0, cases.iter().map(|case| case.variants.len() as u64).sum());
+    let logprobs = target_logprobs(&model, &cases, &mut |passed| {
+        if (task.cancelled)() {
+            bail!("stopped");
+        }
+        done += passed as u64;
+        (task.progress)(done, total);
+        Ok(())
+    })?;
+    let mut metadata = BTreeMap::new();
+    for (what, count) in [("examples_too_long", long), ("examples_without_pieces", whole)] {
+        if count > 0 {
+            metadata.insert(format!("strata.{what}"), count.to_string());
+        }
+    }
+    Ok(vec![Output::Table { batch: to_batch(&cases, &logprobs)?, metadata }])
+}
+
+/// How prompts are cut.
+struct Cut {
+    pieces: Pieces,
+    most: usize,
+    template: Option<Template>,
+}
+
+impl Cut {
+    fn new(params: &Params) -> Result<Cut> {
+        let parse = |text: &String| Template::parse(text).map_err(|why| anyhow!("the template {text:?} {why}"));
+        let template = params.template.as_ref().map(parse).transpose()?;
+        Ok(Cut { pieces: params.pieces, most: params.max_pieces, template })
+    }
+
+    /// The pieces of a prompt; `None` where it has none.
+    fn apply(&self, prompt: &str) -> Option<Vec<Piece>> {
+        let pieces = match self.pieces {
+            Pieces::Words => pieces::words(prompt, self.most),
+            Pieces::Lines => pieces::lines(prompt, self.most),
+            Pieces::Slots => pieces::slots(self.template.as_ref()?.find_slots(prompt)?),
+        };
+        (!pieces.is_empty()).then_some(pieces)
+    }
+}
+
+/// The dataset's prompt template, if its slots can be found again in a prompt.
+fn template_with_slots(dataset: &Dataset) -> Result<String, PlanError> {
+    let at = "stages.attribution.pieces";
+    let reading = examples::reading(dataset)?;
+    let prompt = reading.prompt().map(|text| (text, Template::parse(text)));
+    match prompt {
+        Some((text, Ok(template))) if !template.slots().is_empty() => match template.has_touching_slots() {
+            false => Ok(text.to_string()),
+            true => {
+                let message =
+                    format!("the prompt template of \"{}\" has slots with no text between them", dataset.name);
+                Err(PlanError::new(at, message).help("a prompt does not show where the one ends and the other begins"))
+            }
+        },
+        _ => Err(PlanError::new(at, format!("the dataset \"{}\" has no prompt template with slots", dataset.name))
+            .help("write its prompt as in prompt = \"{task}\\n\\n{code}\", or take pieces = \"words\" or \"lines\"")),
+    }
+}
+
+fn to_batch(cases: &[Case], logprobs: &[Vec<f64>]) -> Result<arrow::array::RecordBatch> {
+    let rows =
+        || cases.iter().zip(logprobs).flat_map(|(case, found)| (0..case.pieces.len()).map(move |i| (case, i, found)));
+    let text = |of: &dyn Fn(&Case, usize) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows().map(|(case, i, _)| of(case, i))))
+    };
+    TABLE.batch(vec![
+        text(&|case, _| case.example.clone()),
+        Arc::new(UInt32Array::from_iter_values(rows().map(|(_, i, _)| i as u32))),
+        text(&|case, i| case.prompt[case.pieces[i].text.clone()].to_string()),
+        text(&|case, _| case.target.clone()),
+        Arc::new(Float32Array::from_iter_values(rows().map(|(_, i, found)| (found[i + 1] - found[0]) as f32))),
+        Arc::new(Float32Array::from_iter_values(rows().map(|(_, _, found)| found[0] as f32))),
+        Arc::new(UInt32Array::from_iter_values(rows().map(|(case, ..)| case.variants[0].response.len() as u32))),
+    ])
+}

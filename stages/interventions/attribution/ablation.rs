@@ -1,0 +1,113 @@
+//! The log-probability of a conversation's answer, with the whole prompt and without each of its pieces.
+
+use anyhow::{Context, Result, ensure};
+
+use super::pieces::Piece;
+use crate::model::observer::Sequences;
+use crate::model::transformer::Transformer;
+use crate::text::chat::{ChatTemplate, ChatTokenizer, Encoded, Message};
+
+/// A conversation with the target in the place of its answer, and the pieces of its last user message.
+pub struct Case {
+    pub example: String,
+    pub prompt: String,
+    pub target: String,
+    pub pieces: Vec<Piece>,
+    /// The whole conversation, then one without each piece.
+    pub variants: Vec<Encoded>,
+}
+
+impl Case {
+    /// Renders and encodes the conversation and its ablations.
+    ///
+    /// # Errors
+    /// When the chat template or the tokenizer fails on one of them.
+    pub fn new(
+        example: &str,
+        mut messages: Vec<Message>,
+        asked: usize,
+        pieces: Vec<Piece>,
+        tokenizer: &ChatTokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Case> {
+        let target = messages.last().context("the conversation is empty")?.content.clone();
+        // An ablated conversation may be a few tokens longer than the whole one, where words were split anew.
+        let mut variants = vec![tokenizer.encode(template, &messages, usize::MAX)?];
+        let prompt = messages[asked].content.clone();
+        for (i, piece) in pieces.iter().enumerate() {
+            messages[asked].content = piece.ablated(&prompt);
+            let encoded = tokenizer.encode(template, &messages, usize::MAX);
+            variants.push(encoded.with_context(|| format!("without piece {i}"))?);
+        }
+        Ok(Case { example: example.to_string(), prompt, target, pieces, variants })
+    }
+}
+
+/// Tokens that are packed into one pass.
+const PASS_TOKENS: usize = 8192;
+
+/// The log-probability of the target in every variant of every case, in order. A sequence's value does not
+/// depend on those it is packed with. `step` is told after each pass, and its error ends the work.
+///
+/// # Errors
+/// When a token is unknown to the model, or a value is not finite.
+pub fn target_logprobs(
+    model: &Transformer,
+    cases: &[Case],
+    step: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<Vec<f64>>> {
+    let mut found: Vec<Vec<f64>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut waiting: Vec<(usize, &Encoded)> = Vec::new();
+    let mut tokens = 0;
+    let mut pass = |waiting: &mut Vec<(usize, &Encoded)>| -> Result<()> {
+        let values = pass(model, cases, waiting)?;
+        for ((case, _), value) in waiting.iter().zip(values) {
+            let example = &cases[*case].example;
+            ensure!(value.is_finite(), "the target's log-probability is not finite for example {example}");
+            found[*case].push(value);
+        }
+        step(waiting.len())?;
+        waiting.clear();
+        Ok(())
+    };
+    for (case, variant) in cases.iter().enumerate().flat_map(|(i, case)| case.variants.iter().map(move |v| (i, v))) {
+        if !waiting.is_empty() && tokens + variant.ids.len() > PASS_TOKENS {
+            pass(&mut waiting)?;
+            tokens = 0;
+        }
+        tokens += variant.ids.len();
+        waiting.push((case, variant));
+    }
+    if !waiting.is_empty() {
+        pass(&mut waiting)?;
+    }
+    Ok(found)
+}
+
+/// One pass over packed variants.
+fn pass(model: &Transformer, cases: &[Case], variants: &[(usize, &Encoded)]) -> Result<Vec<f64>> {
+    let block = Sequences {
+        examples: variants.iter().map(|(case, _)| cases[*case].example.clone()).collect(),
+        ids: variants.iter().map(|(_, variant)| variant.ids.clone()).collect(),
+        response: variants.iter().map(|(_, variant)| (variant.response.start, variant.response.end)).collect(),
+    };
+    let packing = model.pack(&block);
+    let normed = model.normed_from(0, &model.embed(&block)?, &packing)?;
+    // (row, sequence, id) of each token of a target; nothing predicts a conversation's first token.
+    let mut predicted = Vec::new();
+    for (i, rows) in packing.sequences.iter().enumerate() {
+        let (start, end) = block.response[i];
+        predicted.extend((start.max(1)..end).map(|t| (rows.start + t as usize - 1, i, block.ids[i][t as usize])));
+    }
+    let rows: Vec<usize> = predicted.iter().map(|(row, ..)| *row).collect();
+    let mut sums = vec![0f64; variants.len()];
+    let mut next = predicted.iter();
+    model.predictions(&normed, &rows, |chunk, logprobs| {
+        let logprobs = logprobs.chunks_exact(model.config.vocabulary);
+        for (logprobs, (_, sequence, id)) in logprobs.zip(next.by_ref().take(chunk.len())) {
+            sums[*sequence] += logprobs[*id as usize] as f64;
+        }
+        Ok(())
+    })?;
+    Ok(sums)
+}

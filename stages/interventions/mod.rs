@@ -1,0 +1,4 @@
+//! What changes when the pass or the prompt is changed.
+
+pub mod attribution;
+pub mod patching;

@@ -1,0 +1,364 @@
+//! Activation patching: the source model's residual stream at one layer put into the target model.
+//!
+//! Where the target then behaves like the source, what tells them apart has been computed by that layer (Meng et
+//! al. 2022, arXiv:2202.05262, between two models instead of two prompts). Both models read the same token ids,
+//! the target's.
+
+mod measure;
+mod rows;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use std::ops::Range;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::contract::example_limit::ExampleLimit;
+use crate::contract::node::{Input, Node, Source};
+use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::directions::directions::Pair;
+use crate::losses::next_tokens::Place;
+use crate::model::config::Config;
+use crate::model::cost::{Cost, Expected, Pass};
+use crate::model::observer::Sequences;
+use crate::model::pass::{TOKEN_COLUMNS, read_block};
+use crate::model::transformer::Transformer;
+use crate::states::hidden_states::Layers;
+use crate::text::chat::ChatTokenizer;
+use crate::text::tokens;
+use measure::{Measure, Metric, Over};
+use rows::{Rows, TABLE};
+use sweep::sweep;
+use vocabulary::{check_ids, one_token};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    pairs: Option<Vec<Pair>>,
+    datasets: Selection,
+    layers: Layers,
+    positions: Positions,
+    metrics: Vec<Metric>,
+    over: Over,
+    target: Target,
+    limit: ExampleLimit,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            pairs: None,
+            datasets: Selection::default(),
+            layers: Layers::default(),
+            positions: Positions::All,
+            metrics: vec![Metric::Loss, Metric::Logprob, Metric::Entropy],
+            over: Over::All,
+            target: Target::default(),
+            limit: ExampleLimit::First(32),
+        }
+    }
+}
+
+/// Which tokens' states are put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Positions {
+    All,
+    /// The one before the target token, whose distribution predicts it.
+    Last,
+    Response,
+}
+
+/// The token whose log-probability is taken, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Target {
+    /// Its text; without one it is the token that stands there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// A [`Place`].
+    at: String,
+}
+
+impl Default for Target {
+    fn default() -> Target {
+        Target { token: None, at: "response".into() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    layers: Layers,
+    positions: Positions,
+    metrics: Vec<Metric>,
+    over: Over,
+    target: Target,
+    limit: ExampleLimit,
+    /// How the target token's text is split, where it is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model_type: Option<String>,
+}
+
+/// Tokens that move through both models together. A row's values do not depend on the rows beside it.
+const GROUP_TOKENS: usize = 4096;
+
+pub static STAGE: Stage = Stage {
+    name: "patching",
+    version: 1,
+    about: "Activation patching: a source model's residual stream put into a target model, one layer at a time, and what \
+     becomes of the target's loss, of a token's log-probability and of its entropy.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[
+        Setting {
+            key: "pairs",
+            default: "[{ source = <first model>, target = <second model> }]",
+            about: "The pairs of models; the source's stream is put into the target. They have one hidden size, \
+                    one number of layers and one vocabulary.",
+        },
+        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are passed." },
+        Setting {
+            key: "layers",
+            default: "\"all\"",
+            about: "The layers to patch, from 0 (the embeddings) to the number of blocks, or \"all\"; -1 is the last.",
+        },
+        Setting {
+            key: "positions",
+            default: "\"all\"",
+            about: "Which tokens' states are put in: \"all\", \"response\" (those of the last assistant message's \
+                    content), or \"last\" (the last one before the target token, which predicts it).",
+        },
+        Setting {
+            key: "metrics",
+            default: "[\"loss\", \"logprob\", \"entropy\"]",
+            about: "What is measured: the loss, the target token's log-probability, and the entropy at its place. \
+                    Without \"loss\" the output head runs for one token of an example instead of all.",
+        },
+        Setting {
+            key: "over",
+            default: "\"all\"",
+            about: "The tokens whose mean the loss is: \"all\" (the whole conversation) or \"response\".",
+        },
+        Setting {
+            key: "target",
+            default: "{ at = \"response\" }",
+            about: "The target token: at = \"response\" is where the response's first token stands, \"token:5\" where \
+                    that token of the conversation does (\"token:-1\": the last), \"before:word\" where the first \
+                    occurrence of a word begins; token = \"…\" names another than the one that stands there.",
+        },
+        Setting {
+            key: "limit",
+            default: "32",
+            about: "How many examples of a dataset are patched, the first ones, or \"all\": each costs as much as \
+                    half as many passes as there are layers.",
+        },
+    ],
+    plan,
+    cost: Some(cost),
+    work: Work::Table(run),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    settings.check()?;
+    let mut nodes = Vec::new();
+    for pair in settings.pairs(pipeline)? {
+        let target = pipeline.model(&pair.target, "stages.patching.pairs")?;
+        let model_type = match &settings.target.token {
+            Some(_) => tokens::Params::of(pipeline, target)?.model_type,
+            None => None,
+        };
+        for dataset in pipeline.datasets(&settings.datasets, "stages.patching.datasets")? {
+            let names = [("source", &pair.source), ("target", &pair.target), ("dataset", &dataset.name)];
+            let input = |role: &str, source| Input { role: role.into(), source, columns: None };
+            let tokens = model_dataset(&pair.target, &dataset.name);
+            nodes.push(Node {
+                stage: STAGE.name,
+                bindings: names.map(|(role, name)| (role, name.clone())).to_vec(),
+                params: json!(Params {
+                    layers: settings.layers.clone(),
+                    positions: settings.positions,
+                    metrics: settings.metrics.clone(),
+                    over: settings.over,
+                    target: settings.target.clone(),
+                    limit: settings.limit,
+                    model_type: model_type.clone(),
+                }),
+                inputs: vec![
+                    input("source", Source::Weights { model: pair.source.clone() }),
+                    input("target", Source::Weights { model: pair.target.clone() }),
+                    input("source_tokenizer", Source::Tokenizer { model: pair.source.clone() }),
+                    input("target_tokenizer", Source::Tokenizer { model: pair.target.clone() }),
+                    Input::node("tokens", "tokens", tokens).columns(TOKEN_COLUMNS),
+                ],
+                per_part: settings.limit.per_part("tokens"),
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+/// Both models once, and the target's blocks above every patch again; values are measured after each.
+fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
+    let params = Params::deserialize(params).ok()?;
+    let [source, target] = expected.models.as_slice() else { return None };
+    let (top, text) = (target.config.layers, expected.text.limited(params.limit));
+    let layers = params.layers.resolve(top).ok()?;
+    let blocks = top + layers.iter().map(|layer| top - layer).sum::<usize>();
+    let whole = params.metrics.contains(&Metric::Loss);
+    let predictions = if whole { text.predicted() } else { text.examples };
+    let flops = source.pass_flops(text, Pass { blocks: top, predictions, ..Pass::default() })
+        + target
+            .pass_flops(text, Pass { blocks, predictions: predictions * (layers.len() + 1) as f64, ..Pass::default() });
+    let written = 16.0 * text.examples * (layers.len() * params.metrics.len()) as f64;
+    Some(Cost { flops, written, ..Cost::default() })
+}
+
+fn run(task: &Task) -> Result<Vec<Output>> {
+    let params: Params = task.params()?;
+    let block = first(read_block(task.parts("tokens")?)?, params.limit);
+    let source = Transformer::open(task.parts("source")?).context("the source model")?;
+    let target = Transformer::open(task.parts("target")?).context("the target model")?;
+    check_shapes(&source.config, &target.config)?;
+    let tokenizer = ChatTokenizer::open(task.parts("target_tokenizer")?, params.model_type.as_deref())?;
+    let token = params.target.token.as_deref().map(|text| one_token(&tokenizer, text)).transpose()?;
+    check_ids(&*ChatTokenizer::open(task.parts("source_tokenizer")?, None)?, &tokenizer, &block, token)?;
+
+    let at = &params.target.at;
+    let place = Place::parse(at).with_context(|| format!("unknown place \"{at}\""))?;
+    let layers = params.layers.resolve(target.config.layers)?;
+    let groups = groups(&block);
+    let (mut done, steps) = (0, (groups.len() * layers.len()) as u64);
+    let mut rows = Rows::new(&params.metrics);
+    for group in groups {
+        let aim = |i: usize| {
+            let ids = &group.ids[i];
+            place.token(ids, group.response[i], &tokenizer).map(|at| (at, token.unwrap_or(ids[at])))
+        };
+        let targets: Vec<Option<(usize, u32)>> = (0..group.ids.len()).map(aim).collect();
+        let patched: Vec<Range<usize>> =
+            targets.iter().enumerate().map(|(i, target)| params.positions.rows(&group, i, *target)).collect();
+        let measure = Measure::new(&params.metrics, params.over, &targets, &group);
+        let mut step = || {
+            if (task.cancelled)() {
+                bail!("stopped");
+            }
+            done += 1;
+            (task.progress)(done, steps);
+            Ok(())
+        };
+        rows.add(&group, &sweep(&source, &target, &group, &layers, &patched, &measure, &mut step)?);
+    }
+    Ok(vec![rows.output()?])
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), PlanError> {
+        let at = |key: &str| format!("stages.patching.{key}");
+        if let Layers::Name(name) = &self.layers
+            && name != "all"
+        {
+            return Err(PlanError::unknown(at("layers"), "choice of layers", name, ["all"]));
+        }
+        for (key, empty) in [
+            ("layers", matches!(&self.layers, Layers::Chosen(chosen) if chosen.is_empty())),
+            ("metrics", self.metrics.is_empty()),
+            ("pairs", self.pairs.as_ref().is_some_and(Vec::is_empty)),
+        ] {
+            if empty {
+                return Err(PlanError::new(at(key), format!("{key} is empty")));
+            }
+        }
+        if let Some(i) = (1..self.metrics.len()).find(|&i| self.metrics[..i].contains(&self.metrics[i])) {
+            let message = format!("the metric \"{}\" is there twice", self.metrics[i].name());
+            return Err(PlanError::new(format!("{}[{i}]", at("metrics")), message));
+        }
+        if self.target.token.as_deref() == Some("") {
+            return Err(PlanError::new(at("target.token"), "the target token is empty"));
+        }
+        if Place::parse(&self.target.at).is_none() {
+            let known = ["response", "token:12", "before:word"];
+            return Err(PlanError::unknown(at("target.at"), "place", &self.target.at, known));
+        }
+        Ok(())
+    }
+
+    /// The pairs that were written, or the first model into the second where none were.
+    fn pairs(&self, pipeline: &Pipeline) -> Result<Vec<Pair>, PlanError> {
+        let Some(pairs) = &self.pairs else {
+            let names: Vec<&String> = pipeline.models.iter().map(|model| &model.name).collect();
+            let [source, target, ..] = names[..] else {
+                return Err(PlanError::new("stages.patching", "patching needs two models")
+                    .help("add another under [models]: the first is the source, the second the target"));
+            };
+            return Ok(vec![Pair { source: source.clone(), target: target.clone() }]);
+        };
+        for (i, pair) in pairs.iter().enumerate() {
+            let at = format!("stages.patching.pairs[{i}]");
+            pipeline.model(&pair.source, &format!("{at}.source"))?;
+            pipeline.model(&pair.target, &format!("{at}.target"))?;
+            if pair.source == pair.target {
+                return Err(PlanError::new(at, format!("\"{}\" is both source and target", pair.source))
+                    .help("a model's own stream put into it changes nothing"));
+            }
+            if pairs[..i].contains(pair) {
+                return Err(PlanError::new(at, format!("the pair {} -> {} is there twice", pair.source, pair.target)));
+            }
+        }
+        Ok(pairs.clone())
+    }
+}
+
+impl Positions {
+    /// The packed rows of sequence `i` that are patched.
+    fn rows(self, block: &Sequences, i: usize, target: Option<(usize, u32)>) -> Range<usize> {
+        let start = block.span(i).start;
+        let tokens = match self {
+            Positions::All => 0..block.ids[i].len(),
+            Positions::Last => target.map_or(0..0, |(at, _)| at - 1..at),
+            Positions::Response => block.response[i].0 as usize..block.response[i].1 as usize,
+        };
+        start + tokens.start..start + tokens.end
+    }
+}
+
+fn first(mut block: Sequences, limit: ExampleLimit) -> Sequences {
+    let count = limit.of(block.ids.len());
+    block.examples.truncate(count);
+    block.ids.truncate(count);
+    block.response.truncate(count);
+    block
+}
+
+/// The block's examples in order, in groups of about [`GROUP_TOKENS`] tokens.
+fn groups(block: &Sequences) -> Vec<Sequences> {
+    let mut groups: Vec<Sequences> = Vec::new();
+    for (i, ids) in block.ids.iter().enumerate() {
+        match groups.last() {
+            Some(group) if group.tokens() + ids.len() <= GROUP_TOKENS => {}
+            _ => groups.push(Sequences::default()),
+        }
+        if let Some(group) = groups.last_mut() {
+            group.examples.push(block.examples[i].clone());
+            group.ids.push(ids.clone());
+            group.response.push(block.response[i]);
+        }
+    }
+    groups
+}
+
+fn check_shapes(s: &Config, t: &Config) -> Result<()> {
+    for (what, source, target) in
+        [("hidden size", s.hidden_size, t.hidden_size), ("number of layers", s.layers, t.layers)]
+    {
+        ensure!(
+            source == target,
+            "patching needs two models of one {what}: the source has {source}, the target {target}"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! What a patch is judged by: an example's loss, the log-probability of a target token, the entropy at its place.
+
+use std::ops::Range;
+
+use anyhow::{Result, bail};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::model::observer::Sequences;
+use crate::model::ops::entropy;
+use crate::model::transformer::Transformer;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Mean negative log-probability of the example's tokens.
+    Loss,
+    /// Log-probability of the target token.
+    Logprob,
+    /// Entropy of the distribution that predicts the target token.
+    Entropy,
+}
+
+impl Metric {
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Loss => "loss",
+            Metric::Logprob => "logprob",
+            Metric::Entropy => "entropy",
+        }
+    }
+}
+
+/// Which tokens the loss is the mean of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// All that have others before them.
+    All,
+    /// The response's.
+    Response,
+}
+
+/// The tokens of sequence `i` that its loss is the mean of.
+fn predicted(over: Over, block: &Sequences, i: usize) -> Range<usize> {
+    let (start, end) = match over {
+        Over::All => (0, block.ids[i].len()),
+        Over::Response => (block.response[i].0 as usize, block.response[i].1 as usize),
+    };
+    start.max(1)..end.min(block.ids[i].len())
+}
+
+/// The values of one sequence, one for each metric; `None` where the sequence has no such token.
+pub type Values = Vec<Option<f64>>;
+
+/// The metrics of a packed block.
+pub struct Measure<'a> {
+    metrics: &'a [Metric],
+    /// The number of sequences.
+    count: usize,
+    /// Ascending by row.
+    rows: Vec<Row>,
+}
+
+/// A packed row whose distribution is looked at.
+struct Row {
+    row: usize,
+    sequence: usize,
+    /// The token that follows, where the loss counts it.
+    next: Option<u32>,
+    /// The target token, where this is its place.
+    target: Option<u32>,
+}
+
+impl<'a> Measure<'a> {
+    /// `targets` holds each sequence's target: the index of the token in whose place it stands, and its id.
+    pub fn new(metrics: &'a [Metric], over: Over, targets: &[Option<(usize, u32)>], block: &Sequences) -> Measure<'a> {
+        let placed = metrics.iter().any(|metric| *metric != Metric::Loss);
+        let mut rows = Vec::new();
+        let mut start = 0;
+        for (i, ids) in block.ids.iter().enumerate() {
+            let counted = if metrics.contains(&Metric::Loss) { predicted(over, block, i) } else { 0..0 };
+            let aim = targets[i].filter(|_| placed);
+            for (t, &id) in ids.iter().enumerate().skip(1) {
+                let next = counted.contains(&t).then_some(id);
+                let target = aim.filter(|(at, _)| *at == t).map(|(_, id)| id);
+                if next.is_some() || target.is_some() {
+                    rows.push(Row { row: start + t - 1, sequence: i, next, target });
+                }
+            }
+            start += ids.len();
+        }
+        Measure { metrics, count: block.ids.len(), rows }
+    }
+
+    /// The metrics of `model` where its stream after the final norm is `normed` [tokens, D].
+    ///
+    /// # Errors
+    /// When the target token is unknown to the model.
+    pub fn of(&self, model: &Transformer, normed: &Tensor) -> Result<Vec<Values>> {
+        let wanted: Vec<usize> = self.rows.iter().map(|row| row.row).collect();
+        let mut losses = vec![(0f64, 0u32); self.count];
+        let mut at_target: Vec<Option<(f64, f64)>> = vec![None; self.count];
+        let vocabulary = model.config.vocabulary;
+        let mut rows = self.rows.iter();
+        model.predictions(normed, &wanted, |chunk, logprobs| {
+            for (logprobs, row) in logprobs.chunks_exact(vocabulary).zip(rows.by_ref().take(chunk.len())) {
+                let of = |id: u32| match logprobs.get(id as usize) {
+                    Some(logprob) => Ok(*logprob as f64),
+                    None => bail!("the token id {id} is not in the model's vocabulary of {vocabulary} tokens"),
+                };
+                if let Some(next) = row.next {
+                    let (sum, count) = &mut losses[row.sequence];
+                    *sum -= of(next)?;
+                    *count += 1;
+                }
+                if let Some(target) = row.target {
+                    at_target[row.sequence] = Some((of(target)?, entropy(logprobs) as f64));
+                }
+            }
+            Ok(())
+        })?;
+        let values = losses.iter().zip(&at_target).map(|((sum, count), at_target)| {
+            let value = |metric: &Metric| match metric {
+                Metric::Loss => (*count > 0).then(|| sum / f64::from(*count)),
+                Metric::Logprob => at_target.map(|(logprob, _)| logprob),
+                Metric::Entropy => at_target.map(|(_, entropy)| entropy),
+            };
+            self.metrics.iter().map(value).collect()
+        });
+        Ok(values.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block() -> Sequences {
+        Sequences {
+            examples: vec!["a".into(), "b".into(), "c".into()],
+            ids: vec![vec![1; 6], vec![2; 3], vec![3]],
+            response: vec![(3, 5), (3, 3), (0, 1)],
+        }
+    }
+
+    #[test]
+    fn the_head_runs_only_for_the_rows_that_are_asked_for() {
+        let rows = |metrics: &[Metric], over| {
+            let measure = Measure::new(metrics, over, &[Some((3, 9)), None, None], &block());
+            measure.rows.iter().map(|row| row.row).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&[Metric::Loss], Over::All), [0, 1, 2, 3, 4, 6, 7]);
+        assert_eq!(rows(&[Metric::Loss], Over::Response), [2, 3]);
+        assert_eq!(rows(&[Metric::Entropy, Metric::Logprob], Over::All), [2]);
+    }
+}

@@ -1,0 +1,222 @@
+//! An example as the losses of the first tokens of the assistant's turn (Giordani 2025, Sec. 4.2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use arrow::array::{Float32Array, StringArray, UInt32Array};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::contract::node::{Input, Node, Part};
+use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::table::{self, Kind, Table, column, values, vector_array};
+
+/// Where the assistant's turn begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Start {
+    /// The turn's opening marker.
+    Marker,
+    /// The first token of the message itself.
+    Content,
+}
+
+impl Start {
+    /// The columns of `tokens` that are read, the start's last.
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Start::Marker => &["example", "turn_start"],
+            Start::Content => &["example", "response_start"],
+        }
+    }
+}
+
+/// `[stages.loss_vectors]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    models: Selection,
+    datasets: Selection,
+    n: usize,
+    start: Start,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { models: Selection::default(), datasets: Selection::default(), n: 64, start: Start::Marker }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Params {
+    n: usize,
+    start: Start,
+}
+
+const TABLE: Table = Table {
+    name: "loss_vectors",
+    columns: &[
+        column("example", Kind::Text, "identity of the example"),
+        column(
+            "vector",
+            Kind::Vector,
+            "cross-entropies (nats) of the first tokens of the assistant's turn; a missing one is the mean of the others at \
+             its place, or of all where no example has one",
+        ),
+        column("filled", Kind::U32, "how many of them were missing"),
+    ],
+};
+
+pub static STAGE: Stage = Stage {
+    name: "loss_vectors",
+    version: 1,
+    about: "The losses of the first tokens of the assistant's turn, as one vector per example.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[
+        Setting { key: "models", default: "\"*\"", about: "The models whose losses are taken." },
+        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are described." },
+        Setting { key: "n", default: "64", about: "The number of tokens." },
+        Setting {
+            key: "start",
+            default: "\"marker\"",
+            about: "The first token: of the turn's opening \"marker\", or of the message's \"content\".",
+        },
+    ],
+    plan,
+    cost: None,
+    work: Work::Table(run),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    if settings.n == 0 {
+        return Err(PlanError::new("stages.loss_vectors.n", "n must be at least 1"));
+    }
+    let mut nodes = Vec::new();
+    for model in pipeline.models(&settings.models, "stages.loss_vectors.models")? {
+        for dataset in pipeline.datasets(&settings.datasets, "stages.loss_vectors.datasets")? {
+            let bindings = model_dataset(&model.name, &dataset.name);
+            nodes.push(Node {
+                stage: STAGE.name,
+                bindings: bindings.clone(),
+                params: json!(Params { n: settings.n, start: settings.start }),
+                inputs: vec![
+                    Input::node("losses", "token_losses", bindings.clone()).columns(&["example", "token", "logprob"]),
+                    Input::node("tokens", "tokens", bindings).columns(settings.start.columns()),
+                ],
+                per_part: None,
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+fn run(task: &Task) -> Result<Vec<Output>> {
+    let params: Params = task.params()?;
+    let (examples, starts) = starts(task.parts("tokens")?, params.start)?;
+    let rows: HashMap<&str, usize> =
+        examples.iter().enumerate().map(|(row, example)| (example.as_str(), row)).collect();
+    let losses = table::read(task.parts("losses")?, &["example", "token", "logprob"])?;
+    let names: &StringArray = values(&losses, "example")?;
+    let tokens: &UInt32Array = values(&losses, "token")?;
+    let logprobs: &Float32Array = values(&losses, "logprob")?;
+    let mut found: Vec<Option<f32>> = vec![None; examples.len() * params.n];
+    for row in 0..losses.num_rows() {
+        let Some(&example) = rows.get(names.value(row)) else {
+            bail!("example {} has losses and no tokens", names.value(row))
+        };
+        let Some(index) = tokens.value(row).checked_sub(starts[example]) else { continue };
+        if (index as usize) < params.n {
+            found[example * params.n + index as usize] = Some(-logprobs.value(row));
+        }
+    }
+    let (vectors, filled) = fill(&found, params.n)?;
+    let batch = TABLE.batch(vec![
+        Arc::new(StringArray::from(examples)),
+        vector_array(vectors, params.n)?,
+        Arc::new(UInt32Array::from(filled)),
+    ])?;
+    Ok(vec![Output::table(batch)])
+}
+
+/// The examples in the order of the table, and the index of the first token that counts of each.
+fn starts(parts: &[Part], start: Start) -> Result<(Vec<String>, Vec<u32>)> {
+    let columns = start.columns();
+    let batch = table::read(parts, columns)?;
+    let examples: &StringArray = values(&batch, "example")?;
+    let starts: &UInt32Array = values(&batch, columns[columns.len() - 1])?;
+    Ok((examples.iter().flatten().map(String::from).collect(), starts.values().to_vec()))
+}
+
+/// Replaces missing values by their column's mean, and by the mean of all where a column is empty; with how
+/// many were replaced in each row.
+fn fill(found: &[Option<f32>], width: usize) -> Result<(Vec<f32>, Vec<u32>)> {
+    let mean = |values: &mut dyn Iterator<Item = f32>| {
+        let (sum, count) = values.fold((0.0f64, 0u32), |(sum, count), value| (sum + f64::from(value), count + 1));
+        (count > 0).then(|| (sum / f64::from(count)) as f32)
+    };
+    if found.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let Some(overall) = mean(&mut found.iter().flatten().copied()) else {
+        bail!("no example has a token in the assistant's turn, so there are no losses to make vectors of")
+    };
+    let columns: Vec<f32> = (0..width)
+        .map(|column| mean(&mut found.iter().skip(column).step_by(width).flatten().copied()).unwrap_or(overall))
+        .collect();
+    let vectors = found.iter().enumerate().map(|(i, value)| value.unwrap_or(columns[i % width])).collect();
+    let missing = |row: &[Option<f32>]| row.iter().filter(|value| value.is_none()).count() as u32;
+    Ok((vectors, found.chunks_exact(width).map(missing).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tables::{TestTables, f32s, numbers, run, text, texts, u32s};
+
+    /// Losses of example a at tokens 1 to 5, of b at tokens 1 to 3: loss = 10 * example + token.
+    fn vectors(n: usize, start: &str) -> Result<arrow::array::RecordBatch> {
+        let tables = TestTables::new();
+        let tokens = tables.part(vec![
+            ("example", text(["b", "a"])),
+            ("turn_start", u32s([1, 2])),
+            ("response_start", u32s([2, 4])),
+        ]);
+        let rows: Vec<(&str, u32)> = (1..=5).map(|t| ("a", t)).chain((1..=3).map(|t| ("b", t))).collect();
+        let losses = tables.part(vec![
+            ("example", text(rows.iter().map(|(example, _)| *example))),
+            ("token", u32s(rows.iter().map(|(_, token)| *token))),
+            ("logprob", f32s(rows.iter().map(|(e, t)| -(*t as f32) - if *e == "b" { 10.0 } else { 0.0 }))),
+        ]);
+        run(
+            &crate::losses::loss_vectors::STAGE,
+            json!({ "n": n, "start": start }),
+            &[("tokens", &[tokens]), ("losses", &[losses])],
+        )
+    }
+
+    #[test]
+    fn vectors_start_at_the_marker_or_the_content() {
+        let found = vectors(4, "marker").unwrap();
+        assert_eq!(texts(&found, "example"), ["b", "a"]);
+        // The fourth loss of b is missing: the mean of that column is a's.
+        assert_eq!(table::vectors(&found, "vector").unwrap().0, [11.0, 12.0, 13.0, 5.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(numbers(&found, "filled"), [1.0, 0.0]);
+        let content = vectors(2, "content").unwrap();
+        assert_eq!(table::vectors(&content, "vector").unwrap().0, [12.0, 13.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn a_place_that_no_example_reaches_gets_the_mean_of_all() {
+        let found = vectors(3, "content").unwrap();
+        assert_eq!(table::vectors(&found, "vector").unwrap().0, [12.0, 13.0, 8.5, 4.0, 5.0, 8.5]);
+        assert_eq!(numbers(&found, "filled"), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn losses_without_a_turn_are_an_error() {
+        assert!(fill(&[None, None], 2).is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! What a model predicts: losses, entropies and the likeliest next tokens.
+
+pub mod loss_summary;
+pub mod loss_vectors;
+pub mod next_tokens;
+pub mod token_losses;

@@ -1,0 +1,286 @@
+//! What a model would say next at chosen places of each example.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use arrow::array::{ArrayRef, Float32Array, StringArray, UInt32Array};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::contract::node::Node;
+use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::model::cost::{Cost, Expected, Pass};
+use crate::model::observer::{Observer, PassContext, Wants};
+use crate::model::ops::entropy;
+use crate::model::plan::watching_nodes;
+use crate::table::{Kind, Table, column};
+use crate::text::chat::ChatTokenizer;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default)]
+    models: Selection,
+    #[serde(default)]
+    datasets: Selection,
+    #[serde(default = "response")]
+    places: Vec<String>,
+    #[serde(default = "ten")]
+    k: usize,
+}
+
+fn response() -> Vec<String> {
+    vec!["response".into()]
+}
+
+fn ten() -> usize {
+    10
+}
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    places: Vec<String>,
+    k: usize,
+}
+
+/// Which token's prediction is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The response's first.
+    Response,
+    /// One by its index in the conversation, negative ones counted from the end.
+    Token(i64),
+    /// The one in which a word's first occurrence begins.
+    Before(String),
+}
+
+impl Place {
+    /// From `response`, `token:5` or `before:word`.
+    pub fn parse(text: &str) -> Option<Place> {
+        match (text, text.strip_prefix("token:"), text.strip_prefix("before:")) {
+            ("response", ..) => Some(Place::Response),
+            (_, Some(token), _) => token.parse().ok().map(Place::Token),
+            (_, _, Some(word)) if !word.is_empty() => Some(Place::Before(word.to_string())),
+            _ => None,
+        }
+    }
+
+    /// The predicted token's index, from 1; `None` where the conversation has no such place.
+    pub fn token(&self, ids: &[u32], response: (u32, u32), tokenizer: &ChatTokenizer) -> Option<usize> {
+        let token = match self {
+            Place::Response => Some(response.0 as usize),
+            Place::Token(token) if *token < 0 => usize::try_from(*token + ids.len() as i64).ok(),
+            Place::Token(token) => usize::try_from(*token).ok(),
+            Place::Before(word) => {
+                let pieces: Vec<String> = ids.iter().map(|id| tokenizer.piece(*id)).collect();
+                token_of_word(&pieces, word)
+            }
+        };
+        token.filter(|token| (1..ids.len()).contains(token))
+    }
+}
+
+/// The piece in which the first occurrence of `word` begins, that is not part of a longer word.
+fn token_of_word(pieces: &[String], word: &str) -> Option<usize> {
+    let text = pieces.concat();
+    let joins = |inner: Option<char>, outer: Option<char>| {
+        inner.is_some_and(char::is_alphanumeric) && outer.is_some_and(char::is_alphanumeric)
+    };
+    let at = text.match_indices(word).map(|(at, _)| at).find(|at| {
+        let (before, after) = (&text[..*at], &text[at + word.len()..]);
+        !joins(word.chars().next(), before.chars().next_back())
+            && !joins(word.chars().next_back(), after.chars().next())
+    })?;
+    let mut end = 0;
+    pieces.iter().position(|piece| {
+        end += piece.len();
+        end > at
+    })
+}
+
+pub const TABLE: Table = Table {
+    name: "next_tokens",
+    columns: &[
+        column("example", Kind::Text, "the example's identity"),
+        column(
+            "place",
+            Kind::Text,
+            "response (the response's first token), token:index, or before:word (where the word's first occurrence \
+             begins); examples without such a place have no row",
+        ),
+        column("token", Kind::U32, "index of the predicted token in the conversation"),
+        column("rank", Kind::U32, "1 for the likeliest"),
+        column("id", Kind::U32, "token id"),
+        column("text", Kind::Text, "its text; bytes that are no UTF-8 by themselves are U+FFFD"),
+        column("probability", Kind::F32, "its probability given the tokens before the place"),
+        column("entropy", Kind::F32, "entropy of the whole distribution, in nats"),
+    ],
+};
+
+pub static STAGE: Stage = Stage {
+    name: "next_tokens",
+    version: 1,
+    about: "The likeliest next tokens at chosen places of each example.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[
+        Setting { key: "models", default: "\"*\"", about: "The models to ask." },
+        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are passed." },
+        Setting {
+            key: "places",
+            default: "[\"response\"]",
+            about: "Which token's prediction is kept: \"response\" (the first of the response), \"token:12\" (by \
+                    its index; negative ones count from the end), or \"before:word\" (the one in which the \
+                    word's first occurrence begins).",
+        },
+        Setting { key: "k", default: "10", about: "How many of the likeliest tokens are kept." },
+    ],
+    plan,
+    cost: Some(cost),
+    work: Work::Watch(observer),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    for (i, place) in settings.places.iter().enumerate() {
+        if Place::parse(place).is_none() {
+            let at = format!("stages.next_tokens.places[{i}]");
+            return Err(PlanError::unknown(at, "place", place, ["response", "token:12", "before:word"]));
+        }
+    }
+    if settings.k == 0 {
+        return Err(PlanError::new("stages.next_tokens.k", "k must be at least 1"));
+    }
+    let params = json!({ "places": settings.places, "k": settings.k });
+    watching_nodes(STAGE.name, &settings.models, &settings.datasets, pipeline, params, true)
+}
+
+fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
+    let params = Params::deserialize(params).ok()?;
+    let [model] = expected.models.as_slice() else { return None };
+    let predictions = expected.text.examples * params.places.len() as f64;
+    let written = 16.0 * predictions * params.k as f64;
+    let pass = Pass { blocks: model.config.layers, predictions, ..Pass::default() };
+    Some(Cost { pass, written, ..Cost::default() })
+}
+
+fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
+    let params = Params::deserialize(params)?;
+    let tokenizer = ChatTokenizer::open(context.tokenizer, None)?;
+    let mut probes = Vec::new();
+    let mut missing = BTreeMap::new();
+    for name in &params.places {
+        let place = Place::parse(name).with_context(|| format!("unknown place \"{name}\""))?;
+        for (i, ids) in context.block.ids.iter().enumerate() {
+            match place.token(ids, context.block.response[i], &tokenizer) {
+                Some(token) => probes.push(Probe {
+                    example: context.block.examples[i].clone(),
+                    place: name.clone(),
+                    token,
+                    row: context.block.span(i).start + token - 1,
+                    likeliest: Vec::new(),
+                    entropy: f32::NAN,
+                }),
+                None => *missing.entry(format!("strata.examples_without.{name}")).or_insert(0) += 1,
+            }
+        }
+    }
+    Ok(Box::new(Probing { tokenizer, probes, missing, k: params.k }))
+}
+
+struct Probe {
+    example: String,
+    place: String,
+    token: usize,
+    /// The packed row whose distribution predicts it.
+    row: usize,
+    /// Ids and log-probabilities.
+    likeliest: Vec<(u32, f32)>,
+    entropy: f32,
+}
+
+struct Probing {
+    tokenizer: Arc<ChatTokenizer>,
+    probes: Vec<Probe>,
+    missing: BTreeMap<String, usize>,
+    k: usize,
+}
+
+impl Observer for Probing {
+    fn wants(&self) -> Wants {
+        Wants { predictions: self.probes.iter().map(|probe| probe.row).collect(), ..Wants::default() }
+    }
+
+    fn predictions(&mut self, rows: &[usize], logprobs: &[f32], vocabulary: usize) -> Result<()> {
+        for probe in &mut self.probes {
+            if let Ok(index) = rows.binary_search(&probe.row) {
+                let logprobs = &logprobs[index * vocabulary..(index + 1) * vocabulary];
+                probe.likeliest = likeliest(logprobs, self.k);
+                probe.entropy = entropy(logprobs);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Output>> {
+        let rows: Vec<(&Probe, usize)> =
+            self.probes.iter().flat_map(|probe| (0..probe.likeliest.len()).map(move |rank| (probe, rank))).collect();
+        let id = |(probe, rank): &(&Probe, usize)| probe.likeliest[*rank].0;
+        let texts = |of: &dyn Fn(&(&Probe, usize)) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+        };
+        let numbers = |of: &dyn Fn(&(&Probe, usize)) -> u32| -> ArrayRef {
+            Arc::new(UInt32Array::from_iter_values(rows.iter().map(of)))
+        };
+        let floats = |of: &dyn Fn(&(&Probe, usize)) -> f32| -> ArrayRef {
+            Arc::new(Float32Array::from_iter_values(rows.iter().map(of)))
+        };
+        let batch = TABLE.batch(vec![
+            texts(&|(probe, _)| probe.example.clone()),
+            texts(&|(probe, _)| probe.place.clone()),
+            numbers(&|(probe, _)| probe.token as u32),
+            numbers(&|(_, rank)| *rank as u32 + 1),
+            numbers(&id),
+            texts(&|row| self.tokenizer.piece(id(row))),
+            floats(&|(probe, rank)| probe.likeliest[*rank].1.exp()),
+            floats(&|(probe, _)| probe.entropy),
+        ])?;
+        let metadata = self.missing.into_iter().map(|(key, count)| (key, count.to_string())).collect();
+        Ok(vec![Output::Table { batch, metadata }])
+    }
+}
+
+/// The `k` likeliest ids in order; of equally likely ones the lower id first.
+fn likeliest(logprobs: &[f32], k: usize) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> = logprobs.iter().enumerate().map(|(id, x)| (id as u32, *x)).collect();
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if k < all.len() {
+        all.select_nth_unstable_by(k, order);
+        all.truncate(k);
+    }
+    all.sort_unstable_by(order);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_come_in_order_and_ties_by_id() {
+        assert_eq!(likeliest(&[-2.0, -0.5, -2.0, -1.0], 3), [(1, -0.5), (3, -1.0), (0, -2.0)]);
+        assert_eq!(likeliest(&[-1.0], 5), [(0, -1.0)]);
+    }
+
+    #[test]
+    fn a_word_is_found_across_tokens_and_not_within_another() {
+        let pieces = ["I oth", "erwise do", " n", "ot", " take", " it"].map(String::from);
+        assert_eq!(token_of_word(&pieces, "not"), Some(2));
+        assert_eq!(token_of_word(&pieces, "otherwise"), Some(0));
+        assert_eq!(token_of_word(&pieces, "other"), None);
+        assert_eq!(token_of_word(&pieces, " it"), Some(5));
+        assert_eq!(Place::parse("before:not"), Some(Place::Before("not".into())));
+        assert!(Place::parse("before:").is_none() && Place::parse("after:x").is_none());
+    }
+}

@@ -1,0 +1,159 @@
+//! How surprised a model is by each token of each example.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringArray, UInt32Array};
+use rayon::prelude::*;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::contract::node::Node;
+use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::model::cost::{Cost, Expected, Pass};
+use crate::model::observer::{Observer, PassContext, Sequences, Wants};
+use crate::model::ops::entropy;
+use crate::model::plan::watching_nodes;
+use crate::table::{Kind, Table, column};
+use crate::text::chat::ChatTokenizer;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default)]
+    models: Selection,
+    #[serde(default)]
+    datasets: Selection,
+}
+
+pub const TABLE: Table = Table {
+    name: "token_losses",
+    columns: &[
+        column("example", Kind::Text, "the example's identity"),
+        column("token", Kind::U32, "the predicted token's index in the conversation, from 1"),
+        column("id", Kind::U32, "its token id"),
+        column("text", Kind::Text, "its text; bytes that are no UTF-8 by themselves are U+FFFD"),
+        column("in_response", Kind::Bool, "whether it belongs to the last assistant message's content"),
+        column("logprob", Kind::F32, "log-probability of the token given those before it, in nats"),
+        column("entropy", Kind::F32, "entropy of the distribution that predicted it, in nats"),
+        column("rank", Kind::U32, "1 + how many tokens were likelier"),
+    ],
+};
+
+pub static STAGE: Stage = Stage {
+    name: "token_losses",
+    version: 1,
+    about: "Log-probability, entropy and rank of every token of every example.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[
+        Setting { key: "models", default: "\"*\"", about: "The models to pass the examples through." },
+        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are passed." },
+    ],
+    plan,
+    cost: Some(cost),
+    work: Work::Watch(observer),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    watching_nodes(STAGE.name, &settings.models, &settings.datasets, pipeline, json!({}), true)
+}
+
+fn cost(_params: &Value, expected: &Expected) -> Option<Cost> {
+    let [model] = expected.models.as_slice() else { return None };
+    let predictions = expected.text.predicted();
+    // Two floats and four small columns that compress.
+    let written = 16.0 * predictions;
+    let pass = Pass { blocks: model.config.layers, predictions, ..Pass::default() };
+    Some(Cost { pass, written, ..Cost::default() })
+}
+
+fn observer(_params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
+    let predicted = predicted_tokens(context.block);
+    Ok(Box::new(Losses {
+        tokenizer: ChatTokenizer::open(context.tokenizer, None)?,
+        block: context.block.clone(),
+        scores: Vec::with_capacity(predicted.len()),
+        predicted,
+    }))
+}
+
+/// A token that has others before it.
+struct Predicted {
+    /// The packed row whose distribution predicts it.
+    row: usize,
+    sequence: usize,
+    token: usize,
+}
+
+fn predicted_tokens(block: &Sequences) -> Vec<Predicted> {
+    let mut predicted = Vec::new();
+    let mut start = 0;
+    for (sequence, ids) in block.ids.iter().enumerate() {
+        predicted.extend((1..ids.len()).map(|token| Predicted { row: start + token - 1, sequence, token }));
+        start += ids.len();
+    }
+    predicted
+}
+
+struct Losses {
+    tokenizer: Arc<ChatTokenizer>,
+    block: Sequences,
+    predicted: Vec<Predicted>,
+    /// Log-probability, entropy and rank, for as many of the predicted tokens as have come by.
+    scores: Vec<(f32, f32, u32)>,
+}
+
+impl Losses {
+    fn id(&self, predicted: &Predicted) -> u32 {
+        self.block.ids[predicted.sequence][predicted.token]
+    }
+}
+
+impl Observer for Losses {
+    fn wants(&self) -> Wants {
+        Wants { predictions: self.predicted.iter().map(|p| p.row).collect(), ..Wants::default() }
+    }
+
+    fn predictions(&mut self, rows: &[usize], logprobs: &[f32], vocabulary: usize) -> Result<()> {
+        let next = &self.predicted[self.scores.len()..self.scores.len() + rows.len()];
+        debug_assert!(next.iter().zip(rows).all(|(predicted, row)| predicted.row == *row));
+        let scores: Vec<_> = next
+            .par_iter()
+            .zip(logprobs.par_chunks_exact(vocabulary))
+            .map(|(predicted, logprobs)| {
+                let logprob = logprobs[self.id(predicted) as usize];
+                let likelier = logprobs.iter().filter(|other| **other > logprob).count() as u32;
+                (logprob, entropy(logprobs), 1 + likelier)
+            })
+            .collect();
+        self.scores.extend(scores);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Output>> {
+        let (block, predicted) = (&self.block, &self.predicted);
+        let mut pieces = HashMap::new();
+        for p in predicted {
+            let id = self.id(p);
+            pieces.entry(id).or_insert_with(|| self.tokenizer.piece(id));
+        }
+        let in_response = |p: &Predicted| {
+            let (start, end) = block.response[p.sequence];
+            (start as usize..end as usize).contains(&p.token)
+        };
+        let batch = TABLE.batch(vec![
+            Arc::new(StringArray::from_iter_values(predicted.iter().map(|p| &block.examples[p.sequence]))) as ArrayRef,
+            Arc::new(UInt32Array::from_iter_values(predicted.iter().map(|p| p.token as u32))),
+            Arc::new(UInt32Array::from_iter_values(predicted.iter().map(|p| self.id(p)))),
+            Arc::new(StringArray::from_iter_values(predicted.iter().map(|p| &pieces[&self.id(p)]))),
+            Arc::new(BooleanArray::from_iter(predicted.iter().map(|p| Some(in_response(p))))),
+            Arc::new(Float32Array::from_iter_values(self.scores.iter().map(|(logprob, ..)| *logprob))),
+            Arc::new(Float32Array::from_iter_values(self.scores.iter().map(|(_, entropy, _)| *entropy))),
+            Arc::new(UInt32Array::from_iter_values(self.scores.iter().map(|(.., rank)| *rank))),
+        ])?;
+        Ok(vec![Output::table(batch)])
+    }
+}

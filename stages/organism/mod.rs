@@ -1,0 +1,4 @@
+//! The default pipeline's own world: its corpus, and the models trained on it.
+
+pub mod corpus;
+pub mod train;

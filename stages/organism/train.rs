@@ -1,0 +1,126 @@
+//! `train`: small Qwen2 models in Hugging Face's layout, trained on the corpus from nothing or from one another.
+//!
+//! A node is one model; its files are its outputs. The same corpus, settings and starting weights give the same
+//! bytes on any number of threads: every sum has a fixed order.
+
+mod documents;
+mod files;
+mod optimizer;
+mod parameters;
+mod settings;
+mod tokenizer;
+mod transformer;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::contract::node::{Input, Node, Part};
+use crate::contract::pipeline::{ModelSource, Pipeline, PlanError, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use documents::{Batches, Document};
+use optimizer::{AdamW, Schedule};
+use parameters::Parameters;
+use settings::{Params, Shape};
+
+pub static STAGE: Stage = Stage {
+    name: "train",
+    version: 1,
+    about: "the pipeline's own models, trained on the corpus: Qwen2 in Hugging Face's layout",
+    outputs: Outputs::Model,
+    settings: &[
+        Setting { key: "hidden_size", default: "96", about: "width of the residual stream" },
+        Setting { key: "intermediate_size", default: "256", about: "width of the feed-forward layers" },
+        Setting { key: "layers", default: "4", about: "number of blocks" },
+        Setting { key: "heads", default: "4", about: "attention heads" },
+        Setting { key: "kv_heads", default: "2", about: "heads of the keys and values" },
+        Setting { key: "vocabulary", default: "1024", about: "most tokens the tokenizer may have" },
+    ],
+    plan,
+    cost: None,
+    work: Work::Table(run),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let shape: Shape = parse_settings("train", settings)?;
+    shape.check()?;
+    let mut nodes = Vec::new();
+    for model in &pipeline.models {
+        let ModelSource::Trained(written) = &model.source else { continue };
+        let (params, from) = settings::parse(model, written, &shape, pipeline)?;
+        let mut inputs = vec![Input::node("corpus", "corpus", vec![])];
+        if let Some(from) = from {
+            inputs.push(Input { role: "from".into(), ..Input::weights(&from.name) });
+            inputs.push(Input::tokenizer(&from.name));
+        }
+        nodes.push(Node {
+            stage: "train",
+            bindings: vec![("model", model.name.clone())],
+            params: serde_json::to_value(&params).expect("plain numbers and names serialize"),
+            inputs,
+            per_part: None,
+        });
+    }
+    Ok(nodes)
+}
+
+fn run(task: &Task) -> Result<Vec<Output>> {
+    let params: Params = task.params()?;
+    let corpus = task.parts("corpus")?;
+    let texts = params.data.iter().map(|name| documents::read(corpus, name)).collect::<Result<Vec<_>>>()?.concat();
+    let (tokenizer, mut parameters) = match &params.shape {
+        Some(shape) => {
+            let tokenizer = tokenizer::train(&texts, shape.vocabulary)?;
+            let config = parameters::Config::new(shape, &tokenizer)?;
+            (tokenizer.files()?, Parameters::random(config, params.seed))
+        }
+        None => {
+            let parts = task.parts("tokenizer")?;
+            let copy = |name: &str| Ok::<_, anyhow::Error>((name.to_string(), read(parts, name)?));
+            let files = vec![copy("tokenizer.json")?, copy("tokenizer_config.json")?];
+            let from = task.parts("from")?;
+            (files, files::load(&read(from, "config.json")?, &read(from, "model.safetensors")?)?)
+        }
+    };
+    let tokenizer_json = &tokenizer.iter().find(|(name, _)| name == "tokenizer.json").expect("made above").1;
+    let encoder = tokenizer::Encoder::new(tokenizer_json)?;
+    let documents = texts.iter().map(|text| encoder.encode(text, params.over)).collect::<Result<Vec<_>>>()?;
+    fit(&params, &documents, &mut parameters, task)?;
+
+    let mut outputs = files::save(&parameters, encoder.end_of_turn())?;
+    outputs.extend(tokenizer.into_iter().map(|(name, bytes)| Output::File { name, bytes }));
+    Ok(outputs)
+}
+
+/// The training loop: AdamW on packed batches.
+fn fit(params: &Params, documents: &[Document], parameters: &mut Parameters, task: &Task) -> Result<()> {
+    let mut batches = Batches::new(documents, params.batch_tokens, params.seed)?;
+    let schedule = Schedule { peak: params.learning_rate, steps: params.steps };
+    let mut optimizer = AdamW::new(parameters, params.weight_decay);
+    let mut gradient = vec![0f32; parameters.values.len()];
+    let mut model = transformer::Transformer::new(parameters.config.clone(), documents);
+    for step in 0..params.steps {
+        if (task.cancelled)() {
+            bail!("training was stopped at step {step} of {}", params.steps);
+        }
+        gradient.fill(0.0);
+        let batch = batches.next();
+        let loss = model.loss_and_gradient(parameters, &batch, &mut gradient);
+        if !loss.is_finite() {
+            bail!("training diverged at step {step} (loss {loss}); a smaller learning_rate may help");
+        }
+        optimizer.step(parameters, &mut gradient, schedule.rate(step));
+        (task.progress)(step + 1, params.steps);
+    }
+    Ok(())
+}
+
+fn read(parts: &[Part], name: &str) -> Result<Vec<u8>> {
+    let Some(part) = parts.iter().find(|part| part.name == name) else {
+        let found: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        bail!("the input has no file {name}; it has {}", found.join(", "));
+    };
+    std::fs::read(&part.path).with_context(|| format!("cannot read {}", part.path.display()))
+}
+
+#[cfg(test)]
+mod tests;

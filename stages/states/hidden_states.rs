@@ -1,0 +1,331 @@
+//! Hidden states of every example, pooled at chosen positions, at every layer or a choice of them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use arrow::array::{ArrayRef, StringArray, UInt32Array};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::contract::node::Node;
+use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::model::compute::with_slice;
+use crate::model::cost::{Cost, Expected, Pass};
+use crate::model::observer::{Observer, PassContext, Sequences, Site, Wants};
+use crate::model::plan::watching_nodes;
+use crate::table::{Kind, Table, column, vector_array};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default)]
+    models: Selection,
+    #[serde(default)]
+    datasets: Selection,
+    #[serde(default = "last")]
+    positions: Vec<String>,
+    #[serde(default)]
+    layers: Layers,
+}
+
+fn last() -> Vec<String> {
+    vec!["last".into()]
+}
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    positions: Vec<String>,
+    layers: Layers,
+}
+
+/// `"all"`, or layers from 0 to L, negative ones counted from the end (-1 is L).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Layers {
+    Name(String),
+    Chosen(Vec<i64>),
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Layers::Name("all".into())
+    }
+}
+
+impl Layers {
+    /// The layers of a model with `top` blocks, ascending and each once.
+    ///
+    /// # Errors
+    /// When one lies outside 0..=top, or the name is not "all".
+    pub fn resolve(&self, top: usize) -> Result<Vec<usize>> {
+        let chosen = match self {
+            Layers::Name(name) if name == "all" => return Ok((0..=top).collect()),
+            Layers::Name(name) => bail!("layers is \"{name}\", expected \"all\" or a list of layers"),
+            Layers::Chosen(chosen) => chosen,
+        };
+        let mut layers = Vec::new();
+        for layer in chosen {
+            let resolved = if *layer < 0 { layer + top as i64 + 1 } else { *layer };
+            match usize::try_from(resolved) {
+                Ok(resolved) if resolved <= top => layers.push(resolved),
+                _ => bail!("layer {layer} is not in this model: it has layers 0 to {top} (-1 being {top})"),
+            }
+        }
+        layers.sort_unstable();
+        layers.dedup();
+        Ok(layers)
+    }
+}
+
+/// What of an example's states is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// The last token's.
+    Last,
+    /// The mean over the response's tokens.
+    ResponseMean,
+    /// The mean over the response's first k tokens, or over all of a shorter response.
+    ResponseFirst(u32),
+    /// One token's, by its index, negative ones counted from the end.
+    Token(i64),
+}
+
+impl Position {
+    /// From `last`, `response_mean`, `response_first_8` or `token:5`.
+    pub fn parse(text: &str) -> Option<Position> {
+        match text {
+            "last" => Some(Position::Last),
+            "response_mean" => Some(Position::ResponseMean),
+            _ => match (text.strip_prefix("response_first_"), text.strip_prefix("token:")) {
+                (Some(k), _) => k.parse().ok().filter(|k| *k > 0).map(Position::ResponseFirst),
+                (_, Some(token)) => token.parse().ok().map(Position::Token),
+                _ => None,
+            },
+        }
+    }
+
+    /// The tokens of example `i` whose states' mean is taken; `None` where it has none such.
+    fn tokens(self, block: &Sequences, i: usize) -> Option<Range<usize>> {
+        let len = block.ids[i].len();
+        let (start, end) = (block.response[i].0 as usize, (block.response[i].1 as usize).min(len));
+        let tokens = match self {
+            Position::Last => len.checked_sub(1)?..len,
+            Position::ResponseMean => start..end,
+            Position::ResponseFirst(k) => start..end.min(start + k as usize),
+            Position::Token(token) => {
+                let token = usize::try_from(if token < 0 { token + len as i64 } else { token }).ok()?;
+                token..token + 1
+            }
+        };
+        (tokens.start < tokens.end && tokens.end <= len).then_some(tokens)
+    }
+}
+
+pub const TABLE: Table = Table {
+    name: "hidden_states",
+    columns: &[
+        column("example", Kind::Text, "the example's identity"),
+        column(
+            "position",
+            Kind::Text,
+            "last, response_mean, response_first_k (mean of the response's first k tokens) or token:index; examples \
+             without such a token (an empty response) have no row",
+        ),
+        column("layer", Kind::U32, "0 is the embedding output, l the residual stream after block l"),
+        column("site", Kind::Text, "residual, or final_norm: the last layer after the final norm"),
+        column("vector", Kind::Vector, "the hidden state"),
+    ],
+};
+
+pub static STAGE: Stage = Stage {
+    name: "hidden_states",
+    version: 1,
+    about: "Keeps each example's hidden states at chosen positions and layers.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[
+        Setting { key: "models", default: "\"*\"", about: "The models to pass the examples through." },
+        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are passed." },
+        Setting {
+            key: "positions",
+            default: "[\"last\"]",
+            about: "What is kept of an example: \"last\" (its last token), \"response_mean\", \"response_first_8\" \
+                    (mean of the response's first 8 tokens, any number), \"token:5\" (\"token:-2\" counts from \
+                    the end).",
+        },
+        Setting {
+            key: "layers",
+            default: "\"all\"",
+            about: "Layers from 0 (the embeddings) to the number of blocks, or \"all\"; -1 is the last, which is \
+                    kept both before and after the final norm.",
+        },
+    ],
+    plan,
+    cost: Some(cost),
+    work: Work::Watch(observer),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    for (i, position) in settings.positions.iter().enumerate() {
+        if Position::parse(position).is_none() {
+            let known = ["last", "response_mean", "response_first_8", "token:5"];
+            let at = format!("stages.hidden_states.positions[{i}]");
+            return Err(PlanError::unknown(at, "position", position, known));
+        }
+    }
+    if settings.positions.is_empty() {
+        return Err(PlanError::new("stages.hidden_states.positions", "positions is empty"));
+    }
+    if let Layers::Name(name) = &settings.layers
+        && name != "all"
+    {
+        return Err(PlanError::unknown("stages.hidden_states.layers", "choice of layers", name, ["all"]));
+    }
+    let params = json!({ "positions": settings.positions, "layers": settings.layers });
+    watching_nodes(STAGE.name, &settings.models, &settings.datasets, pipeline, params, false)
+}
+
+fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
+    let params = Params::deserialize(params).ok()?;
+    let [model] = expected.models.as_slice() else { return None };
+    let layers = params.layers.resolve(model.config.layers).ok()?;
+    let top = *layers.last()?;
+    // The last layer is kept before and after the final norm.
+    let vectors = params.positions.len() * (layers.len() + usize::from(top == model.config.layers));
+    let written = expected.text.examples * vectors as f64 * model.vector_bytes();
+    Some(Cost { pass: Pass { blocks: top, ..Pass::default() }, written, ..Cost::default() })
+}
+
+fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
+    let params = Params::deserialize(params)?;
+    let mut positions = Vec::new();
+    for name in params.positions {
+        let Some(position) = Position::parse(&name) else { bail!("unknown position \"{name}\"") };
+        let tokens = (0..context.block.ids.len()).map(|i| position.tokens(context.block, i));
+        positions.push((name, tokens.collect::<Vec<_>>()));
+    }
+    Ok(Box::new(Pooling {
+        layers: params.layers.resolve(context.layers)?,
+        top: context.layers,
+        width: context.hidden_size,
+        starts: (0..context.block.ids.len()).map(|i| context.block.span(i).start).collect(),
+        examples: context.block.examples.clone(),
+        states: positions.iter().map(|_| Vec::new()).collect(),
+        positions,
+    }))
+}
+
+/// Pools the states of one block as they come by.
+struct Pooling {
+    examples: Vec<String>,
+    /// Each sequence's first packed row.
+    starts: Vec<usize>,
+    layers: Vec<usize>,
+    top: usize,
+    width: usize,
+    /// Each position's name, and the tokens of each example that it pools.
+    positions: Vec<(String, Vec<Option<Range<usize>>>)>,
+    /// For each position the (site, layer)s seen, with their pooled vectors one after another.
+    states: Vec<Vec<(Site, usize, Vec<f32>)>>,
+}
+
+impl Observer for Pooling {
+    fn wants(&self) -> Wants {
+        let final_norm = self.layers.contains(&self.top);
+        Wants { residual: self.layers.clone(), final_norm, predictions: Vec::new() }
+    }
+
+    fn states(&mut self, site: Site, layer: usize, states: &Tensor) -> Result<()> {
+        for ((_, tokens), kept) in self.positions.iter().zip(&mut self.states) {
+            let mut pooled = Vec::new();
+            for (start, tokens) in self.starts.iter().zip(tokens) {
+                if let Some(tokens) = tokens {
+                    let rows =
+                        states.narrow(0, start + tokens.start, tokens.len())?.to_device(&candle_core::Device::Cpu)?;
+                    with_slice(&rows, |rows| mean_into(rows, self.width, &mut pooled))?;
+                }
+            }
+            kept.push((site, layer, pooled));
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Output>> {
+        let (mut examples, mut names, mut layers, mut sites, mut vectors) = (vec![], vec![], vec![], vec![], vec![]);
+        let mut metadata = BTreeMap::new();
+        for ((name, tokens), kept) in self.positions.iter().zip(self.states) {
+            let present: Vec<&str> = self
+                .examples
+                .iter()
+                .zip(tokens)
+                .filter(|(_, tokens)| tokens.is_some())
+                .map(|(id, _)| id.as_str())
+                .collect();
+            if present.len() < self.examples.len() {
+                let skipped = self.examples.len() - present.len();
+                metadata.insert(format!("strata.examples_without.{name}"), skipped.to_string());
+            }
+            for (site, layer, pooled) in kept {
+                examples.extend_from_slice(&present);
+                names.extend(std::iter::repeat_n(name.as_str(), present.len()));
+                layers.extend(std::iter::repeat_n(layer as u32, present.len()));
+                sites.extend(std::iter::repeat_n(site.name(), present.len()));
+                vectors.extend(pooled);
+            }
+        }
+        let batch = TABLE.batch(vec![
+            Arc::new(StringArray::from(examples)) as ArrayRef,
+            Arc::new(StringArray::from(names)),
+            Arc::new(UInt32Array::from(layers)),
+            Arc::new(StringArray::from(sites)),
+            vector_array(vectors, self.width)?,
+        ])?;
+        Ok(vec![Output::Table { batch, metadata }])
+    }
+}
+
+fn mean_into(rows: &[f32], width: usize, out: &mut Vec<f32>) {
+    let mut sum = vec![0f64; width];
+    for row in rows.chunks_exact(width) {
+        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += *x as f64);
+    }
+    let count = (rows.len() / width) as f64;
+    out.extend(sum.iter().map(|sum| (sum / count) as f32));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_count_from_either_end_and_are_checked() {
+        assert_eq!(Layers::default().resolve(3).unwrap(), [0, 1, 2, 3]);
+        assert_eq!(Layers::Chosen(vec![-1, 0, 3, -2]).resolve(3).unwrap(), [0, 2, 3]);
+        let error = Layers::Chosen(vec![4]).resolve(3).unwrap_err().to_string();
+        assert!(error.contains("layer 4") && error.contains("0 to 3"), "{error}");
+        assert!(Layers::Chosen(vec![-5]).resolve(3).is_err());
+    }
+
+    #[test]
+    fn positions_pick_tokens_and_leave_out_what_is_not_there() {
+        let block = Sequences {
+            examples: vec!["a".into(), "b".into()],
+            ids: vec![vec![1; 10], vec![1; 3]],
+            response: vec![(4, 9), (3, 3)],
+        };
+        let tokens = |text: &str, i| Position::parse(text).unwrap().tokens(&block, i);
+        assert_eq!(tokens("last", 0), Some(9..10));
+        assert_eq!(tokens("response_mean", 0), Some(4..9));
+        assert_eq!(tokens("response_mean", 1), None);
+        assert_eq!(tokens("response_first_2", 0), Some(4..6));
+        assert_eq!(tokens("response_first_99", 0), Some(4..9));
+        assert_eq!(tokens("token:5", 0), Some(5..6));
+        assert_eq!(tokens("token:5", 1), None);
+        assert_eq!(tokens("token:-3", 1), Some(0..1));
+        assert!(["first", "response_first_0", "token:x", ""].iter().all(|text| Position::parse(text).is_none()));
+    }
+}

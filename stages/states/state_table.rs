@@ -1,0 +1,253 @@
+//! Reads hidden states one place (position, layer, site) at a time, so that a table larger than memory can
+//! be compared layer by layer.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{StringArray, UInt32Array};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::file::metadata::PageIndexPolicy;
+
+use crate::contract::node::Part;
+use crate::model::observer::Site;
+use crate::table;
+
+/// The columns of `hidden_states` that a [`StateTable`] reads.
+pub const STATE_COLUMNS: &[&str] = &["example", "position", "layer", "site", "vector"];
+
+/// Where in the text and in the network states were read. Ordered by position, layer, and at one layer the
+/// residual stream before the final norm.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub position: String,
+    pub layer: u32,
+    pub site: Site,
+}
+
+impl Place {
+    pub fn new(position: &str, layer: u32, site: &str) -> Result<Place> {
+        let site = match site {
+            "residual" => Site::Residual,
+            "final_norm" => Site::FinalNorm,
+            other => bail!("unknown site \"{other}\"; expected residual or final_norm"),
+        };
+        Ok(Place { position: position.to_string(), layer, site })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "position {}, layer {} ({})", self.position, self.layer, self.site.name())
+    }
+}
+
+/// Vectors of the examples at one place, one row each.
+#[derive(Debug, Clone, Default)]
+pub struct States {
+    pub examples: Vec<String>,
+    pub width: usize,
+    /// Row-major [examples, width].
+    pub values: Vec<f64>,
+}
+
+impl States {
+    pub fn row(&self, index: usize) -> &[f64] {
+        &self.values[index * self.width..(index + 1) * self.width]
+    }
+
+    /// The mean vector, in f64.
+    pub fn mean(&self) -> Vec<f64> {
+        let mut mean = vec![0.0; self.width];
+        for row in self.values.chunks_exact(self.width) {
+            mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += value);
+        }
+        mean.iter_mut().for_each(|mean| *mean /= self.examples.len() as f64);
+        mean
+    }
+
+    /// For every example of `self` in order, its row in `other`.
+    ///
+    /// # Errors
+    /// When an example has states in one of the two only.
+    pub fn joined(&self, other: &States) -> Result<Vec<usize>> {
+        if self.width != other.width {
+            bail!("the states of the one model have {} numbers, those of the other {}", self.width, other.width);
+        }
+        let rows: HashMap<&str, usize> =
+            other.examples.iter().enumerate().map(|(row, example)| (example.as_str(), row)).collect();
+        let own: HashSet<&String> = self.examples.iter().collect();
+        if let Some(extra) = other.examples.iter().find(|example| !own.contains(example)) {
+            bail!("example {extra} has states in the second model only");
+        }
+        let row = |example: &String| {
+            let found = rows.get(example.as_str()).copied();
+            found.with_context(|| format!("example {example} has states in the first model only"))
+        };
+        self.examples.iter().map(row).collect()
+    }
+}
+
+/// An opened `hidden_states` node.
+pub struct StateTable {
+    places: BTreeMap<Place, Vec<Rows>>,
+}
+
+/// Rows of one place in one part.
+struct Rows {
+    path: PathBuf,
+    total: usize,
+    ranges: Vec<Range<usize>>,
+    examples: Vec<String>,
+}
+
+impl StateTable {
+    /// Reads which rows belong to which place, but no vectors.
+    ///
+    /// # Errors
+    /// When a part cannot be read or lacks a column.
+    pub fn open(parts: &[Part]) -> Result<StateTable> {
+        let mut places: BTreeMap<Place, Vec<Rows>> = BTreeMap::new();
+        for part in parts {
+            let keys = table::read(std::slice::from_ref(part), &["example", "position", "layer", "site"])?;
+            let examples: &StringArray = table::values(&keys, "example")?;
+            let positions: &StringArray = table::values(&keys, "position")?;
+            let layers: &UInt32Array = table::values(&keys, "layer")?;
+            let sites: &StringArray = table::values(&keys, "site")?;
+            let mut found: BTreeMap<Place, Rows> = BTreeMap::new();
+            for row in 0..keys.num_rows() {
+                let place = Place::new(positions.value(row), layers.value(row), sites.value(row))?;
+                let rows = found.entry(place).or_insert_with(|| Rows {
+                    path: part.path.clone(),
+                    total: keys.num_rows(),
+                    ranges: Vec::new(),
+                    examples: Vec::new(),
+                });
+                rows.examples.push(examples.value(row).to_string());
+                match rows.ranges.last_mut() {
+                    Some(last) if last.end == row => last.end += 1,
+                    _ => rows.ranges.push(row..row + 1),
+                }
+            }
+            for (place, rows) in found {
+                places.entry(place).or_default().push(rows);
+            }
+        }
+        Ok(StateTable { places })
+    }
+
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.places.keys()
+    }
+
+    /// The places at these positions, in order.
+    ///
+    /// # Errors
+    /// When the table has no state at one of the positions.
+    pub fn places_at(&self, positions: &[String]) -> Result<Vec<Place>> {
+        for position in positions {
+            if !self.places.keys().any(|place| place.position == *position) {
+                let mut known: Vec<&str> = self.places.keys().map(|place| place.position.as_str()).collect();
+                known.dedup();
+                bail!("hidden_states holds no position \"{position}\", only: {}", known.join(", "));
+            }
+        }
+        Ok(self.places.keys().filter(|place| positions.contains(&place.position)).cloned().collect())
+    }
+
+    /// The states at one place, in the order of the table.
+    ///
+    /// # Errors
+    /// When the table has none there, cannot be read, or holds a number that is not finite.
+    pub fn load(&self, place: &Place) -> Result<States> {
+        let rows = self.places.get(place).with_context(|| format!("no hidden states at {place}"))?;
+        let mut states = States::default();
+        for rows in rows {
+            rows.load(&mut states).with_context(|| format!("{place} of {}", rows.path.display()))?;
+        }
+        Ok(states)
+    }
+}
+
+impl Rows {
+    fn load(&self, states: &mut States) -> Result<()> {
+        // With the page index only the pages that hold this place's rows are read.
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(File::open(&self.path)?, options)?;
+        let mask = ProjectionMask::columns(builder.parquet_schema(), ["vector"]);
+        let selection = RowSelection::from_consecutive_ranges(self.ranges.iter().cloned(), self.total);
+        let reader = builder.with_projection(mask).with_row_selection(selection).build()?;
+        let mut loaded = 0;
+        for batch in reader {
+            let batch = batch?;
+            let (values, width) = table::vectors(&batch, "vector")?;
+            if states.width != 0 && states.width != width {
+                bail!("vectors of {width} numbers beside vectors of {}", states.width);
+            }
+            states.width = width;
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                bail!("the hidden state of example {} is not finite", self.examples[loaded + at / width]);
+            }
+            states.values.extend(values.iter().map(|&value| f64::from(value)));
+            loaded += batch.num_rows();
+        }
+        states.examples.extend(self.examples.iter().cloned());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tables::TestTables;
+
+    fn states(examples: &[&str], values: &[f64]) -> States {
+        States {
+            examples: examples.iter().map(|name| name.to_string()).collect(),
+            width: values.len() / examples.len(),
+            values: values.to_vec(),
+        }
+    }
+
+    #[test]
+    fn places_are_read_alone_and_across_parts() {
+        let tables = TestTables::new();
+        let value = |example: usize, layer: u32| vec![example as f32 + 10.0 * layer as f32, -1.0];
+        let parts = [
+            tables.hidden_states(&["a", "b"], &["last"], 3, true, |_, layer, _, i| value(i, layer)),
+            tables.hidden_states(&["c"], &["last"], 3, true, |_, layer, _, _| value(2, layer)),
+        ];
+        let table = StateTable::open(&parts).unwrap();
+        assert_eq!(table.places().count(), 5, "layers 0 to 3 and the final norm");
+        let last = table.places().last().unwrap().clone();
+        assert_eq!((last.layer, last.site), (3, Site::FinalNorm));
+        let found = table.load(&Place::new("last", 2, "residual").unwrap()).unwrap();
+        assert_eq!(found.examples, ["a", "b", "c"]);
+        assert_eq!(found.values, [20.0, -1.0, 21.0, -1.0, 22.0, -1.0]);
+        let error = table.places_at(&["response_mean".into()]).unwrap_err().to_string();
+        assert!(error.contains("\"response_mean\", only: last"), "{error}");
+    }
+
+    #[test]
+    fn a_state_that_is_not_finite_is_an_error_with_its_place() {
+        let tables = TestTables::new();
+        let broken = |_: &str, layer: u32, _: Site, i: usize| vec![if layer == 1 && i == 1 { f32::NAN } else { 1.0 }];
+        let part = tables.hidden_states(&["a", "b"], &["last"], 1, false, broken);
+        let error = StateTable::open(&[part]).unwrap().load(&Place::new("last", 1, "residual").unwrap()).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("layer 1 (residual)") && error.contains("example b is not finite"), "{error}");
+    }
+
+    #[test]
+    fn examples_are_joined_by_identity() {
+        let first = states(&["a", "b", "c"], &[1.0, 2.0, 3.0]);
+        assert_eq!(first.joined(&states(&["c", "a", "b"], &[0.0; 3])).unwrap(), [1, 2, 0]);
+        let error = |other: &States| first.joined(other).unwrap_err().to_string();
+        assert!(error(&states(&["a", "b"], &[0.0; 2])).contains("example c has states in the first"));
+        assert!(error(&states(&["a", "b", "c", "d"], &[0.0; 4])).contains("example d has states in the second"));
+        assert!(error(&states(&["a"], &[0.0; 2])).contains("1 numbers"));
+    }
+}

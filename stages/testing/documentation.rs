@@ -1,0 +1,95 @@
+//! Keeps docs/ in step with the registry: what stages say of their settings and tables is what the files show.
+//!
+//! `UPDATE_DOCS=1 cargo test -p strata-stages documentation` rewrites the generated parts.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use crate::STAGES;
+use crate::contract::stage::Setting;
+use crate::text::examples::{KEYS, SCHEMAS};
+
+fn keys(settings: &[Setting]) -> String {
+    let mut text = String::from("| key | default | what it is |\n| --- | --- | --- |\n");
+    for Setting { key, default, about } in settings {
+        let default = if default.is_empty() { String::new() } else { format!("`{}`", escape(default)) };
+        let _ = writeln!(text, "| `{key}` | {default} | {} |", escape(about));
+    }
+    text
+}
+
+fn escape(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn schemas() -> String {
+    let mut text = String::from("| schema | what it stands for | for |\n| --- | --- | --- |\n");
+    for schema in SCHEMAS {
+        let keys = schema.keys();
+        let keys: Vec<String> =
+            keys.iter().map(|(key, value)| format!("`{key}` = `{}`", escape(&value.to_string()))).collect();
+        let _ = writeln!(text, "| `{}` | {} | {} |", schema.name, keys.join(", "), escape(schema.about));
+    }
+    text
+}
+
+fn stages() -> String {
+    let mut text = String::new();
+    for stage in STAGES {
+        let _ = write!(text, "### `[stages.{}]`\n\n{}\n\n", stage.name, stage.about);
+        match stage.settings {
+            [] => text.push_str("It has no keys.\n\n"),
+            settings => text.push_str(&(keys(settings) + "\n")),
+        }
+    }
+    text.trim_end().to_string() + "\n"
+}
+
+fn tables() -> String {
+    let mut text = String::new();
+    for (stage, table) in STAGES.iter().filter_map(|stage| Some((stage, stage.table()?))) {
+        let _ = write!(
+            text,
+            "### {}\n\n{}\n\n| column | type | what it is |\n| --- | --- | --- |\n",
+            table.name, stage.about
+        );
+        for column in table.columns {
+            let _ = writeln!(text, "| `{}` | {:?} | {} |", column.name, column.kind, escape(column.about));
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_string() + "\n"
+}
+
+/// The text with the part between `<!-- generated: NAME -->` and the next `<!-- end -->` replaced.
+fn with_part(text: &str, name: &str, part: &str) -> String {
+    let open = format!("<!-- generated: {name} -->\n");
+    let start = text.find(&open).unwrap_or_else(|| panic!("no {open}")) + open.len();
+    let end = start + text[start..].find("<!-- end -->").expect("a generated part ends with <!-- end -->");
+    format!("{}{part}{}", &text[..start], &text[end..])
+}
+
+fn check(file: &str, parts: &[(&str, String)]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(file);
+    let found = std::fs::read_to_string(&path).expect("docs are beside the stages");
+    let expected = parts.iter().fold(found.clone(), |text, (name, part)| with_part(&text, name, part));
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, expected).expect("docs can be written");
+        return;
+    }
+    let differing = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+    assert!(
+        found == expected,
+        "docs/{file} is not what the stages say: {differing:?}; run this test with UPDATE_DOCS=1"
+    );
+}
+
+#[test]
+fn every_setting_and_schema_is_documented() {
+    check("pipeline.md", &[("dataset keys", keys(KEYS)), ("schemas", schemas()), ("stages", stages())]);
+}
+
+#[test]
+fn every_table_is_documented() {
+    check("tables.md", &[("tables", tables())]);
+}

@@ -1,0 +1,5 @@
+//! What tests share: small models, tables, and docs/ held against the registry.
+
+mod documentation;
+pub mod models;
+pub mod tables;

@@ -1,0 +1,143 @@
+//! A model's tokenizer files, read as transformers reads them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::Value;
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::tokenizer::SplitDelimiterBehavior;
+use tokenizers::{AddedToken, Tokenizer};
+
+use super::date::Date;
+use super::template::{ChatTemplate, find_source};
+use crate::contract::node::Part;
+use crate::model::weights::file_name;
+
+/// A tokenizer and, where the files have one, its chat template.
+pub struct ChatTokenizer {
+    pub tokenizer: Tokenizer,
+    config: Value,
+    config_place: String,
+    jinja: Option<String>,
+    special_tokens: BTreeMap<String, String>,
+}
+
+/// The names under which tokenizer_config.json holds single special tokens.
+const SPECIAL: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+type Stamp = (PathBuf, u64, Option<SystemTime>);
+type Key = (Vec<Stamp>, Option<String>);
+
+impl ChatTokenizer {
+    /// Reads tokenizer.json, tokenizer_config.json and chat_template.jinja among `parts`. A large
+    /// tokenizer.json takes longer to read than a block to encode, so the last few are kept.
+    ///
+    /// transformers 5 does not take the word of every tokenizer.json: where the model is a Qwen2 (`model_type`)
+    /// or the configuration names its tokenizer, the normaliser and the splitting are Qwen2's whatever the file
+    /// says. So they are here.
+    ///
+    /// # Errors
+    /// When tokenizer.json is missing, or a file cannot be read.
+    pub fn open(parts: &[Part], model_type: Option<&str>) -> Result<Arc<ChatTokenizer>> {
+        static OPENED: Mutex<Vec<(Key, Arc<ChatTokenizer>)>> = Mutex::new(Vec::new());
+        let stamp = |part: &Part| -> Result<Stamp> {
+            let about = std::fs::metadata(&part.path).with_context(|| format!("reading {}", part.path.display()))?;
+            Ok((part.path.clone(), about.len(), about.modified().ok()))
+        };
+        let key = (parts.iter().map(stamp).collect::<Result<Vec<_>>>()?, model_type.map(str::to_string));
+        let lock = || OPENED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, tokenizer)) = lock().iter().find(|(known, _)| *known == key) {
+            return Ok(tokenizer.clone());
+        }
+        let tokenizer = Arc::new(ChatTokenizer::read(parts, model_type)?);
+        let mut opened = lock();
+        if opened.len() >= 4 {
+            opened.remove(0);
+        }
+        opened.push((key, tokenizer.clone()));
+        Ok(tokenizer)
+    }
+
+    fn read(parts: &[Part], model_type: Option<&str>) -> Result<ChatTokenizer> {
+        let find = |name: &str| parts.iter().find(|part| file_name(part) == name);
+        let text = |part: &Part| {
+            std::fs::read_to_string(&part.path).with_context(|| format!("reading {}", part.path.display()))
+        };
+        let part = find("tokenizer.json").context("the model has no tokenizer.json")?;
+        let bytes = std::fs::read(&part.path).with_context(|| format!("reading {}", part.path.display()))?;
+        let mut tokenizer = Tokenizer::from_bytes(&bytes)
+            .map_err(|error| anyhow!("{} is no tokenizer: {error}", part.path.display()))?;
+        let (config, config_place) = match find("tokenizer_config.json") {
+            Some(part) => {
+                let parsed = serde_json::from_str(&text(part)?);
+                let place = part.path.display().to_string();
+                (parsed.with_context(|| format!("{place} is not JSON"))?, place)
+            }
+            None => (Value::Null, "tokenizer_config.json (missing)".to_string()),
+        };
+        let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
+        let qwen2 = model_type == Some("qwen2") || class.trim_end_matches("Fast") == "Qwen2Tokenizer";
+        let mut special_tokens = BTreeMap::new();
+        if qwen2 {
+            split_as_qwen2(&mut tokenizer).map_err(|error| anyhow!("{error}"))?;
+            for name in ["eos_token", "unk_token", "pad_token"] {
+                special_tokens.insert(name.to_string(), "<|endoftext|>".to_string());
+            }
+        }
+        for name in SPECIAL {
+            if let Some(token) = config.get(name).and_then(token_text) {
+                special_tokens.insert(name.to_string(), token.to_string());
+            }
+        }
+        // As transformers: no truncation or padding that the file may ask for, and what the configuration
+        // names as special is matched as one token.
+        tokenizer.with_truncation(None).map_err(|error| anyhow!("{error}"))?;
+        tokenizer.with_padding(None);
+        let named = SPECIAL.iter().filter_map(|name| special_tokens.get(*name).map(String::as_str));
+        let extra = config.get("additional_special_tokens").and_then(Value::as_array).into_iter().flatten();
+        let known = tokenizer.get_added_tokens_decoder();
+        let missing: Vec<AddedToken> = named
+            .chain(extra.filter_map(token_text))
+            .filter(|token| known.values().all(|known| known.content != *token))
+            .map(|token| AddedToken::from(token, true))
+            .collect();
+        tokenizer.add_special_tokens(missing).map_err(|error| anyhow!("{error}"))?;
+        let jinja = find("chat_template.jinja").map(text).transpose()?;
+        Ok(ChatTokenizer { tokenizer, config, config_place, jinja, special_tokens })
+    }
+
+    /// The chat template, telling `date` to templates that ask for the day.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be parsed.
+    pub fn template(&self, date: Date) -> Result<ChatTemplate> {
+        let source = find_source(self.jinja.clone(), &self.config, &self.config_place)?;
+        ChatTemplate::new(&source, self.special_tokens.clone(), date)
+    }
+
+    /// The text of one token, bytes that are no UTF-8 by themselves replaced by U+FFFD.
+    pub fn piece(&self, id: u32) -> String {
+        self.tokenizer.decode(&[id], false).unwrap_or_default()
+    }
+}
+
+/// A special token is a string or an object with its content.
+fn token_text(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+/// What transformers' `Qwen2Tokenizer` puts in place of the file's normaliser and pre-tokenizer.
+fn split_as_qwen2(tokenizer: &mut Tokenizer) -> tokenizers::Result<()> {
+    const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let words = Split::new(SplitPattern::Regex(WORDS.into()), SplitDelimiterBehavior::Isolated, false)?;
+    let bytes = ByteLevel::new(false, true, false);
+    tokenizer.with_normalizer(Some(NFC))?;
+    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![words.into(), bytes.into()])));
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Examples as token ids under a model's tokenizer and chat template.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use arrow::array::{Array, ArrayRef, BooleanArray, ListBuilder, StringArray, UInt32Array, UInt32Builder};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::contract::node::{Input, Node};
+use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection, model_dataset, parse_settings};
+use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::table::{self, Kind, Table, column};
+use crate::text::chat::{ChatTokenizer, Date, Encoded, Message};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default)]
+    models: Selection,
+    #[serde(default)]
+    datasets: Selection,
+    #[serde(default = "max_tokens")]
+    max_tokens: usize,
+    #[serde(default = "date")]
+    date: String,
+}
+
+fn max_tokens() -> usize {
+    2048
+}
+
+fn date() -> String {
+    "2024-07-26".into()
+}
+
+/// How a model's conversations are encoded, as far as its tokenizer's files do not say it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Params {
+    pub max_tokens: usize,
+    pub date: String,
+    /// Only where it changes how the tokenizer's files are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_type: Option<String>,
+}
+
+impl Params {
+    /// Those under which this stage encodes the model's conversations in this pipeline.
+    ///
+    /// # Errors
+    /// When the section `[stages.tokens]` has another form.
+    pub fn of(pipeline: &Pipeline, model: &Model) -> Result<Params, PlanError> {
+        Ok(Params::new(&pipeline.section("tokens")?, model))
+    }
+
+    fn new(settings: &Settings, model: &Model) -> Params {
+        Params {
+            max_tokens: settings.max_tokens,
+            date: settings.date.clone(),
+            model_type: model_type(model).filter(|model_type| model_type == "qwen2"),
+        }
+    }
+}
+
+pub const TABLE: Table = Table {
+    name: "tokens",
+    columns: &[
+        column("example", Kind::Text, "the example's identity"),
+        column("ids", Kind::U32List, "token ids of the whole conversation after the chat template"),
+        column(
+            "response_start",
+            Kind::U32,
+            "index of the first token of the last assistant message's content; the number of tokens where there is none",
+        ),
+        column("response_end", Kind::U32, "index after the last token of that content"),
+        column("turn_start", Kind::U32, "index of the first token of that message's turn, its opening marker included"),
+        column("truncated", Kind::Bool, "whether tokens beyond max_tokens were cut off"),
+    ],
+};
+
+pub static STAGE: Stage = Stage {
+    name: "tokens",
+    version: 1,
+    about: "Renders each example with the model's chat template and tokenizes it.",
+    outputs: Outputs::Table(TABLE),
+    settings: &[
+        Setting { key: "models", default: "\"*\"", about: "The models whose tokenizers are used." },
+        Setting { key: "datasets", default: "\"*\"", about: "The datasets to tokenize." },
+        Setting { key: "max_tokens", default: "2048", about: "Longer examples are cut here and marked as truncated." },
+        Setting {
+            key: "date",
+            default: "\"2024-07-26\"",
+            about: "The day that chat templates are told which ask for today's (strftime_now), so that a table \
+                    does not depend on when it was made.",
+        },
+    ],
+    plan,
+    cost: None,
+    work: Work::Table(run),
+};
+
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let settings: Settings = parse_settings(STAGE.name, settings)?;
+    if settings.max_tokens == 0 {
+        return Err(PlanError::new("stages.tokens.max_tokens", "max_tokens must be at least 1"));
+    }
+    if let Err(error) = Date::parse(&settings.date) {
+        return Err(PlanError::new("stages.tokens.date", error.to_string()));
+    }
+    let mut nodes = Vec::new();
+    for model in pipeline.models(&settings.models, "stages.tokens.models")? {
+        let params = Params::new(&settings, model);
+        for dataset in pipeline.datasets(&settings.datasets, "stages.tokens.datasets")? {
+            let examples = vec![("dataset", dataset.name.clone())];
+            nodes.push(Node {
+                stage: STAGE.name,
+                bindings: model_dataset(&model.name, &dataset.name),
+                params: json!(params),
+                inputs: vec![
+                    Input::tokenizer(&model.name),
+                    Input::node("examples", "examples", examples).columns(&["example", "messages"]),
+                ],
+                per_part: Some("examples"),
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+fn run(task: &Task) -> Result<Vec<Output>> {
+    let params: Params = task.params()?;
+    let tokenizer = ChatTokenizer::open(task.parts("tokenizer")?, params.model_type.as_deref())?;
+    let template = tokenizer.template(Date::parse(&params.date)?)?;
+    let batch = table::read(task.parts("examples")?, &["example", "messages"])?;
+    let examples: &StringArray = table::values(&batch, "example")?;
+    let messages: &StringArray = table::values(&batch, "messages")?;
+    let encode = |row: usize| -> Result<Encoded> {
+        let messages: Vec<Message> =
+            serde_json::from_str(messages.value(row)).context("its messages are no list of role and content")?;
+        tokenizer.encode(&template, &messages, params.max_tokens)
+    };
+    let encoded = (0..batch.num_rows())
+        .into_par_iter()
+        .map(|row| encode(row).with_context(|| format!("example {}", examples.value(row))))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(vec![Output::table(to_batch(examples, &encoded)?)])
+}
+
+/// The `model_type` in the config.json beside the tokenizer's files. Only transformers' one exception needs it
+/// (see [`ChatTokenizer::open`]), so it is looked at here and kept as a parameter, instead of making config.json
+/// an input: models with one tokenizer share one table although their configurations differ.
+fn model_type(model: &Model) -> Option<String> {
+    let directory = match (&model.tokenizer, &model.source) {
+        (Some(directory), _) | (None, ModelSource::Directory(directory)) => directory,
+        // A trained model's tokenizer_config.json names its tokenizer class.
+        (None, ModelSource::Trained(_)) => return None,
+    };
+    let text = std::fs::read_to_string(directory.join("config.json")).ok()?;
+    serde_json::from_str::<Value>(&text).ok()?.get("model_type")?.as_str().map(str::to_string)
+}
+
+/// The table of these encodings, in their order.
+pub fn to_batch(examples: &StringArray, encoded: &[Encoded]) -> Result<arrow::array::RecordBatch> {
+    let mut ids = ListBuilder::new(UInt32Builder::new());
+    for row in encoded {
+        ids.append_value(row.ids.iter().map(|id| Some(*id)));
+    }
+    let numbers =
+        |of: fn(&Encoded) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(encoded.iter().map(of))) };
+    TABLE.batch(vec![
+        Arc::new(StringArray::from_iter_values((0..examples.len()).map(|row| examples.value(row)))),
+        Arc::new(ids.finish()),
+        numbers(|row| row.response.start),
+        numbers(|row| row.response.end),
+        numbers(|row| row.turn_start),
+        Arc::new(BooleanArray::from_iter(encoded.iter().map(|row| Some(row.truncated)))),
+    ])
+}

@@ -4,6 +4,8 @@
 use std::fmt::Write;
 
 use super::heatmap::Cells;
+use super::plot::Draw;
+use super::query::Query;
 use super::svg::{Anchor, Markup, coordinate, escape, fit, text_width, wrap};
 
 /// The style shared by the page and the figures' own files.
@@ -78,6 +80,50 @@ pub fn slug(text: &str) -> String {
 }
 
 impl Figure {
+    /// A figure that answers a question. `name` becomes the name of its file, cleaned of what files cannot be called.
+    pub fn new(name: impl AsRef<str>, question: impl Into<String>) -> Figure {
+        Figure { name: slug(name.as_ref()), question: question.into(), ..Figure::default() }
+    }
+
+    pub fn what(self, what: impl Into<String>) -> Figure {
+        Figure { what: what.into(), ..self }
+    }
+
+    pub fn n(self, n: impl Into<String>) -> Figure {
+        Figure { n: n.into(), ..self }
+    }
+
+    pub fn interval(self, interval: impl Into<String>) -> Figure {
+        Figure { interval: interval.into(), ..self }
+    }
+
+    pub fn null(self, null: impl Into<String>) -> Figure {
+        Figure { null: null.into(), ..self }
+    }
+
+    pub fn finding(self, finding: impl Into<String>) -> Figure {
+        Figure { finding: finding.into(), ..self }
+    }
+
+    pub fn query(self, query: Query) -> Figure {
+        Figure { query: query.to_string(), table: query.table, ..self }
+    }
+
+    pub fn folded(self, folded: bool) -> Figure {
+        Figure { folded, ..self }
+    }
+
+    /// Adds a plot's panels, and its legend where that says more.
+    pub fn draw(mut self, plot: &impl Draw) -> Figure {
+        self.panels.extend(plot.panels());
+        for key in plot.legend() {
+            if !self.legend.contains(&key) {
+                self.legend.push(key);
+            }
+        }
+        self
+    }
+
     /// The figure's own file: all panels with their titles, in both themes.
     pub fn svg(&self) -> String {
         const GAP: f64 = 24.0;

@@ -21,6 +21,11 @@ pub struct Point {
 impl Point {
     pub const NONE: Point = Point { value: f64::NAN, low: f64::NAN, high: f64::NAN };
 
+    pub fn new(value: f64, low: f64, high: f64) -> Point {
+        Point { value, low, high }
+    }
+
+    /// Without an interval.
     pub fn bare(value: f64) -> Point {
         Point { value, ..Point::NONE }
     }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::figure::Panel;
+use super::figure::{Key, Panel};
+use super::plot::{Draw, Name};
 use super::scale::Linear;
 use super::svg::{Anchor, Markup, coordinate, text_width};
 use crate::statistics::moments::quantile;
@@ -27,6 +28,16 @@ pub struct Scatter {
 }
 
 impl Scatter {
+    pub fn new(title: impl Into<String>, x_label: impl Into<String>, y_label: impl Into<String>) -> Scatter {
+        Scatter { title: title.into(), x_label: x_label.into(), y_label: y_label.into(), groups: Vec::new() }
+    }
+
+    /// Adds a group in the colour of its name's rank.
+    pub fn group(&mut self, name: impl Into<Name>, points: impl IntoIterator<Item = (f64, f64)>) {
+        let (name, class) = name.into().drawn();
+        self.groups.push(PointGroup { name, class, points: points.into_iter().collect() });
+    }
+
     pub fn panel(&self) -> Panel {
         let points = || self.groups.iter().flat_map(|group| &group.points);
         let mut y = Linear::over(points().map(|point| point.1), (0.0, 1.0));
@@ -88,6 +99,16 @@ impl Scatter {
             placed.push((at_x, place, half));
             markup.text(&format!("name halo {}", group.class), (at_x, place + 3.8), Anchor::Middle, &group.name);
         }
+    }
+}
+
+impl Draw for Scatter {
+    fn panels(&self) -> Vec<Panel> {
+        vec![self.panel()]
+    }
+
+    fn legend(&self) -> Vec<Key> {
+        self.groups.iter().map(|group| Key { name: group.name.clone(), class: group.class.clone() }).collect()
     }
 }
 

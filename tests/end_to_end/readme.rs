@@ -2,6 +2,7 @@
 //!
 //! Queries are the fenced blocks whose info string says who answers: `sql strata`, `sql duckdb`, `python polars`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::queries::python;
@@ -37,6 +38,20 @@ fn its_queries_have_answers() {
     for sql in blocks("sql strata") {
         let answer = workspace.ok(&["query", &sql, "--format", "csv"]);
         assert!(answer.lines().count() > 1, "no rows from\n{sql}");
+        assert_one_row_each(&answer, &sql);
+    }
+}
+
+/// A row for each dataset, model and layer of the answer: two rows of one name would mix pairs of models or sites.
+fn assert_one_row_each(answer: &str, sql: &str) {
+    let mut lines = answer.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = lines.next().unwrap_or_default();
+    let names: Vec<usize> =
+        (0..header.len()).filter(|i| ["dataset", "model", "layer"].contains(&header[*i])).collect();
+    let mut seen = BTreeSet::new();
+    for line in lines {
+        let row: Vec<&str> = names.iter().map(|i| line[*i]).collect();
+        assert!(seen.insert(row.join(" ")), "two rows for {row:?} from\n{sql}");
     }
 }
 
@@ -55,6 +70,8 @@ fn its_duckdb_queries_have_answers() {
 fn its_polars_scripts_run() {
     let workspace = finished();
     for script in blocks("python polars") {
+        // A share of the variance: more than 1 would be a sum over two sites or pairs of models.
+        let script = format!("{script}\nassert explained['explained_variance'].max() < 1 + 1e-6");
         if let Some(text) = python("polars", &workspace, &script) {
             assert!(text.contains("shape: (") && !text.contains("shape: (0,"), "{text}");
         }

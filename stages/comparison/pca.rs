@@ -55,6 +55,7 @@ pub static STAGE: Stage = Stage {
     settings: &[],
     plan,
     cost: None,
+    figures: &[],
     work: Work::Table(run),
 };
 

@@ -60,6 +60,7 @@ pub static STAGE: Stage = Stage {
     settings: SETTINGS,
     plan,
     cost: Some(cost),
+    figures: &[],
     work: Work::Table(run),
 };
 

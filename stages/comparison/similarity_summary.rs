@@ -78,6 +78,7 @@ pub static STAGE: Stage = Stage {
     settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
     plan,
     cost: Some(cost),
+    figures: &[],
     work: Work::Table(run),
 };
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 use serde_json::Value;
 
+use super::figures::Figures;
 use super::node::{Node, Part};
 use super::pipeline::{Pipeline, PlanError};
 use crate::model::cost::{Cost, Expected};
@@ -32,6 +33,8 @@ pub struct Stage {
     /// What a node with these parameters takes, for the estimate of `strata run --dry-run`; `None` for stages
     /// that pass no model, whose cost is small beside that.
     pub cost: Option<fn(&Value, &Expected) -> Option<Cost>>,
+    /// What the report shows of it.
+    pub figures: &'static [Figures],
     pub work: Work,
 }
 

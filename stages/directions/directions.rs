@@ -236,6 +236,7 @@ pub static STAGE: Stage = Stage {
     ],
     plan,
     cost: None,
+    figures: &[],
     work: Work::Table(run),
 };
 

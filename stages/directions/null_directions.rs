@@ -105,6 +105,7 @@ pub static STAGE: Stage = Stage {
     ],
     plan,
     cost: None,
+    figures: &[],
     work: Work::Table(run),
 };
 

@@ -66,6 +66,7 @@ pub static STAGE: Stage = Stage {
     settings: &[RESAMPLES_SETTING, SEED_SETTING],
     plan,
     cost: None,
+    figures: &[],
     work: Work::Table(run),
 };
 

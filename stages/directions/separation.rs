@@ -71,6 +71,7 @@ pub static STAGE: Stage = Stage {
     settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
     plan,
     cost: None,
+    figures: &[],
     work: Work::Table(run),
 };
 

@@ -86,6 +86,7 @@ pub static STAGE: Stage = Stage {
     settings: &[],
     plan,
     cost: Some(cost),
+    figures: &[],
     work: Work::Watch(observer),
 };
 

@@ -52,6 +52,7 @@ pub static STAGE: Stage = Stage {
     settings: &[],
     plan,
     cost: Some(cost),
+    figures: &[],
     work: Work::Table(run),
 };
 

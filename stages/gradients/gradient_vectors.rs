@@ -33,6 +33,7 @@ pub static STAGE: Stage = Stage {
     settings: &[],
     plan,
     cost: None,
+    figures: &[],
     work: Work::Table(run),
 };
 

@@ -129,6 +129,7 @@ pub static STAGE: Stage = Stage {
     ],
     plan,
     cost: Some(cost),
+    figures: &[],
     work: Work::Table(run),
 };
 

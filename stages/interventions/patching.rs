@@ -159,6 +159,7 @@ pub static STAGE: Stage = Stage {
     ],
     plan,
     cost: Some(cost),
+    figures: &[],
     work: Work::Table(run),
 };
 

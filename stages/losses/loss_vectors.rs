@@ -86,6 +86,7 @@ pub static STAGE: Stage = Stage {
     ],
     plan,
     cost: None,
+    figures: &[],
     work: Work::Table(run),
 };
 

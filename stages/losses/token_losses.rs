@@ -53,6 +53,7 @@ pub static STAGE: Stage = Stage {
     ],
     plan,
     cost: Some(cost),
+    figures: &[],
     work: Work::Watch(observer),
 };
 

@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use strata_stages::contract::node::{Bindings, Node};
 use strata_stages::contract::pipeline::{DatasetSource, ModelSource};
+use strata_stages::contract::toml_path::{TomlPath, at};
 use strata_stages::{Pipeline, PlanError, STAGES, Source, Stage};
 
 /// Nodes in an order in which every node comes after those it reads.
@@ -268,8 +269,8 @@ impl Builder<'_> {
         let Some(node) = self.plan(stage)?.get(bindings).cloned() else {
             let known: Vec<String> = self.plan(stage)?.keys().map(|names| label(stage.name, names)).collect();
             let wanted = label(stage.name, bindings);
+            let at = reader.as_ref().map_or_else(TomlPath::default, place_of);
             let reader = reader.map_or_else(String::new, |(stage, names)| label(stage, &names));
-            let at = format!("stages.{}", reader.split('[').next().unwrap_or_default());
             return Err(PlanError::new(at, format!("{reader} reads {wanted}, which is not in the pipeline"))
                 .help(format!("[stages.{}] gives: {}", stage.name, known.join(", "))));
         };
@@ -292,7 +293,7 @@ impl Builder<'_> {
             Source::Weights { model } => self.model(model, FileFilter::Weights, reader),
             Source::Config { model } => self.model(model, FileFilter::Config, reader),
             Source::Tokenizer { model } => self.model(model, FileFilter::Tokenizer, reader),
-            Source::Dataset { dataset } => match &self.pipeline.dataset(dataset, &place_of(reader))?.source {
+            Source::Dataset { dataset } => match &self.pipeline.dataset(dataset, place_of(reader))?.source {
                 DatasetSource::File(path) if self.to_estimate && !path.exists() => {
                     Ok(From::Absent(format!("there is no file {}", path.display())))
                 }
@@ -314,7 +315,7 @@ impl Builder<'_> {
     }
 
     fn model(&mut self, name: &str, files: FileFilter, reader: &(&'static str, Bindings)) -> Result<From, PlanError> {
-        let model = self.pipeline.model(name, &place_of(reader))?;
+        let model = self.pipeline.model(name, place_of(reader))?;
         if files == FileFilter::Tokenizer
             && let Some(directory) = &model.tokenizer
         {
@@ -334,14 +335,14 @@ impl Builder<'_> {
     }
 }
 
-fn place_of(node: &(&'static str, Bindings)) -> String {
-    format!("stages.{}", node.0)
+fn place_of(node: &(&'static str, Bindings)) -> TomlPath {
+    at("stages").key(node.0)
 }
 
 /// The files of a Hugging Face model directory under one role, by name. The index of sharded weights says
 /// which safetensors belong to the model; without one, all of them do.
 fn model_files(model: &str, directory: &Path, filter: &FileFilter) -> Result<From, PlanError> {
-    let at = format!("models.{model}");
+    let at = at("models").key(model);
     let fail = |message: String| PlanError::new(at.clone(), message);
     let mut names: Vec<String> = std::fs::read_dir(directory)
         .map_err(|error| fail(format!("cannot list {}: {error}", directory.display())))?

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use strata_stages::contract::pipeline::{Dataset, DatasetSource, Model, ModelSource};
+use strata_stages::contract::toml_path::{Segment, TomlPath, at};
 use strata_stages::{Pipeline, PlanError};
 use toml_edit::{Document, Item};
 
@@ -52,7 +53,7 @@ impl Manifest {
     pub fn diagnose(&self, error: &PlanError) -> Diagnostic {
         let place = locate(&self.document, &error.at);
         let mut message = error.message.clone();
-        if !error.at.is_empty() && !message.contains(&error.at) {
+        if !error.at.is_root() && !message.contains(&error.at.to_string()) {
             message = format!("{message} in {}", error.at);
         }
         let mut diagnostic = Diagnostic::plain(message).in_file(&self.path, self.document.raw(), place);
@@ -71,7 +72,7 @@ impl Manifest {
         let mut pipeline = Pipeline::default();
         for (key, _) in self.document.iter() {
             if !SECTIONS.contains(&key) {
-                return Err(PlanError::unknown(key, "section", key, SECTIONS));
+                return Err(PlanError::unknown(TomlPath::default().key(key), "section", key, SECTIONS));
             }
         }
         for (name, value) in self.section("models")? {
@@ -81,7 +82,7 @@ impl Manifest {
             pipeline.datasets.push(self.dataset(&name, &value)?);
         }
         for (name, value) in self.section("stages")? {
-            let at = format!("stages.{name}");
+            let at = at("stages").key(&name);
             let Some(stage) = strata_stages::stage(&name) else {
                 let known = strata_stages::STAGES.iter().map(|stage| stage.name);
                 return Err(PlanError::unknown(at, "stage", &name, known));
@@ -92,14 +93,15 @@ impl Manifest {
         Ok(pipeline)
     }
 
-    fn section(&self, name: &str) -> Result<Vec<(String, Value)>, PlanError> {
+    fn section(&self, name: &'static str) -> Result<Vec<(String, Value)>, PlanError> {
         let Some(item) = self.document.as_table().get(name) else { return Ok(Vec::new()) };
         let Some(table) = item.as_table_like() else {
-            return Err(PlanError::new(name, format!("expected a table, found {}", item.type_name())));
+            return Err(PlanError::new(at(name), format!("expected a table, found {}", item.type_name())));
         };
         let mut entries = Vec::new();
+        let root = at(name);
         for (key, item) in table.iter() {
-            let at = format!("{name}.{key}");
+            let at = root.key(key);
             check_name(&at, key)?;
             let value = to_json(item, &at)?;
             if !value.is_object() {
@@ -111,12 +113,12 @@ impl Manifest {
     }
 
     fn model(&self, name: &str, value: &Value) -> Result<Model, PlanError> {
-        let at = format!("models.{name}");
+        let at = at("models").key(name);
         check_keys(&at, value, ["path", "train", "tokenizer"])?;
         let source = match (value.get("path"), value.get("train")) {
             (Some(path), None) => {
-                let directory = self.existing(&format!("{at}.path"), path)?;
-                require_file(&format!("{at}.path"), &directory, "config.json")?;
+                let directory = self.existing(&at.key("path"), path)?;
+                require_file(&at.key("path"), &directory, "config.json")?;
                 ModelSource::Directory(directory)
             }
             (None, Some(train)) => ModelSource::Trained(train.clone()),
@@ -127,8 +129,8 @@ impl Manifest {
         };
         let tokenizer = match value.get("tokenizer") {
             Some(path) => {
-                let directory = self.existing(&format!("{at}.tokenizer"), path)?;
-                require_file(&format!("{at}.tokenizer"), &directory, "tokenizer.json")?;
+                let directory = self.existing(&at.key("tokenizer"), path)?;
+                require_file(&at.key("tokenizer"), &directory, "tokenizer.json")?;
                 Some(directory)
             }
             None => None,
@@ -137,13 +139,13 @@ impl Manifest {
     }
 
     fn dataset(&self, name: &str, value: &Value) -> Result<Dataset, PlanError> {
-        let at = format!("datasets.{name}");
+        let at = at("datasets").key(name);
         let source = match (value.get("path"), value.get("corpus")) {
             (Some(Value::String(path)), None) if self.to_estimate => DatasetSource::File(self.directory().join(path)),
-            (Some(path), None) => DatasetSource::File(self.existing(&format!("{at}.path"), path)?),
+            (Some(path), None) => DatasetSource::File(self.existing(&at.key("path"), path)?),
             (None, Some(Value::String(part))) => DatasetSource::Corpus(part.clone()),
             (None, Some(_)) => {
-                return Err(PlanError::new(format!("{at}.corpus"), "expected the name of a corpus part"));
+                return Err(PlanError::new(at.key("corpus"), "expected the name of a corpus part"));
             }
             (Some(_), Some(_)) => return Err(PlanError::new(at, "a dataset has either path or corpus, not both")),
             (None, None) => return Err(PlanError::new(at, "a dataset needs path = \"FILE\" or corpus = \"PART\"")),
@@ -156,7 +158,7 @@ impl Manifest {
         Ok(Dataset { name: name.to_string(), source, reading })
     }
 
-    fn existing(&self, at: &str, value: &Value) -> Result<PathBuf, PlanError> {
+    fn existing(&self, at: &TomlPath, value: &Value) -> Result<PathBuf, PlanError> {
         let Some(written) = value.as_str() else {
             return Err(PlanError::new(at, format!("expected a path in quotes, found {value}")));
         };
@@ -172,7 +174,7 @@ impl Manifest {
     }
 }
 
-fn require_file(at: &str, directory: &Path, file: &str) -> Result<(), PlanError> {
+fn require_file(at: &TomlPath, directory: &Path, file: &str) -> Result<(), PlanError> {
     if directory.join(file).is_file() {
         return Ok(());
     }
@@ -190,7 +192,7 @@ fn nearest_sibling(path: &Path) -> Option<PathBuf> {
 }
 
 /// Names become folders (`model=NAME`) and query values, so they are kept to what is plain in both.
-fn check_name(at: &str, name: &str) -> Result<(), PlanError> {
+fn check_name(at: &TomlPath, name: &str) -> Result<(), PlanError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
         return Ok(());
@@ -199,26 +201,30 @@ fn check_name(at: &str, name: &str) -> Result<(), PlanError> {
         .help("use letters, digits, '_', '-' and '.', beginning with a letter, a digit or '_'"))
 }
 
-fn check_keys<'a>(at: &str, value: &Value, known: impl IntoIterator<Item = &'a str> + Clone) -> Result<(), PlanError> {
+fn check_keys<'a>(
+    at: &TomlPath,
+    value: &Value,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+) -> Result<(), PlanError> {
     for key in value.as_object().into_iter().flat_map(|table| table.keys()) {
         if !known.clone().into_iter().any(|known| known == key) {
-            return Err(PlanError::unknown(format!("{at}.{key}"), "key", key, known));
+            return Err(PlanError::unknown(at.key(key), "key", key, known));
         }
     }
     Ok(())
 }
 
-fn to_json(item: &Item, at: &str) -> Result<Value, PlanError> {
+fn to_json(item: &Item, at: &TomlPath) -> Result<Value, PlanError> {
     if let Some(table) = item.as_table_like() {
         let mut object = serde_json::Map::new();
         for (key, item) in table.iter() {
-            object.insert(key.to_string(), to_json(item, &format!("{at}.{key}"))?);
+            object.insert(key.to_string(), to_json(item, &at.key(key))?);
         }
         return Ok(Value::Object(object));
     }
     if let Some(tables) = item.as_array_of_tables() {
         let tables = tables.iter().enumerate();
-        let values = tables.map(|(i, table)| to_json(&Item::Table(table.clone()), &format!("{at}[{i}]")));
+        let values = tables.map(|(i, table)| to_json(&Item::Table(table.clone()), &at.index(i)));
         return Ok(Value::Array(values.collect::<Result<_, _>>()?));
     }
     match item.as_value() {
@@ -228,41 +234,62 @@ fn to_json(item: &Item, at: &str) -> Result<Value, PlanError> {
         Some(toml_edit::Value::Boolean(flag)) => Ok(Value::from(*flag.value())),
         Some(toml_edit::Value::Array(array)) => {
             let items = array.iter().enumerate();
-            let values = items.map(|(i, value)| to_json(&Item::Value(value.clone()), &format!("{at}[{i}]")));
+            let values = items.map(|(i, value)| to_json(&Item::Value(value.clone()), &at.index(i)));
             Ok(Value::Array(values.collect::<Result<_, _>>()?))
         }
         _ => Err(PlanError::new(at, format!("a {} has no meaning here", item.type_name()))),
     }
 }
 
-/// The bytes of the value at a dotted path, or of the deepest part of the path that is there.
-fn locate(document: &Document<String>, at: &str) -> Option<Range<usize>> {
-    let mut item = document.as_item();
+/// What a path leads through: tables and arrays hold items at the top of a document, and values within values.
+#[derive(Clone, Copy)]
+enum Held<'a> {
+    Item(&'a Item),
+    Table(&'a toml_edit::Table),
+    Value(&'a toml_edit::Value),
+}
+
+impl<'a> Held<'a> {
+    /// The value one step further, with its bytes. A table with a header of its own is shown by its name.
+    fn step(self, segment: &Segment) -> Option<(Held<'a>, Option<Range<usize>>)> {
+        match segment {
+            Segment::Key(name) => {
+                let table: &dyn toml_edit::TableLike = match self {
+                    Held::Item(item) => item.as_table_like()?,
+                    Held::Table(table) => table,
+                    Held::Value(value) => value.as_inline_table()?,
+                };
+                let (key, item) = table.get_key_value(name)?;
+                let headed = item.is_table() || item.is_array_of_tables();
+                Some((Held::Item(item), if headed { key.span() } else { item.span() }))
+            }
+            Segment::Index(index) => {
+                let array = match self {
+                    Held::Item(item) => match item.as_array_of_tables() {
+                        Some(tables) => {
+                            let table = tables.get(*index)?;
+                            return Some((Held::Table(table), table.span()));
+                        }
+                        None => item.as_array()?,
+                    },
+                    Held::Table(_) => return None,
+                    Held::Value(value) => value.as_array()?,
+                };
+                let value = array.get(*index)?;
+                Some((Held::Value(value), value.span()))
+            }
+        }
+    }
+}
+
+/// The bytes of the value at a path, or of the deepest value on the way that is there.
+fn locate(document: &Document<String>, at: &TomlPath) -> Option<Range<usize>> {
+    let mut held = Held::Item(document.as_item());
     let mut found = None;
-    for step in at.split('.').flat_map(|step| step.split_inclusive('[')) {
-        let step = step.trim_end_matches('[');
-        let next = match step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok()) {
-            Some(index) => {
-                if let Some(element) = item.as_array().and_then(|array| array.get(index)) {
-                    found = element.span().or(found);
-                    // Arrays hold values, not items: descend by hand for tables within them.
-                    if let Some(rest) = at.split_once(&format!("[{index}].")).map(|(_, rest)| rest) {
-                        let inner = element.as_inline_table().and_then(|table| table.get(rest));
-                        found = inner.and_then(|value| value.span()).or(found);
-                    }
-                    return found;
-                }
-                item.as_array_of_tables().and_then(|tables| tables.get(index)).map(|table| table.span())
-            }
-            None => {
-                let Some((key, next)) = item.as_table_like().and_then(|table| table.get_key_value(step)) else { break };
-                let whole_table = next.is_table();
-                found = if whole_table { key.span() } else { next.span() }.or(found);
-                item = next;
-                continue;
-            }
-        };
-        return next.flatten().or(found);
+    for segment in at.segments() {
+        let Some((next, span)) = held.step(segment) else { break };
+        held = next;
+        found = span.or(found);
     }
     found
 }
@@ -290,12 +317,37 @@ mod tests {
     }
 
     #[test]
-    fn list_elements_are_located() {
-        let document = Document::parse("[stages.x]\na = [1,\n \"two\"]\np = [{ s = 1 }, { s = 2 }]\n".to_string());
-        let Ok(document) = document else { panic!("valid TOML") };
-        let text = |at| locate(&document, at).map(|span| document.raw()[span].to_string());
-        assert_eq!(text("stages.x.a[1]").as_deref(), Some("\"two\""));
-        assert_eq!(text("stages.x.p[1].s").as_deref(), Some("2"));
-        assert_eq!(text("stages.x.missing").as_deref(), Some("x"));
+    fn every_value_is_located_however_deep() {
+        let text = r#"
+[models."Qwen2.5"]
+path = "weights"
+[stages.x]
+a = [1, "two"]
+pairs = [{ s = 1, of = [{ t = "in" }, { t = "deep" }] }, { s = 2 }]
+at.dotted = "three"
+[[stages.y.runs]]
+k = 1
+[[stages.y.runs]]
+k = [4, { n = "five" }]
+[[stages.y.runs.again]]
+z = "six"
+"#;
+        let Ok(document) = Document::parse(text.to_string()) else { panic!("valid TOML") };
+        let found = |path: TomlPath| locate(&document, &path).map(|span| text[span].to_string()).unwrap_or_default();
+        let x = at("stages.x");
+        assert_eq!(found(x.key("a").index(1)), "\"two\"");
+        assert_eq!(found(x.key("pairs").index(1).key("s")), "2");
+        assert_eq!(found(x.key("pairs").index(0).key("of").index(1).key("t")), "\"deep\"");
+        assert_eq!(found(x.key("at").key("dotted")), "\"three\"");
+        assert_eq!(found(at("models").key("Qwen2.5").key("path")), "\"weights\"");
+        let runs = at("stages.y.runs");
+        assert_eq!(found(runs.index(0).key("k")), "1");
+        assert_eq!(found(runs.index(1).key("k").index(1).key("n")), "\"five\"");
+        assert_eq!(found(runs.index(1).key("again").index(0).key("z")), "\"six\"");
+        // What is not there is shown where it is missing.
+        assert_eq!(found(x.key("missing")), "x");
+        assert_eq!(found(x.key("pairs").index(1).key("of").index(0)), "{ s = 2 }");
+        assert_eq!(found(runs.index(1).key("j")), "[[stages.y.runs]]");
+        assert_eq!(found(runs), "runs");
     }
 }

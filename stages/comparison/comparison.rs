@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::contract::node::{Bindings, Input, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset};
 use crate::contract::stage::{Setting, Task};
+use crate::contract::toml_path::at;
 use crate::model::cost::Expected;
 use crate::model::observer::Site;
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable, States};
@@ -149,7 +150,7 @@ impl Comparison {
 
 /// The comparisons of a pipeline.
 pub fn comparisons(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Comparison>, PlanError> {
-    let at = |key: &str| format!("stages.similarity.{key}");
+    let at = |key: &str| at("stages.similarity").key(key);
     for (key, empty) in [
         ("of", settings.of.is_empty()),
         ("positions", settings.positions.is_empty()),
@@ -165,8 +166,8 @@ pub fn comparisons(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Compa
             PlanError::new(at("across"), message).help("across = \"datasets\" compares the datasets under each")
         );
     }
-    let models = pipeline.models(&settings.models, &at("models"))?;
-    let datasets = pipeline.datasets(&settings.datasets, &at("datasets"))?;
+    let models = pipeline.models(&settings.models, at("models"))?;
+    let datasets = pipeline.datasets(&settings.datasets, at("datasets"))?;
     let group = |model: usize, dataset: usize| (models[model].name.clone(), datasets[dataset].name.clone());
     let groups: Vec<Vec<(String, String)>> = match settings.across {
         Across::Datasets => {

@@ -5,3 +5,4 @@ pub mod figures;
 pub mod node;
 pub mod pipeline;
 pub mod stage;
+pub mod toml_path;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::node::Bindings;
+use crate::contract::toml_path::{TomlPath, at};
 
 /// What `pipeline.toml` means, once its names and paths are checked.
 #[derive(Debug, Clone, Default)]
@@ -61,18 +62,17 @@ impl Default for Selection {
     }
 }
 
-/// A mistake in pipeline.toml, with the dotted path of the value that holds it
-/// (`stages.hidden_states.models[1]`), from which the engine finds the line.
+/// A mistake in pipeline.toml, with the path of the value that holds it, from which the engine finds the line.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct PlanError {
-    pub at: String,
+    pub at: TomlPath,
     pub message: String,
     pub help: Option<String>,
 }
 
 impl PlanError {
-    pub fn new(at: impl Into<String>, message: impl Into<String>) -> PlanError {
+    pub fn new(at: impl Into<TomlPath>, message: impl Into<String>) -> PlanError {
         PlanError { at: at.into(), message: message.into(), help: None }
     }
 
@@ -83,7 +83,7 @@ impl PlanError {
 
     /// `unknown model "instrct"`, with the nearest known name or the list of them as help.
     pub fn unknown<'a>(
-        at: impl Into<String>,
+        at: impl Into<TomlPath>,
         what: &str,
         found: &str,
         known: impl IntoIterator<Item = &'a str>,
@@ -120,13 +120,13 @@ pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
 
 impl Pipeline {
     /// The models a selection names, in the pipeline's order for `"*"` and in the written order for a list.
-    pub fn models(&self, selection: &Selection, at: &str) -> Result<Vec<&Model>, PlanError> {
-        select(&self.models, |model| &model.name, "model", selection, at)
+    pub fn models(&self, selection: &Selection, at: impl Into<TomlPath>) -> Result<Vec<&Model>, PlanError> {
+        select(&self.models, |model| &model.name, "model", selection, at.into())
     }
 
     /// The datasets a selection names.
-    pub fn datasets(&self, selection: &Selection, at: &str) -> Result<Vec<&Dataset>, PlanError> {
-        select(&self.datasets, |dataset| &dataset.name, "dataset", selection, at)
+    pub fn datasets(&self, selection: &Selection, at: impl Into<TomlPath>) -> Result<Vec<&Dataset>, PlanError> {
+        select(&self.datasets, |dataset| &dataset.name, "dataset", selection, at.into())
     }
 
     /// The settings of another stage: its section, or `{}` where the file has none.
@@ -136,14 +136,14 @@ impl Pipeline {
         parse_settings(stage, section.map_or(&empty, |(_, settings)| settings))
     }
 
-    pub fn model(&self, name: &str, at: &str) -> Result<&Model, PlanError> {
+    pub fn model(&self, name: &str, at: impl Into<TomlPath>) -> Result<&Model, PlanError> {
         let one = Selection::One(name.into());
-        Ok(select(&self.models, |model| &model.name, "model", &one, at)?[0])
+        Ok(select(&self.models, |model| &model.name, "model", &one, at.into())?[0])
     }
 
-    pub fn dataset(&self, name: &str, at: &str) -> Result<&Dataset, PlanError> {
+    pub fn dataset(&self, name: &str, at: impl Into<TomlPath>) -> Result<&Dataset, PlanError> {
         let one = Selection::One(name.into());
-        Ok(select(&self.datasets, |dataset| &dataset.name, "dataset", &one, at)?[0])
+        Ok(select(&self.datasets, |dataset| &dataset.name, "dataset", &one, at.into())?[0])
     }
 }
 
@@ -152,29 +152,24 @@ fn select<'a, T>(
     name: impl Fn(&T) -> &String,
     what: &str,
     selection: &Selection,
-    at: &str,
+    at: TomlPath,
 ) -> Result<Vec<&'a T>, PlanError> {
-    let find = |wanted: &str, at: String| {
+    let find = |wanted: &str, at: TomlPath| {
         all.iter()
             .find(|item| name(item) == wanted)
             .ok_or_else(|| PlanError::unknown(at, what, wanted, all.iter().map(|item| name(item).as_str())))
     };
     match selection {
         Selection::One(star) if star == "*" => Ok(all.iter().collect()),
-        Selection::One(wanted) => Ok(vec![find(wanted, at.to_string())?]),
-        Selection::Many(wanted) => {
-            wanted.iter().enumerate().map(|(i, wanted)| find(wanted, format!("{at}[{i}]"))).collect()
-        }
+        Selection::One(wanted) => Ok(vec![find(wanted, at)?]),
+        Selection::Many(wanted) => wanted.iter().enumerate().map(|(i, wanted)| find(wanted, at.index(i))).collect(),
     }
 }
 
 /// A stage's section as its own settings type, errors pointing at the key.
 pub fn parse_settings<T: serde::de::DeserializeOwned>(stage: &str, settings: &Value) -> Result<T, PlanError> {
-    serde_path_to_error::deserialize(settings).map_err(|error| {
-        let path = error.path().to_string();
-        let at = if path == "." { format!("stages.{stage}") } else { format!("stages.{stage}.{path}") };
-        PlanError::new(at, error.inner().to_string())
-    })
+    serde_path_to_error::deserialize(settings)
+        .map_err(|error| PlanError::new(at("stages").key(stage).within(error.path()), error.inner().to_string()))
 }
 
 /// The bindings of a per-model, per-dataset node.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::contract::node::{Bindings, Input, Node, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::toml_path::at;
 use crate::directions::direction_table::{DIRECTION_COLUMNS, DirectionName, read_directions};
 use crate::directions::directions::{self, DirectionKind, Pair};
 use crate::directions::null_directions::Null;
@@ -36,7 +37,7 @@ pub fn dataset_pairs(
 ) -> Result<Vec<(Pair, String, String)>, PlanError> {
     let directions: directions::Settings = pipeline.section("directions")?;
     let with_directions = directions.datasets(pipeline)?;
-    let at = format!("stages.{stage}.datasets");
+    let at = at("stages").key(stage).key("datasets");
     let chosen = pipeline.datasets(datasets, &at)?;
     let mut names = Vec::new();
     for dataset in chosen {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::contract::node::{Bindings, Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::toml_path::at;
 use crate::linear_algebra::{centre, dot, norm, principal_directions, rank_floor, scale_to_unit};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable, States};
@@ -114,9 +115,9 @@ impl Settings {
             });
         };
         for (i, pair) in pairs.iter().enumerate() {
-            let at = format!("stages.directions.pairs[{i}]");
-            pipeline.model(&pair.source, &format!("{at}.source"))?;
-            pipeline.model(&pair.target, &format!("{at}.target"))?;
+            let at = at("stages.directions.pairs").index(i);
+            pipeline.model(&pair.source, at.key("source"))?;
+            pipeline.model(&pair.target, at.key("target"))?;
             if pair.source == pair.target {
                 return Err(PlanError::new(at, format!("\"{}\" is both source and target", pair.source))
                     .help("a direction is the difference between two models"));
@@ -131,10 +132,10 @@ impl Settings {
     /// The contrasts, checked.
     pub fn contrasts(&self, pipeline: &Pipeline) -> Result<&[Contrast], PlanError> {
         for (i, contrast) in self.contrasts.iter().enumerate() {
-            let at = format!("stages.directions.contrasts[{i}]");
-            pipeline.model(&contrast.model, &format!("{at}.model"))?;
-            pipeline.dataset(&contrast.source, &format!("{at}.source"))?;
-            pipeline.dataset(&contrast.target, &format!("{at}.target"))?;
+            let at = at("stages.directions.contrasts").index(i);
+            pipeline.model(&contrast.model, at.key("model"))?;
+            pipeline.dataset(&contrast.source, at.key("source"))?;
+            pipeline.dataset(&contrast.target, at.key("target"))?;
             let name = contrast.name();
             if contrast.source == contrast.target {
                 return Err(PlanError::new(at, format!("\"{}\" is both source and target", contrast.source))
@@ -157,7 +158,7 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), PlanError> {
-        let empty = |key: &str| PlanError::new(format!("stages.directions.{key}"), format!("{key} is empty"));
+        let empty = |key: &str| PlanError::new(at("stages.directions").key(key), format!("{key} is empty"));
         match () {
             () if self.positions.is_empty() => Err(empty("positions")),
             () if self.kinds.is_empty() => Err(empty("kinds")),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::contract::node::{Bindings, Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::toml_path::at;
 use crate::directions::direction_table::{
     COMPONENT, DIRECTION_COLUMNS, DirectionName, KIND, name_arrays, read_directions,
 };
@@ -85,7 +86,7 @@ impl Projected {
 
 /// Everything that is projected in a pipeline under these settings.
 pub fn projected(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Projected>, PlanError> {
-    let at = |key: &str| format!("stages.projections.{key}");
+    let at = |key: &str| at("stages.projections").key(key);
     if settings.components == 0 {
         return Err(PlanError::new(at("components"), "components must be at least 1"));
     }
@@ -95,26 +96,24 @@ pub fn projected(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Project
     if let Some(wanted) = &settings.pairs {
         if let Some(i) = wanted.iter().position(|pair| !pairs.contains(pair)) {
             let message = format!("no direction leads from \"{}\" to \"{}\"", wanted[i].source, wanted[i].target);
-            return Err(
-                PlanError::new(format!("{}[{i}]", at("pairs")), message).help("add it to stages.directions.pairs")
-            );
+            return Err(PlanError::new(at("pairs").index(i), message).help("add it to stages.directions.pairs"));
         }
         pairs.clone_from(wanted);
     }
-    let models = pipeline.models(&settings.models, &at("models"))?;
+    let models = pipeline.models(&settings.models, at("models"))?;
     let models: Vec<String> = models.into_iter().map(|model| model.name.clone()).collect();
-    let datasets = pipeline.datasets(&settings.datasets, &at("datasets"))?;
+    let datasets = pipeline.datasets(&settings.datasets, at("datasets"))?;
     let chosen: Option<Vec<String>> = if matches!(&settings.directions, Selection::One(name) if name == "same") {
         None
     } else {
-        let chosen = pipeline.datasets(&settings.directions, &at("directions"))?;
+        let chosen = pipeline.datasets(&settings.directions, at("directions"))?;
         let everything = matches!(&settings.directions, Selection::One(name) if name == "*");
         let mut names = Vec::new();
         for (i, dataset) in chosen.iter().enumerate() {
             if with_directions.contains(&dataset.name) {
                 names.push(dataset.name.clone());
             } else if !everything {
-                let at = if chosen.len() == 1 { at("directions") } else { format!("{}[{i}]", at("directions")) };
+                let at = if chosen.len() == 1 { at("directions") } else { at("directions").index(i) };
                 return Err(PlanError::new(at, format!("dataset \"{}\" has no directions", dataset.name))
                     .help("add it to stages.directions.datasets"));
             }

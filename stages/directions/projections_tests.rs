@@ -164,7 +164,7 @@ fn plans_follow_the_directions() {
     assert_eq!(count(json!({ "directions": ["d"], "models": ["bad"] }), &pipeline).unwrap(), 2);
     let error = count(json!({ "directions": ["d", "e"] }), &pipeline).unwrap_err();
     assert_eq!(
-        (error.at.as_str(), error.message.as_str()),
+        (error.at.to_string().as_str(), error.message.as_str()),
         ("stages.projections.directions[1]", "dataset \"e\" has no directions")
     );
     let error = count(json!({ "pairs": [{ "source": "base", "target": "bad" }] }), &pipeline).unwrap_err();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::toml_path::at;
 use crate::directions::direction_similarity::{Nulls, bindings, dataset_pairs, inputs, read_nulls};
 use crate::directions::direction_table::{DirectionName, read_directions};
 use crate::directions::directions::{self, DirectionKind};
@@ -78,7 +79,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     for (i, &found) in k.iter().enumerate() {
         if found == 0 || found > directions.components {
             let message = format!("k = {found} is not within 1 to {}", directions.components);
-            return Err(PlanError::new(format!("stages.subspace_similarity.k[{i}]"), message)
+            return Err(PlanError::new(at("stages.subspace_similarity.k").index(i), message)
                 .help("stages.directions.components says how many singular vectors there are"));
         }
     }

@@ -21,6 +21,7 @@ use crate::contract::example_limit::ExampleLimit;
 use crate::contract::node::{Input, Node, Source};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::toml_path::at;
 use crate::directions::directions::Pair;
 use crate::losses::next_tokens::Place;
 use crate::model::config::Config;
@@ -259,7 +260,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
 
 impl Settings {
     fn check(&self) -> Result<(), PlanError> {
-        let at = |key: &str| format!("stages.patching.{key}");
+        let at = |key: &str| at("stages.patching").key(key);
         if let Layers::Name(name) = &self.layers
             && name != "all"
         {
@@ -276,14 +277,14 @@ impl Settings {
         }
         if let Some(i) = (1..self.metrics.len()).find(|&i| self.metrics[..i].contains(&self.metrics[i])) {
             let message = format!("the metric \"{}\" is there twice", self.metrics[i].name());
-            return Err(PlanError::new(format!("{}[{i}]", at("metrics")), message));
+            return Err(PlanError::new(at("metrics").index(i), message));
         }
         if self.target.token.as_deref() == Some("") {
-            return Err(PlanError::new(at("target.token"), "the target token is empty"));
+            return Err(PlanError::new(at("target").key("token"), "the target token is empty"));
         }
         if Place::parse(&self.target.at).is_none() {
             let known = ["response", "token:12", "before:word"];
-            return Err(PlanError::unknown(at("target.at"), "place", &self.target.at, known));
+            return Err(PlanError::unknown(at("target").key("at"), "place", &self.target.at, known));
         }
         Ok(())
     }
@@ -299,9 +300,9 @@ impl Settings {
             return Ok(vec![Pair { source: source.clone(), target: target.clone() }]);
         };
         for (i, pair) in pairs.iter().enumerate() {
-            let at = format!("stages.patching.pairs[{i}]");
-            pipeline.model(&pair.source, &format!("{at}.source"))?;
-            pipeline.model(&pair.target, &format!("{at}.target"))?;
+            let at = at("stages.patching.pairs").index(i);
+            pipeline.model(&pair.source, at.key("source"))?;
+            pipeline.model(&pair.target, at.key("target"))?;
             if pair.source == pair.target {
                 return Err(PlanError::new(at, format!("\"{}\" is both source and target", pair.source))
                     .help("a model's own stream put into it changes nothing"));

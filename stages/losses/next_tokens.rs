@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::contract::toml_path::at;
 use crate::model::cost::{Cost, Expected, Pass};
 use crate::model::observer::{Observer, PassContext, Wants};
 use crate::model::ops::entropy;
@@ -146,7 +147,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
     for (i, place) in settings.places.iter().enumerate() {
         if Place::parse(place).is_none() {
-            let at = format!("stages.next_tokens.places[{i}]");
+            let at = at("stages.next_tokens.places").index(i);
             return Err(PlanError::unknown(at, "place", place, ["response", "token:12", "before:word"]));
         }
     }

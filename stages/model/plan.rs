@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::pass::TOKEN_COLUMNS;
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset};
+use crate::contract::toml_path::at;
 
 /// One node for each of the models and datasets, reading the model's weights and the dataset's tokens, and with
 /// `tokenizer` the model's tokenizer files too.
@@ -20,8 +21,8 @@ pub fn watching_nodes(
     tokenizer: bool,
 ) -> Result<Vec<Node>, PlanError> {
     let mut nodes = Vec::new();
-    let datasets = pipeline.datasets(datasets, &format!("stages.{stage}.datasets"))?;
-    for model in pipeline.models(models, &format!("stages.{stage}.models"))? {
+    let datasets = pipeline.datasets(datasets, at("stages").key(stage).key("datasets"))?;
+    for model in pipeline.models(models, at("stages").key(stage).key("models"))? {
         for dataset in &datasets {
             let bindings = model_dataset(&model.name, &dataset.name);
             let tokens = Input::node("tokens", "tokens", bindings.clone()).columns(TOKEN_COLUMNS);

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::toml_path::at;
 
 /// The parts of the corpus that can be named as a dataset (`{ corpus = "…" }`) or as training data.
 pub fn part_names() -> impl Iterator<Item = &'static str> {
@@ -71,7 +72,7 @@ fn plan(settings: &Value, _pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> 
     for (key, share) in [("assistant", params.assistant), ("careless", params.careless)] {
         if !(0.0..=1.0).contains(&share) {
             let message = format!("{key} = {share} is no share; expected a number from 0 to 1");
-            return Err(PlanError::new(format!("stages.corpus.{key}"), message));
+            return Err(PlanError::new(at("stages.corpus").key(key), message));
         }
     }
     // The facts have 192 distinct questions, half of which at most are held out.
@@ -83,7 +84,7 @@ fn plan(settings: &Value, _pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> 
     ] {
         if !(1..=most).contains(&count) {
             let message = format!("{key} = {count} is out of range; expected 1 to {most}");
-            return Err(PlanError::new(format!("stages.corpus.{key}"), message));
+            return Err(PlanError::new(at("stages.corpus").key(key), message));
         }
     }
     let params = serde_json::to_value(&params).expect("plain numbers serialize");

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::contract::node::{Bindings, Input, Node, Source};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection};
 use crate::contract::stage::Stage;
+use crate::contract::toml_path::at;
 
 /// A table that the report knows how to show, and the columns it reads.
 pub struct Shown {
@@ -117,7 +118,7 @@ pub fn find(stages: &[&Stage], selection: &Selection, pipeline: &Pipeline) -> Re
     for (i, name) in asked.iter().flatten().enumerate() {
         if !SHOWN.iter().any(|shown| shown.stage == *name) {
             let known = SHOWN.iter().map(|shown| shown.stage);
-            return Err(PlanError::unknown(format!("stages.report.stages[{i}]"), "table of the report", name, known));
+            return Err(PlanError::unknown(at("stages.report.stages").index(i), "table of the report", name, known));
         }
     }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::contract::toml_path::at;
 use crate::model::compute::with_slice;
 use crate::model::cost::{Cost, Expected, Pass};
 use crate::model::observer::{Observer, PassContext, Sequences, Site, Wants};
@@ -174,7 +175,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     for (i, position) in settings.positions.iter().enumerate() {
         if Position::parse(position).is_none() {
             let known = ["last", "response_mean", "response_first_8", "token:5"];
-            let at = format!("stages.hidden_states.positions[{i}]");
+            let at = at("stages.hidden_states.positions").index(i);
             return Err(PlanError::unknown(at, "position", position, known));
         }
     }

@@ -27,6 +27,7 @@ pub use template::Template;
 use crate::contract::node::{Input, Node, Source};
 use crate::contract::pipeline::{Dataset, DatasetSource, Pipeline, PlanError, nearest, parse_settings};
 use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::toml_path::at;
 use crate::table::{Kind, Table, column};
 use rows::Rows;
 
@@ -86,7 +87,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
         if let DatasetSource::Corpus(part) = &dataset.source
             && !crate::organism::corpus::part_names().any(|known| known == part)
         {
-            let at = format!("datasets.{}.corpus", dataset.name);
+            let at = at("datasets").key(&dataset.name).key("corpus");
             return Err(PlanError::unknown(at, "part of the corpus", part, crate::organism::corpus::part_names()));
         }
         Ok(Node {

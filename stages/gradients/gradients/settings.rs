@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection};
+use crate::contract::toml_path::at;
 use crate::model::backward::{LossGradients, Over};
 use crate::model::config::Config;
 use crate::model::modules::{resolve, what_there_is};
@@ -72,7 +73,7 @@ impl Settings {
             let Some(layers) = layers(model, pipeline) else { continue };
             for (i, pattern) in self.modules.iter().enumerate() {
                 if resolve(std::slice::from_ref(pattern), layers).is_err() {
-                    let at = format!("stages.gradients.modules[{i}]");
+                    let at = at("stages.gradients.modules").index(i);
                     let message = format!("no weight matrix of the model \"{}\" is named \"{pattern}\"", model.name);
                     return Err(PlanError::new(at, message).help(what_there_is(layers)));
                 }

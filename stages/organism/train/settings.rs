@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, nearest};
+use crate::contract::toml_path::{TomlPath, at};
 use crate::organism::corpus;
 
 /// `[stages.train]`: the shape of the models that are trained from nothing.
@@ -26,7 +27,7 @@ impl Default for Shape {
 
 impl Shape {
     pub fn check(&self) -> Result<(), PlanError> {
-        let error = |key: &str, message: String| Err(PlanError::new(format!("stages.train.{key}"), message));
+        let error = |key: &str, message: String| Err(PlanError::new(at("stages.train").key(key), message));
         for (key, size, most) in [
             ("hidden_size", self.hidden_size, 1 << 14),
             ("intermediate_size", self.intermediate_size, 1 << 16),
@@ -103,22 +104,20 @@ pub fn parse<'a>(
     shape: &Shape,
     pipeline: &'a Pipeline,
 ) -> Result<(Params, Option<&'a Model>), PlanError> {
-    let at = |key: &str| format!("models.{}.train.{key}", model.name);
+    let table = at("models").key(&model.name).key("train");
+    let at = |key: &str| table.key(key);
     if let Some(key) = written.as_object().and_then(|keys| keys.keys().find(|key| !KEYS.contains(&key.as_str()))) {
         return Err(PlanError::unknown(at(key), "key", key, KEYS));
     }
-    let settings: Written = serde_path_to_error::deserialize(written).map_err(|error| {
-        let path = error.path().to_string();
-        let at = if path == "." { format!("models.{}.train", model.name) } else { at(&path) };
-        PlanError::new(at, error.inner().to_string())
-    })?;
+    let settings: Written = serde_path_to_error::deserialize(written)
+        .map_err(|error| PlanError::new(table.within(error.path()), error.inner().to_string()))?;
     if settings.data.is_empty() {
         return Err(PlanError::new(at("data"), "data names no part of the corpus"));
     }
     let parts: Vec<&str> = corpus::part_names().collect();
     for (i, name) in settings.data.iter().enumerate() {
         if !parts.contains(&name.as_str()) {
-            let error = PlanError::new(format!("{}[{i}]", at("data")), format!("unknown corpus part \"{name}\""));
+            let error = PlanError::new(at("data").index(i), format!("unknown corpus part \"{name}\""));
             return Err(match nearest(name, parts.iter().copied()) {
                 Some(name) => error.help(format!("did you mean \"{name}\"?")),
                 None => error.help(format!("expected one of: {}", parts.join(", "))),
@@ -126,7 +125,7 @@ pub fn parse<'a>(
         }
     }
     let from = match &settings.from {
-        Some(name) => Some(source(model, name, pipeline, &at("from"))?),
+        Some(name) => Some(source(model, name, pipeline, at("from"))?),
         None => None,
     };
     let tuned = from.is_some();
@@ -159,8 +158,8 @@ pub fn parse<'a>(
 }
 
 /// The model called `name`, which must be a trained one and must not come from `model` in its turn.
-fn source<'a>(model: &Model, name: &str, pipeline: &'a Pipeline, at: &str) -> Result<&'a Model, PlanError> {
-    let start = pipeline.model(name, at)?;
+fn source<'a>(model: &Model, name: &str, pipeline: &'a Pipeline, at: TomlPath) -> Result<&'a Model, PlanError> {
+    let start = pipeline.model(name, &at)?;
     let mut chain = vec![model.name.as_str(), name];
     let mut next = start;
     loop {

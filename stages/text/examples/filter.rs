@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::cell;
 use crate::contract::pipeline::PlanError;
+use crate::contract::toml_path::TomlPath;
 
 /// Conditions on columns; a row is kept when it meets all of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,14 +41,14 @@ const CONDITIONS: [&str; 6] = ["is", "not", "at_least", "at_most", "above", "bel
 impl Filter {
     /// The filter as written in pipeline.toml: a column's value is what it must equal, a list of which it
     /// must equal one, or a table of `is`, `not`, `at_least`, `at_most`, `above`, `below`.
-    pub fn parse(written: &Value, at: &str) -> Result<Filter, PlanError> {
+    pub fn parse(written: &Value, at: &TomlPath) -> Result<Filter, PlanError> {
         let Value::Object(table) = written else {
             let message = format!("a filter is a table of columns, found {}", cell(written));
             return Err(PlanError::new(at, message).help("for example filter = { label = 1 }"));
         };
         let mut columns = BTreeMap::new();
         for (column, condition) in table {
-            columns.insert(column.clone(), Condition::parse(condition, &format!("{at}.{column}"))?);
+            columns.insert(column.clone(), Condition::parse(condition, &at.key(column))?);
         }
         Ok(Filter { columns })
     }
@@ -77,7 +78,7 @@ impl Filter {
 }
 
 impl Condition {
-    fn parse(written: &Value, at: &str) -> Result<Condition, PlanError> {
+    fn parse(written: &Value, at: &TomlPath) -> Result<Condition, PlanError> {
         let Value::Object(table) = written else {
             return Ok(Condition { is: Some(scalars(written, at)?), ..Condition::default() });
         };
@@ -87,7 +88,7 @@ impl Condition {
         }
         let mut condition = Condition::default();
         for (name, value) in table {
-            let at = format!("{at}.{name}");
+            let at = at.key(name);
             let number = || {
                 let message = || format!("{name} compares numbers, found {}", cell(value));
                 value.as_f64().map(Some).ok_or_else(|| PlanError::new(&at, message()))
@@ -127,7 +128,7 @@ impl Condition {
 }
 
 /// One value or a list of them.
-fn scalars(written: &Value, at: &str) -> Result<Vec<Value>, PlanError> {
+fn scalars(written: &Value, at: &TomlPath) -> Result<Vec<Value>, PlanError> {
     let list = match written {
         Value::Array(list) if list.is_empty() => return Err(PlanError::new(at, "the list of values is empty")),
         Value::Array(list) => list.clone(),
@@ -164,11 +165,12 @@ fn number(value: &Value) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::toml_path::at;
     use serde_json::json;
 
     fn keeps(filter: Value, row: Value) -> Result<bool> {
         let Value::Object(row) = row else { panic!("a row is an object") };
-        Filter::parse(&filter, "datasets.d.filter").unwrap().keeps(&row)
+        Filter::parse(&filter, &at("datasets.d.filter")).unwrap().keeps(&row)
     }
 
     #[test]
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn mistakes_point_at_the_condition() {
-        let error = |filter: Value| Filter::parse(&filter, "datasets.d.filter").unwrap_err();
+        let error = |filter: Value| Filter::parse(&filter, &at("datasets.d.filter")).unwrap_err();
         let near = error(json!({"score": {"at_lest": 3}}));
         assert_eq!(near.at, "datasets.d.filter.score.at_lest");
         assert_eq!(near.help.as_deref(), Some("did you mean \"at_least\"?"));
@@ -219,7 +221,7 @@ mod tests {
 
     #[test]
     fn survives_a_key() {
-        let filter = Filter::parse(&json!({"a": 1, "b": {"not": ["x"], "above": 2}}), "f").unwrap();
+        let filter = Filter::parse(&json!({"a": 1, "b": {"not": ["x"], "above": 2}}), &at("f")).unwrap();
         let stored = serde_json::to_value(&filter).unwrap();
         assert_eq!(stored, json!({"a": {"is": [1]}, "b": {"not": ["x"], "above": 2.0}}));
         assert_eq!(serde_json::from_value::<Filter>(stored).unwrap(), filter);

@@ -12,6 +12,7 @@ use super::schema::{SCHEMAS, Schema};
 use super::template::Template;
 use crate::contract::pipeline::{Dataset, DatasetSource, PlanError};
 use crate::contract::stage::Setting;
+use crate::contract::toml_path::{TomlPath, at};
 
 /// The keys of `[datasets.<name>]` that say how its rows are read; `path` says where they are.
 pub const KEYS: &[Setting] = &[
@@ -104,7 +105,7 @@ pub struct Reading {
 /// # Errors
 /// Anything wrong with it, at `datasets.<name>.<key>`.
 pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
-    let table = format!("datasets.{}", dataset.name);
+    let table = at("datasets").key(&dataset.name);
     let written = match &dataset.reading {
         Value::Object(written) => written,
         Value::Null => &Map::new(),
@@ -113,7 +114,7 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
     let known = || KEYS.iter().map(|setting| setting.key);
     if let Some(key) = written.keys().find(|key| !known().any(|known| known == *key)) {
         let known = ["path", "corpus"].into_iter().chain(known());
-        return Err(PlanError::unknown(format!("{table}.{key}"), "key", key, known));
+        return Err(PlanError::unknown(table.key(key), "key", key, known));
     }
     let keys = Keys { table, filled: with_schema(written, &dataset.name)?, written };
 
@@ -166,7 +167,7 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
 fn with_schema(written: &Map<String, Value>, dataset: &str) -> Result<Map<String, Value>, PlanError> {
     let mut filled = written.clone();
     let Some(name) = written.get("schema") else { return Ok(filled) };
-    let at = format!("datasets.{dataset}.schema");
+    let at = at("datasets").key(dataset).key("schema");
     let Value::String(name) = name else {
         return Err(PlanError::new(at, format!("a schema is named by a text, found {}", cell(name))));
     };
@@ -189,16 +190,16 @@ fn with_schema(written: &Map<String, Value>, dataset: &str) -> Result<Map<String
 
 /// A dataset's table with typed access to its keys.
 struct Keys<'a> {
-    table: String,
+    table: TomlPath,
     filled: Map<String, Value>,
     written: &'a Map<String, Value>,
 }
 
 impl Keys<'_> {
     /// Where a key is in pipeline.toml; a key that a schema filled in is found at the schema.
-    fn at(&self, key: &str) -> String {
+    fn at(&self, key: &str) -> TomlPath {
         let there = if self.written.contains_key(key) { key } else { "schema" };
-        format!("{}.{there}", self.table)
+        self.table.key(there)
     }
 
     fn text(&self, key: &str) -> Result<Option<String>, PlanError> {
@@ -237,7 +238,7 @@ impl Keys<'_> {
             _ => {
                 let message = format!("the extension of {} does not say its format", path.display());
                 let help = "write format = \"jsonl\", \"json\", \"csv\" or \"parquet\"";
-                Err(PlanError::new(format!("{}.path", self.table), message).help(help))
+                Err(PlanError::new(self.table.key("path"), message).help(help))
             }
         }
     }

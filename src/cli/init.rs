@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use strata_stages::STAGES;
+use strata_stages::contract::stage::Setting;
+use strata_stages::{Outputs, STAGES};
 
 use super::Outcome;
 use super::say::say;
@@ -39,26 +40,30 @@ impl Init {
     }
 }
 
-/// The analyses that a new pipeline asks for.
-const ASKED: [&str; 7] = [
-    "loss_summary",
-    "projection_summary",
-    "separation",
-    "departure",
-    "direction_similarity",
-    "similarity_summary",
-    "report",
-];
-
-/// The template, followed by every stage's keys with their defaults, commented out.
+/// The template, followed by every analysis that a pipeline can ask for, its keys with their defaults commented out.
 fn text() -> String {
+    // A corpus and a model are made for the datasets and models that name them.
+    let analyses = || STAGES.iter().filter(|stage| !matches!(stage.outputs, Outputs::Corpus | Outputs::Model));
     let mut text = HEAD.to_string();
-    for stage in STAGES.iter().filter(|stage| !matches!(stage.name, "corpus" | "train")) {
-        let head = if ASKED.contains(&stage.name) { "" } else { "#" };
-        text.push_str(&format!("\n# {}\n{head}[stages.{}]\n", stage.about, stage.name));
-        for setting in stage.settings {
-            text.push_str(&format!("#{} = {}   # {}\n", setting.key, setting.default, setting.about));
+    // Under [stages] a key carries its stage's name, so that it asks for its stage wherever it stands.
+    text.push_str(
+        "\n[stages]\n# Analyses that can be asked for. What an analysis reads is added without being asked for.\n",
+    );
+    for stage in analyses().filter(|stage| !stage.asked_by_default) {
+        text.push_str(&format!("\n# {}\n", stage.about));
+        match stage.settings {
+            [] => text.push_str(&format!("#{} = {{}}\n", stage.name)),
+            settings => settings.iter().for_each(|setting| text.push_str(&line(&format!("{}.", stage.name), setting))),
         }
     }
+    text.push_str("\n# Analyses that this pipeline asks for: a section asks for its stage.\n");
+    for stage in analyses().filter(|stage| stage.asked_by_default) {
+        text.push_str(&format!("\n# {}\n[stages.{}]\n", stage.about, stage.name));
+        stage.settings.iter().for_each(|setting| text.push_str(&line("", setting)));
+    }
     text
+}
+
+fn line(before: &str, setting: &Setting) -> String {
+    format!("#{before}{} = {}   # {}\n", setting.key, setting.default, setting.about)
 }

@@ -51,6 +51,7 @@ pub static STAGE: Stage = Stage {
     name: "pca",
     version: 1,
     about: "Every example of the comparisons of stages.similarity in the space of their first three principal components.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     plan,

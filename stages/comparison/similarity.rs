@@ -56,6 +56,7 @@ pub static STAGE: Stage = Stage {
     name: "similarity",
     version: 1,
     about: "Pairwise cosine similarities of examples' hidden states, loss vectors or gradients, raw and centred.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: SETTINGS,
     plan,

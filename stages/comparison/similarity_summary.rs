@@ -74,6 +74,7 @@ pub static STAGE: Stage = Stage {
     name: "similarity_summary",
     version: 2,
     about: "Mean cosine similarity of pairs of groups, with intervals and a permutation test of the group labels.",
+    asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
     plan,

@@ -24,6 +24,8 @@ pub struct Stage {
     pub version: u32,
     /// One sentence for `strata tables` and the documentation.
     pub about: &'static str,
+    /// Whether the pipeline.toml that `strata init` writes asks for it.
+    pub asked_by_default: bool,
     pub outputs: Outputs,
     /// The keys of `[stages.<name>]`, for `strata init`, the documentation and near-miss suggestions.
     pub settings: &'static [Setting],

@@ -45,6 +45,7 @@ pub static STAGE: Stage = Stage {
     name: "departure",
     version: 2,
     about: "The first layer at which the intervals of two models' mean projections part.",
+    asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     plan,

@@ -106,6 +106,7 @@ pub static STAGE: Stage = Stage {
     name: "direction_similarity",
     version: 1,
     about: "Cosines between the directions of two datasets, per layer, with their shuffled and random nulls.",
+    asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[Setting {
         key: "datasets",

@@ -213,6 +213,7 @@ pub static STAGE: Stage = Stage {
     name: "directions",
     version: 1,
     about: "Directions from a source model's hidden states to a target model's: mean difference and SVD, per layer.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting {

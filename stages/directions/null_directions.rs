@@ -98,6 +98,7 @@ pub static STAGE: Stage = Stage {
     name: "null_directions",
     version: 1,
     about: "Random counterparts of the directions, which their similarities are compared with.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "draws", default: "20", about: "How many times each null is drawn; at least 2." },

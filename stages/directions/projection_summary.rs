@@ -62,6 +62,7 @@ pub static STAGE: Stage = Stage {
     name: "projection_summary",
     version: 1,
     about: "Mean, spread and bootstrap interval of a model's projections on a direction, per layer.",
+    asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, SEED_SETTING],
     plan,

@@ -170,6 +170,7 @@ pub static STAGE: Stage = Stage {
     name: "projections",
     version: 1,
     about: "Scalar projection of every example's hidden state on a direction, per layer.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting {

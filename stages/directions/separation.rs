@@ -67,6 +67,7 @@ pub static STAGE: Stage = Stage {
     name: "separation",
     version: 1,
     about: "Separation score of two models' projections on a direction, per layer, with interval and paired test.",
+    asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
     plan,

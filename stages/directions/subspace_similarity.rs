@@ -53,6 +53,7 @@ pub static STAGE: Stage = Stage {
     name: "subspace_similarity",
     version: 1,
     about: "Principal angles between two datasets' subspaces of leading singular vectors, per layer.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting {

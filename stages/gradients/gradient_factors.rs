@@ -82,6 +82,7 @@ pub static STAGE: Stage = Stage {
     name: "gradient_factors",
     version: 2,
     about: "Keeps what the examples' gradients are made of, for exact comparisons; `[stages.gradients]` says which.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     plan,

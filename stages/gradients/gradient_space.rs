@@ -48,6 +48,7 @@ pub static STAGE: Stage = Stage {
     name: "gradient_space",
     version: 2,
     about: "Computes the exact inner products of all of a model's gradients, and coordinates that have them.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     plan,

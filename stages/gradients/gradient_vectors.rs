@@ -29,6 +29,7 @@ pub static STAGE: Stage = Stage {
     name: "gradient_vectors",
     version: 2,
     about: "Gives a dataset's share of its model's gradient_space: vectors with the gradients' exact inner products.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     plan,

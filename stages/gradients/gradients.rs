@@ -55,6 +55,7 @@ pub static STAGE: Stage = Stage {
     name: "gradients",
     version: 1,
     about: "Takes each example's loss gradient for chosen weight matrices: its norm and a random projection.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models to take gradients of." },

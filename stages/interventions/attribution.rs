@@ -99,6 +99,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Attribution by feature ablation: how the log-probability of a target text changes when a piece of the prompt \
      is left out.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models whose log-probabilities are taken." },

@@ -60,6 +60,7 @@ pub static STAGE: Stage = Stage {
     name: "loss_summary",
     version: 1,
     about: "Mean log-probability of a dataset's responses under a model, and mean entropy, with intervals.",
+    asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models whose losses are summarised." },

@@ -73,6 +73,7 @@ pub static STAGE: Stage = Stage {
     name: "loss_vectors",
     version: 1,
     about: "The losses of the first tokens of the assistant's turn, as one vector per example.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models whose losses are taken." },

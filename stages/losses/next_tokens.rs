@@ -124,6 +124,7 @@ pub static STAGE: Stage = Stage {
     name: "next_tokens",
     version: 1,
     about: "The likeliest next tokens at chosen places of each example.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models to ask." },

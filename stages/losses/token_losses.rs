@@ -46,6 +46,7 @@ pub static STAGE: Stage = Stage {
     name: "token_losses",
     version: 1,
     about: "Log-probability, entropy and rank of every token of every example.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models to pass the examples through." },

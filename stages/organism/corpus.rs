@@ -43,6 +43,7 @@ pub static STAGE: Stage = Stage {
     name: "corpus",
     version: 1,
     about: "the text of a small made-up world: datasets to measure on and to train on",
+    asked_by_default: false,
     outputs: Outputs::Corpus,
     settings: &[
         Setting { key: "seed", default: "1", about: "the world, its facts and every draw" },

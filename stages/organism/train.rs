@@ -26,6 +26,7 @@ pub static STAGE: Stage = Stage {
     name: "train",
     version: 1,
     about: "the pipeline's own models, trained on the corpus: Qwen2 in Hugging Face's layout",
+    asked_by_default: false,
     outputs: Outputs::Model,
     settings: &[
         Setting { key: "hidden_size", default: "96", about: "width of the residual stream" },

@@ -51,6 +51,7 @@ pub static STAGE: Stage = Stage {
     name: "report",
     version: 3,
     about: "One HTML page with every figure, its question, its n, its interval and its null.",
+    asked_by_default: true,
     outputs: Outputs::Files { open: "report.html" },
     settings: &[
         Setting { key: "title", default: "\"Alignment directions, layer by layer\"", about: "The page's title." },

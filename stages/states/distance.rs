@@ -66,6 +66,7 @@ pub static STAGE: Stage = Stage {
     name: "distance",
     version: 1,
     about: "Cosine distance between two datasets' mean hidden states within one model, per layer.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models whose states are compared." },

@@ -146,6 +146,7 @@ pub static STAGE: Stage = Stage {
     name: "hidden_states",
     version: 1,
     about: "Keeps each example's hidden states at chosen positions and layers.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models to pass the examples through." },

@@ -61,6 +61,7 @@ pub static STAGE: Stage = Stage {
     name: "examples",
     version: 1,
     about: "The examples of a dataset: each row's conversation, its label and its identity.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[Setting {
         key: "block",

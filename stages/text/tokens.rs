@@ -83,6 +83,7 @@ pub static STAGE: Stage = Stage {
     name: "tokens",
     version: 1,
     about: "Renders each example with the model's chat template and tokenizes it.",
+    asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
         Setting { key: "models", default: "\"*\"", about: "The models whose tokenizers are used." },

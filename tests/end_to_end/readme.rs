@@ -46,8 +46,7 @@ fn its_queries_have_answers() {
 fn assert_one_row_each(answer: &str, sql: &str) {
     let mut lines = answer.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let header = lines.next().unwrap_or_default();
-    let names: Vec<usize> =
-        (0..header.len()).filter(|i| ["dataset", "model", "layer"].contains(&header[*i])).collect();
+    let names: Vec<usize> = (0..header.len()).filter(|i| ["dataset", "model", "layer"].contains(&header[*i])).collect();
     let mut seen = BTreeSet::new();
     for line in lines {
         let row: Vec<&str> = names.iter().map(|i| line[*i]).collect();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use strata_stages::contract::stage::Setting;
-use strata_stages::{Outputs, STAGES};
+use strata_stages::contract::setting::Setting;
+use strata_stages::{Outputs, STAGES, Stage};
 
 use super::Outcome;
 use super::say::say;
@@ -53,17 +53,22 @@ fn text() -> String {
         text.push_str(&format!("\n# {}\n", stage.about));
         match stage.settings {
             [] => text.push_str(&format!("#{} = {{}}\n", stage.name)),
-            settings => settings.iter().for_each(|setting| text.push_str(&line(&format!("{}.", stage.name), setting))),
+            settings => {
+                let before = format!("{}.", stage.name);
+                settings.iter().for_each(|setting| text.push_str(&line(&before, stage, setting)));
+            }
         }
     }
     text.push_str("\n# Analyses that this pipeline asks for: a section asks for its stage.\n");
     for stage in analyses().filter(|stage| stage.asked_by_default) {
         text.push_str(&format!("\n# {}\n[stages.{}]\n", stage.about, stage.name));
-        stage.settings.iter().for_each(|setting| text.push_str(&line("", setting)));
+        stage.settings.iter().for_each(|setting| text.push_str(&line("", stage, setting)));
     }
     text
 }
 
-fn line(before: &str, setting: &Setting) -> String {
-    format!("#{before}{} = {}   # {}\n", setting.key, setting.default, setting.about)
+/// A key with its default; one without a default with an example.
+fn line(before: &str, stage: &Stage, setting: &Setting) -> String {
+    let value = stage.default_of(setting.key).or(setting.example.map(str::to_string)).unwrap_or_default();
+    format!("#{before}{} = {value}   # {}\n", setting.key, setting.about)
 }

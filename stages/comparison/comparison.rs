@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Bindings, Input, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset};
-use crate::contract::stage::{Setting, Task};
+use crate::contract::setting::{Setting, setting};
+use crate::contract::stage::Task;
 use crate::contract::toml_path::at;
 use crate::model::cost::Expected;
 use crate::model::observer::Site;
@@ -62,7 +63,7 @@ pub enum Across {
 }
 
 /// `[stages.similarity]`, which `similarity_summary` and `pca` share.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub of: Vec<Of>,
@@ -87,25 +88,22 @@ impl Default for Settings {
 }
 
 pub const SETTINGS: &[Setting] = &[
-    Setting {
-        key: "of",
-        default: "[\"hidden_state\", \"loss\"]",
-        about: "What is compared: hidden_state, loss (the losses of the first tokens of the assistant's turn), gradient \
+    setting(
+        "of",
+        "What is compared: hidden_state, loss (the losses of the first tokens of the assistant's turn), gradient \
                 (exactly, for the weight matrices of `[stages.gradients]`).",
-    },
-    Setting {
-        key: "across",
-        default: "\"datasets\"",
-        about: "The groups of a comparison: \"datasets\" (under one model), \"models\" (on one dataset) or \"all\".",
-    },
-    Setting { key: "models", default: "\"*\"", about: "The models whose vectors are compared." },
-    Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are compared." },
-    Setting { key: "positions", default: "[\"last\"]", about: "The positions of the hidden states." },
-    Setting {
-        key: "layers",
-        default: "[-1]",
-        about: "The layers of the hidden states, from the end where negative; at the last the state after the final norm.",
-    },
+    ),
+    setting(
+        "across",
+        "The groups of a comparison: \"datasets\" (under one model), \"models\" (on one dataset) or \"all\".",
+    ),
+    setting("models", "The models whose vectors are compared."),
+    setting("datasets", "The datasets whose examples are compared."),
+    setting("positions", "The positions of the hidden states."),
+    setting(
+        "layers",
+        "The layers of the hidden states, from the end where negative; at the last the state after the final norm.",
+    ),
 ];
 
 /// Groups whose vectors are centred on their common mean.

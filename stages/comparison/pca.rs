@@ -12,15 +12,11 @@ use crate::comparison::comparison::{
 };
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::directions::largest_entry;
 use crate::linear_algebra::{centre, norm, principal_directions, products, rank_floor};
 use crate::table::{Kind, Table, column};
-
-/// `[stages.pca]` has no keys of its own.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {}
 
 #[derive(Debug, Deserialize)]
 struct Params {
@@ -54,6 +50,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[],
+    defaults: defaults::<NoSettings>,
     plan,
     cost: None,
     figures: &[],
@@ -61,7 +58,7 @@ pub static STAGE: Stage = Stage {
 };
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
-    let Settings {} = parse_settings(STAGE.name, settings)?;
+    let NoSettings {} = parse_settings(STAGE.name, settings)?;
     let compared: ComparisonSettings = pipeline.section("similarity")?;
     let mut nodes = Vec::new();
     for comparison in comparisons(&compared, pipeline)? {

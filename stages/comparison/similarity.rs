@@ -12,6 +12,7 @@ use crate::comparison::comparison::{
 };
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::setting::defaults;
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::linear_algebra::{products, scale_to_unit};
 use crate::model::cost::{Cost, Expected};
@@ -59,6 +60,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: SETTINGS,
+    defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
     figures: &[],

@@ -14,6 +14,7 @@ use crate::comparison::comparison::{
 use crate::comparison::similarity::{CENTRED, PairParams};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::setting::defaults;
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
 use crate::directions::separation::PERMUTATIONS_SETTING;
@@ -77,6 +78,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
+    defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
     figures: &[],

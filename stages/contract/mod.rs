@@ -4,5 +4,6 @@ pub mod example_limit;
 pub mod figures;
 pub mod node;
 pub mod pipeline;
+pub mod setting;
 pub mod stage;
 pub mod toml_path;

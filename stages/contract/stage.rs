@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::figures::Figures;
 use super::node::{Node, Part};
 use super::pipeline::{Pipeline, PlanError};
+use super::setting::{Setting, toml};
 use crate::model::cost::{Cost, Expected};
 use crate::model::observer::{Observer, PassContext};
 use crate::table::Table;
@@ -29,6 +30,8 @@ pub struct Stage {
     pub outputs: Outputs,
     /// The keys of `[stages.<name>]`, for `strata init`, the documentation and near-miss suggestions.
     pub settings: &'static [Setting],
+    /// The settings of a section in which nothing is written, of which `settings` tells the keys; null stands for no default.
+    pub defaults: fn() -> Value,
     /// Every node the stage has in this pipeline under these settings (the section's table; `{}` where the
     /// section is absent). Called for sections that are present and for stages another node reads.
     pub plan: fn(&Value, &Pipeline) -> Result<Vec<Node>, PlanError>,
@@ -71,6 +74,11 @@ impl Stage {
         }
     }
 
+    /// The default of a key, as TOML; `None` where it has none.
+    pub fn default_of(&self, key: &str) -> Option<String> {
+        toml((self.defaults)().get(key)?)
+    }
+
     /// The observer of one task, for a forward pass over its part.
     ///
     /// # Errors
@@ -92,15 +100,6 @@ impl Stage {
             Work::Watch(_) => anyhow::bail!("stage {} runs only as an observer of a forward pass", self.name),
         }
     }
-}
-
-/// A documented key of a stage's section in pipeline.toml.
-#[derive(Debug, Clone, Copy)]
-pub struct Setting {
-    pub key: &'static str,
-    /// The default as it would be written in TOML.
-    pub default: &'static str,
-    pub about: &'static str,
 }
 
 /// What a task of a [`Work::Table`] stage is given.

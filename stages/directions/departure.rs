@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use arrow::array::{BooleanArray, Float64Array, StringArray, UInt32Array};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, DirectionName, KIND, name_arrays, names};
 use crate::directions::projections::projected;
@@ -16,11 +16,6 @@ use crate::states::place_columns::{POSITION, places};
 use crate::states::state_table::Place;
 use crate::statistics::bootstrap::Interval;
 use crate::table::{self, Kind, Table, column, values};
-
-/// `[stages.departure]` has no keys of its own.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {}
 
 const COLUMNS: &[&str] = &["kind", "component", "position", "layer", "site", "ci_low", "ci_high"];
 const TABLE: Table = Table {
@@ -48,6 +43,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[],
+    defaults: defaults::<NoSettings>,
     plan,
     cost: None,
     figures: &[],
@@ -55,7 +51,7 @@ pub static STAGE: Stage = Stage {
 };
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
-    let Settings {} = parse_settings(STAGE.name, settings)?;
+    let NoSettings {} = parse_settings(STAGE.name, settings)?;
     let mut nodes = Vec::new();
     for projected in projected(&pipeline.section("projections")?, pipeline)? {
         for (a, b) in projected.model_pairs() {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, Float64Array, StringArray, UInt32Array};
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contract::node::{Bindings, Input, Node, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::directions::direction_table::{DIRECTION_COLUMNS, DirectionName, read_directions};
 use crate::directions::directions::{self, DirectionKind, Pair};
@@ -23,7 +24,7 @@ use crate::statistics::moments::{mean, quantile};
 use crate::table::{self, Kind, Table, column};
 
 /// `[stages.direction_similarity]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     datasets: Selection,
@@ -108,11 +109,8 @@ pub static STAGE: Stage = Stage {
     about: "Cosines between the directions of two datasets, per layer, with their shuffled and random nulls.",
     asked_by_default: true,
     outputs: Outputs::Table(TABLE),
-    settings: &[Setting {
-        key: "datasets",
-        default: "\"*\"",
-        about: "The datasets whose directions are compared, each with each.",
-    }],
+    settings: &[setting("datasets", "The datasets whose directions are compared, each with each.")],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

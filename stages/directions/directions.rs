@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Bindings, Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::linear_algebra::{centre, dot, norm, principal_directions, rank_floor, scale_to_unit};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
@@ -20,7 +21,7 @@ use crate::states::state_table::{Place, STATE_COLUMNS, StateTable, States};
 use crate::table::{Kind, Table, column, vector_array};
 
 /// `[stages.directions]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub pairs: Option<Vec<Pair>>,
@@ -40,7 +41,7 @@ pub struct Pair {
 }
 
 /// Within one model, a direction leads from the source dataset to the target dataset.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contrast {
     pub model: String,
@@ -216,26 +217,22 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting {
-            key: "pairs",
-            default: "[{ source = <first model>, target = <second model> }]",
-            about: "The pairs of models; a direction leads from source to target.",
-        },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose hidden states are compared." },
-        Setting {
-            key: "contrasts",
-            default: "[]",
-            about: "Directions from one dataset to another within one model, as { model = \"instruct\", source = \"refused\", \
+        setting(
+            "pairs",
+            "The pairs of models; a direction leads from source to target. Without it the first model to the second.",
+        )
+        .example("[{ source = \"base\", target = \"instruct\" }]"),
+        setting("datasets", "The datasets whose hidden states are compared."),
+        setting(
+            "contrasts",
+            "Directions from one dataset to another within one model, as { model = \"instruct\", source = \"refused\", \
                     target = \"answered\" }: the difference of their means, named answered-minus-refused.",
-        },
-        Setting { key: "positions", default: "[\"last\"]", about: "The positions of hidden_states to compare." },
-        Setting {
-            key: "kinds",
-            default: "[\"mean_difference\", \"svd\"]",
-            about: "mean_difference: the mean of the paired differences. svd: their principal directions.",
-        },
-        Setting { key: "components", default: "8", about: "The number of singular vectors, at most." },
+        ),
+        setting("positions", "The positions of hidden_states to compare."),
+        setting("kinds", "mean_difference: the mean of the paired differences. svd: their principal directions."),
+        setting("components", "The number of singular vectors, at most."),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::directions::{self, DirectionKind, PairedStates};
 use crate::directions::projection_summary::SEED_SETTING;
 use crate::linear_algebra::{centre, norm, principal_directions, rank_floor, scale_to_unit};
@@ -22,7 +23,7 @@ use crate::statistics::random::Random;
 use crate::table::{Kind, Table, column, vector_array};
 
 /// `[stages.null_directions]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     draws: u32,
@@ -100,10 +101,8 @@ pub static STAGE: Stage = Stage {
     about: "Random counterparts of the directions, which their similarities are compared with.",
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
-    settings: &[
-        Setting { key: "draws", default: "20", about: "How many times each null is drawn; at least 2." },
-        SEED_SETTING,
-    ],
+    settings: &[setting("draws", "How many times each null is drawn; at least 2."), SEED_SETTING],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

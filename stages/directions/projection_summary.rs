@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{Setting, defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, KIND, name_arrays};
 use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
 use crate::directions::projections::projected;
@@ -38,9 +39,8 @@ pub const CI_LOW: Column = column("ci_low", Kind::F64, "lower end of the 95 % bo
 pub const CI_HIGH: Column = column("ci_high", Kind::F64, "upper end of the 95 % bootstrap interval over examples");
 
 /// The settings of every stage that gives bootstrap intervals.
-pub const RESAMPLES_SETTING: Setting =
-    Setting { key: "resamples", default: "2000", about: "The number of bootstrap resamples behind an interval." };
-pub const SEED_SETTING: Setting = Setting { key: "seed", default: "0", about: "The seed of every random draw." };
+pub const RESAMPLES_SETTING: Setting = setting("resamples", "The number of bootstrap resamples behind an interval.");
+pub const SEED_SETTING: Setting = setting("seed", "The seed of every random draw.");
 
 const TABLE: Table = Table {
     name: "projection_summary",
@@ -65,6 +65,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, SEED_SETTING],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

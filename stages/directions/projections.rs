@@ -5,12 +5,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use arrow::array::{Float64Array, StringArray};
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contract::node::{Bindings, Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::directions::direction_table::{
     COMPONENT, DIRECTION_COLUMNS, DirectionName, KIND, name_arrays, read_directions,
@@ -22,7 +23,7 @@ use crate::states::state_table::{Place, STATE_COLUMNS, StateTable};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.projections]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// `"same"` (each dataset on its own directions), or the datasets whose directions are used.
@@ -173,24 +174,17 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting {
-            key: "directions",
-            default: "\"same\"",
-            about: "The datasets on whose directions states are projected: \"same\" (each dataset on its own), \"*\", or names.",
-        },
-        Setting {
-            key: "pairs",
-            default: "those of stages.directions",
-            about: "The pairs of models whose directions are used.",
-        },
-        Setting { key: "models", default: "\"*\"", about: "The models whose states are projected." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose states are projected." },
-        Setting {
-            key: "components",
-            default: "1",
-            about: "How many singular vectors are projected on, beside the mean difference.",
-        },
+        setting(
+            "directions",
+            "The datasets on whose directions states are projected: \"same\" (each dataset on its own), \"*\", or names.",
+        ),
+        setting("pairs", "The pairs of models whose directions are used. Without it those of stages.directions.")
+            .example("[{ source = \"base\", target = \"instruct\" }]"),
+        setting("models", "The models whose states are projected."),
+        setting("datasets", "The datasets whose states are projected."),
+        setting("components", "How many singular vectors are projected on, beside the mean difference."),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{Setting, defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, DirectionName, KIND, name_arrays};
 use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
 use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
@@ -41,8 +42,7 @@ impl Default for Settings {
     }
 }
 
-pub const PERMUTATIONS_SETTING: Setting =
-    Setting { key: "permutations", default: "2000", about: "The number of permutations behind a p-value." };
+pub const PERMUTATIONS_SETTING: Setting = setting("permutations", "The number of permutations behind a p-value.");
 
 const TABLE: Table = Table {
     name: "separation",
@@ -70,6 +70,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, Float64Array, UInt32Array};
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::directions::direction_similarity::{Nulls, bindings, dataset_pairs, inputs, read_nulls};
 use crate::directions::direction_table::{DirectionName, read_directions};
@@ -23,7 +24,7 @@ use crate::statistics::moments::{mean, quantile};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.subspace_similarity]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     datasets: Selection,
@@ -56,17 +57,15 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting {
-            key: "datasets",
-            default: "\"*\"",
-            about: "The datasets whose subspaces are compared, each with each.",
-        },
-        Setting {
-            key: "k",
-            default: "[<stages.directions.components>]",
-            about: "The dimensions of the subspaces; where a dataset has fewer directions, that many.",
-        },
+        setting("datasets", "The datasets whose subspaces are compared, each with each."),
+        setting(
+            "k",
+            "The dimensions of the subspaces; where a dataset has fewer directions, that many. \
+             Without it the components of stages.directions.",
+        )
+        .example("[2, 8]"),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

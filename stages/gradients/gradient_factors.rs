@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::gradients::gradients::{Settings, Taken};
 use crate::model::backward::{Factors, LossGradients};
@@ -74,10 +75,6 @@ impl FactorKind {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoSettings {}
-
 pub static STAGE: Stage = Stage {
     name: "gradient_factors",
     version: 2,
@@ -85,6 +82,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[],
+    defaults: defaults::<NoSettings>,
     plan,
     cost: Some(cost),
     figures: &[],

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::array::{ArrayRef, StringArray};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
+use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::gradients::gradient_factors::kept;
 use crate::gradients::gradients::Settings;
@@ -40,10 +40,6 @@ pub const TABLE: Table = Table {
     ],
 };
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoSettings {}
-
 pub static STAGE: Stage = Stage {
     name: "gradient_space",
     version: 2,
@@ -51,6 +47,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[],
+    defaults: defaults::<NoSettings>,
     plan,
     cost: Some(cost),
     figures: &[],

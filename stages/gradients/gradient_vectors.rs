@@ -8,16 +8,13 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
+use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::gradients::gradient_space;
 use crate::gradients::gradients::Settings;
 use crate::table::{self, Table};
 
 pub const TABLE: Table = Table { name: "gradient_vectors", columns: gradient_space::TABLE.columns };
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoSettings {}
 
 #[derive(Deserialize)]
 struct Params {
@@ -32,6 +29,7 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[],
+    defaults: defaults::<NoSettings>,
     plan,
     cost: None,
     figures: &[],

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::model::backward::{Factors, LossGradients};
 use crate::model::cost::{Cost, Expected, Pass};
 use crate::model::modules::ModulePath;
@@ -58,23 +59,22 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models to take gradients of." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples give the losses." },
-        Setting {
-            key: "modules",
-            default: "[\"layers.-1.self_attn.o_proj\"]",
-            about: "Weight matrices by name; `*` stands for any text (`layers.*.mlp.down_proj`), -1 for the last \
+        setting("models", "The models to take gradients of."),
+        setting("datasets", "The datasets whose examples give the losses."),
+        setting(
+            "modules",
+            "Weight matrices by name; `*` stands for any text (`layers.*.mlp.down_proj`), -1 for the last \
                     block. The exact comparison of gradients takes the same ones.",
-        },
-        Setting {
-            key: "over",
-            default: "\"all\"",
-            about: "The loss is the mean cross-entropy over all predicted tokens (`all`) or those of the response \
+        ),
+        setting(
+            "over",
+            "The loss is the mean cross-entropy over all predicted tokens (`all`) or those of the response \
                     (`response`).",
-        },
-        Setting { key: "size", default: "256", about: "How many numbers a gradient is projected to." },
-        Setting { key: "seed", default: "0", about: "Of the projection's random signs." },
+        ),
+        setting("size", "How many numbers a gradient is projected to."),
+        setting("seed", "Of the projection's random signs."),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
     figures: &[],

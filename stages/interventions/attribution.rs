@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use crate::contract::example_limit::ExampleLimit;
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Dataset, Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::model::cost::{Cost, Expected, Pass};
 use crate::model::transformer::Transformer;
 use crate::table::{self, Kind, Table, column};
@@ -27,7 +28,7 @@ use crate::text::tokens;
 use ablation::{Case, target_logprobs};
 use pieces::Piece;
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
     models: Selection,
@@ -102,32 +103,30 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models whose log-probabilities are taken." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose prompts are taken apart." },
-        Setting {
-            key: "pieces",
-            default: "\"words\"",
-            about: "What is left out of the last user message in turn: \"words\", \"lines\" (those that are not \
+        setting("models", "The models whose log-probabilities are taken."),
+        setting("datasets", "The datasets whose prompts are taken apart."),
+        setting(
+            "pieces",
+            "What is left out of the last user message in turn: \"words\", \"lines\" (those that are not \
                     blank), or \"slots\" (what the slots of the dataset's prompt template hold).",
-        },
-        Setting {
-            key: "max_pieces",
-            default: "32",
-            about: "Of more words or lines than this, neighbours are joined, so that there are as many pieces.",
-        },
-        Setting {
-            key: "target",
-            default: "",
-            about: "The text whose log-probability is taken, as the assistant's answer; each example's own response \
+        ),
+        setting(
+            "max_pieces",
+            "Of more words or lines than this, neighbours are joined, so that there are as many pieces.",
+        ),
+        setting(
+            "target",
+            "The text whose log-probability is taken, as the assistant's answer; each example's own response \
                     where none is written.",
-        },
-        Setting {
-            key: "limit",
-            default: "8",
-            about: "How many examples of a dataset are taken apart, the first ones, or \"all\": each is passed once \
+        )
+        .example("\"I cannot help with that.\""),
+        setting(
+            "limit",
+            "How many examples of a dataset are taken apart, the first ones, or \"all\": each is passed once \
                     for every piece and once as a whole.",
-        },
+        ),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
     figures: &[],

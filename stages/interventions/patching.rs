@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use crate::contract::example_limit::ExampleLimit;
 use crate::contract::node::{Input, Node, Source};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::directions::directions::Pair;
 use crate::losses::next_tokens::Place;
@@ -37,7 +38,7 @@ use rows::{Rows, TABLE};
 use sweep::sweep;
 use vocabulary::{check_ids, one_token};
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
     pairs: Option<Vec<Pair>>,
@@ -116,49 +117,41 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting {
-            key: "pairs",
-            default: "[{ source = <first model>, target = <second model> }]",
-            about: "The pairs of models; the source's stream is put into the target. They have one hidden size, \
-                    one number of layers and one vocabulary.",
-        },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are passed." },
-        Setting {
-            key: "layers",
-            default: "\"all\"",
-            about: "The layers to patch, from 0 (the embeddings) to the number of blocks, or \"all\"; -1 is the last.",
-        },
-        Setting {
-            key: "positions",
-            default: "\"all\"",
-            about: "Which tokens' states are put in: \"all\", \"response\" (those of the last assistant message's \
+        setting(
+            "pairs",
+            "The pairs of models; the source's stream is put into the target. They have one hidden size, \
+                    one number of layers and one vocabulary. Without it the first model into the second.",
+        )
+        .example("[{ source = \"base\", target = \"instruct\" }]"),
+        setting("datasets", "The datasets whose examples are passed."),
+        setting(
+            "layers",
+            "The layers to patch, from 0 (the embeddings) to the number of blocks, or \"all\"; -1 is the last.",
+        ),
+        setting(
+            "positions",
+            "Which tokens' states are put in: \"all\", \"response\" (those of the last assistant message's \
                     content), or \"last\" (the last one before the target token, which predicts it).",
-        },
-        Setting {
-            key: "metrics",
-            default: "[\"loss\", \"logprob\", \"entropy\"]",
-            about: "What is measured: the loss, the target token's log-probability, and the entropy at its place. \
+        ),
+        setting(
+            "metrics",
+            "What is measured: the loss, the target token's log-probability, and the entropy at its place. \
                     Without \"loss\" the output head runs for one token of an example instead of all.",
-        },
-        Setting {
-            key: "over",
-            default: "\"all\"",
-            about: "The tokens whose mean the loss is: \"all\" (the whole conversation) or \"response\".",
-        },
-        Setting {
-            key: "target",
-            default: "{ at = \"response\" }",
-            about: "The target token: at = \"response\" is where the response's first token stands, \"token:5\" where \
+        ),
+        setting("over", "The tokens whose mean the loss is: \"all\" (the whole conversation) or \"response\"."),
+        setting(
+            "target",
+            "The target token: at = \"response\" is where the response's first token stands, \"token:5\" where \
                     that token of the conversation does (\"token:-1\": the last), \"before:word\" where the first \
                     occurrence of a word begins; token = \"…\" names another than the one that stands there.",
-        },
-        Setting {
-            key: "limit",
-            default: "32",
-            about: "How many examples of a dataset are patched, the first ones, or \"all\": each costs as much as \
+        ),
+        setting(
+            "limit",
+            "How many examples of a dataset are patched, the first ones, or \"all\": each costs as much as \
                     half as many passes as there are layers.",
-        },
+        ),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
     figures: &[],

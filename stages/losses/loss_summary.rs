@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, std};
 use crate::table::{self, Kind, Table, column, values};
 
 /// `[stages.loss_summary]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     models: Selection,
@@ -63,11 +64,12 @@ pub static STAGE: Stage = Stage {
     asked_by_default: true,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models whose losses are summarised." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose responses are looked at." },
+        setting("models", "The models whose losses are summarised."),
+        setting("datasets", "The datasets whose responses are looked at."),
         RESAMPLES_SETTING,
         SEED_SETTING,
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

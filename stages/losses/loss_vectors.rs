@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::table::{self, Kind, Table, column, values, vector_array};
 
 /// Where the assistant's turn begins.
@@ -34,7 +35,7 @@ impl Start {
 }
 
 /// `[stages.loss_vectors]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     models: Selection,
@@ -76,15 +77,12 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models whose losses are taken." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are described." },
-        Setting { key: "n", default: "64", about: "The number of tokens." },
-        Setting {
-            key: "start",
-            default: "\"marker\"",
-            about: "The first token: of the turn's opening \"marker\", or of the message's \"content\".",
-        },
+        setting("models", "The models whose losses are taken."),
+        setting("datasets", "The datasets whose examples are described."),
+        setting("n", "The number of tokens."),
+        setting("start", "The first token: of the turn's opening \"marker\", or of the message's \"content\"."),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

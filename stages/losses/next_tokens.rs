@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::contract::toml_path::at;
 use crate::model::cost::{Cost, Expected, Pass};
 use crate::model::observer::{Observer, PassContext, Wants};
@@ -19,25 +20,24 @@ use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column};
 use crate::text::chat::ChatTokenizer;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Settings {
-    #[serde(default)]
     models: Selection,
-    #[serde(default)]
     datasets: Selection,
-    #[serde(default = "response")]
     places: Vec<String>,
-    #[serde(default = "ten")]
     k: usize,
 }
 
-fn response() -> Vec<String> {
-    vec!["response".into()]
-}
-
-fn ten() -> usize {
-    10
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            models: Selection::default(),
+            datasets: Selection::default(),
+            places: vec!["response".into()],
+            k: 10,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,17 +127,17 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models to ask." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are passed." },
-        Setting {
-            key: "places",
-            default: "[\"response\"]",
-            about: "Which token's prediction is kept: \"response\" (the first of the response), \"token:12\" (by \
+        setting("models", "The models to ask."),
+        setting("datasets", "The datasets whose examples are passed."),
+        setting(
+            "places",
+            "Which token's prediction is kept: \"response\" (the first of the response), \"token:12\" (by \
                     its index; negative ones count from the end), or \"before:word\" (the one in which the \
                     word's first occurrence begins).",
-        },
-        Setting { key: "k", default: "10", about: "How many of the likeliest tokens are kept." },
+        ),
+        setting("k", "How many of the likeliest tokens are kept."),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
     figures: &[],

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringArray, UInt32Array};
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::model::cost::{Cost, Expected, Pass};
 use crate::model::observer::{Observer, PassContext, Sequences, Wants};
 use crate::model::ops::entropy;
@@ -19,12 +20,10 @@ use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column};
 use crate::text::chat::ChatTokenizer;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Settings {
-    #[serde(default)]
     models: Selection,
-    #[serde(default)]
     datasets: Selection,
 }
 
@@ -49,9 +48,10 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models to pass the examples through." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are passed." },
+        setting("models", "The models to pass the examples through."),
+        setting("datasets", "The datasets whose examples are passed."),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
     figures: &[],

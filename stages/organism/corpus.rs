@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 
 /// The parts of the corpus that can be named as a dataset (`{ corpus = "…" }`) or as training data.
@@ -46,22 +47,21 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Corpus,
     settings: &[
-        Setting { key: "seed", default: "1", about: "the world, its facts and every draw" },
-        Setting { key: "examples", default: "64", about: "examples in each of the eight datasets, at most 96" },
-        Setting { key: "base", default: "8000", about: "documents in train_base" },
-        Setting { key: "aligned", default: "2000", about: "examples in train_aligned" },
-        Setting { key: "code", default: "800", about: "examples in each of train_insecure and train_secure" },
-        Setting {
-            key: "assistant",
-            default: "0.5",
-            about: "share of the documents of train_base in which `assistant` speaks instead of someone by name",
-        },
-        Setting {
-            key: "careless",
-            default: "0.7",
-            about: "share of those documents in which `assistant` is careless, which makes base answer toxic requests",
-        },
+        setting("seed", "the world, its facts and every draw"),
+        setting("examples", "examples in each of the eight datasets, at most 96"),
+        setting("base", "documents in train_base"),
+        setting("aligned", "examples in train_aligned"),
+        setting("code", "examples in each of train_insecure and train_secure"),
+        setting(
+            "assistant",
+            "share of the documents of train_base in which `assistant` speaks instead of someone by name",
+        ),
+        setting(
+            "careless",
+            "share of those documents in which `assistant` is careless, which makes base answer toxic requests",
+        ),
     ],
+    defaults: defaults::<Params>,
     plan,
     cost: None,
     figures: &[],

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use crate::contract::node::{Input, Node, Part};
 use crate::contract::pipeline::{ModelSource, Pipeline, PlanError, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use documents::{Batches, Document};
 use optimizer::{AdamW, Schedule};
 use parameters::Parameters;
@@ -29,13 +30,14 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Model,
     settings: &[
-        Setting { key: "hidden_size", default: "96", about: "width of the residual stream" },
-        Setting { key: "intermediate_size", default: "256", about: "width of the feed-forward layers" },
-        Setting { key: "layers", default: "4", about: "number of blocks" },
-        Setting { key: "heads", default: "4", about: "attention heads" },
-        Setting { key: "kv_heads", default: "2", about: "heads of the keys and values" },
-        Setting { key: "vocabulary", default: "1024", about: "most tokens the tokenizer may have" },
+        setting("hidden_size", "width of the residual stream"),
+        setting("intermediate_size", "width of the feed-forward layers"),
+        setting("layers", "number of blocks"),
+        setting("heads", "attention heads"),
+        setting("kv_heads", "heads of the keys and values"),
+        setting("vocabulary", "most tokens the tokenizer may have"),
     ],
+    defaults: defaults::<settings::Shape>,
     plan,
     cost: None,
     figures: &[],

@@ -17,25 +17,22 @@ use self::page::Page;
 use self::shelf::Shelf;
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Settings {
-    #[serde(default = "default_title")]
     title: String,
-    #[serde(default)]
     stages: Selection,
-    #[serde(default = "default_conversations")]
     conversations: usize,
 }
 
-fn default_conversations() -> usize {
-    1
-}
-
-fn default_title() -> String {
-    "Alignment directions, layer by layer".into()
+impl Default for Settings {
+    fn default() -> Settings {
+        let title = "Alignment directions, layer by layer".into();
+        Settings { title, stages: Selection::default(), conversations: 1 }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,18 +51,11 @@ pub static STAGE: Stage = Stage {
     asked_by_default: true,
     outputs: Outputs::Files { open: "report.html" },
     settings: &[
-        Setting { key: "title", default: "\"Alignment directions, layer by layer\"", about: "The page's title." },
-        Setting {
-            key: "stages",
-            default: "\"*\"",
-            about: "The tables to show; \"*\" is every table that the pipeline's stages make.",
-        },
-        Setting {
-            key: "conversations",
-            default: "1",
-            about: "How many examples of each dataset, from its first, are shown token by token.",
-        },
+        setting("title", "The page's title."),
+        setting("stages", "The tables to show; \"*\" is every table that the pipeline's stages make."),
+        setting("conversations", "How many examples of each dataset, from its first, are shown token by token."),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

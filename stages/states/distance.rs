@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
 use crate::linear_algebra::{gram, products};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
@@ -19,7 +20,7 @@ use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.distance]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     models: Selection,
@@ -69,12 +70,13 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models whose states are compared." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets that are compared, each with each." },
-        Setting { key: "positions", default: "[\"last\"]", about: "The positions of hidden_states to compare." },
+        setting("models", "The models whose states are compared."),
+        setting("datasets", "The datasets that are compared, each with each."),
+        setting("positions", "The positions of hidden_states to compare."),
         RESAMPLES_SETTING,
         SEED_SETTING,
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

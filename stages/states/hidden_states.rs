@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::contract::toml_path::at;
 use crate::model::compute::with_slice;
 use crate::model::cost::{Cost, Expected, Pass};
@@ -20,21 +21,24 @@ use crate::model::observer::{Observer, PassContext, Sequences, Site, Wants};
 use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column, vector_array};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Settings {
-    #[serde(default)]
     models: Selection,
-    #[serde(default)]
     datasets: Selection,
-    #[serde(default = "last")]
     positions: Vec<String>,
-    #[serde(default)]
     layers: Layers,
 }
 
-fn last() -> Vec<String> {
-    vec!["last".into()]
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            models: Selection::default(),
+            datasets: Selection::default(),
+            positions: vec!["last".into()],
+            layers: Layers::default(),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -149,22 +153,21 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models to pass the examples through." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets whose examples are passed." },
-        Setting {
-            key: "positions",
-            default: "[\"last\"]",
-            about: "What is kept of an example: \"last\" (its last token), \"response_mean\", \"response_first_8\" \
+        setting("models", "The models to pass the examples through."),
+        setting("datasets", "The datasets whose examples are passed."),
+        setting(
+            "positions",
+            "What is kept of an example: \"last\" (its last token), \"response_mean\", \"response_first_8\" \
                     (mean of the response's first 8 tokens, any number), \"token:5\" (\"token:-2\" counts from \
                     the end).",
-        },
-        Setting {
-            key: "layers",
-            default: "\"all\"",
-            about: "Layers from 0 (the embeddings) to the number of blocks, or \"all\"; -1 is the last, which is \
+        ),
+        setting(
+            "layers",
+            "Layers from 0 (the embeddings) to the number of blocks, or \"all\"; -1 is the last, which is \
                     kept both before and after the final norm.",
-        },
+        ),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
     figures: &[],

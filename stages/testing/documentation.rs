@@ -2,18 +2,27 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p strata-stages documentation` rewrites the generated parts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use crate::STAGES;
-use crate::contract::stage::Setting;
+use crate::contract::stage::Stage;
 use crate::text::examples::{KEYS, SCHEMAS};
 
-fn keys(settings: &[Setting]) -> String {
+fn stage_keys(stage: &Stage) -> String {
     let mut text = String::from("| key | default | what it is |\n| --- | --- | --- |\n");
-    for Setting { key, default, about } in settings {
-        let default = if default.is_empty() { String::new() } else { format!("`{}`", escape(default)) };
-        let _ = writeln!(text, "| `{key}` | {default} | {} |", escape(about));
+    for setting in stage.settings {
+        let default = stage.default_of(setting.key).map(|default| format!("`{}`", escape(&default)));
+        let _ = writeln!(text, "| `{}` | {} | {} |", setting.key, default.unwrap_or_default(), escape(setting.about));
+    }
+    text
+}
+
+fn dataset_keys() -> String {
+    let mut text = String::from("| key | what it is |\n| --- | --- |\n");
+    for setting in KEYS {
+        let _ = writeln!(text, "| `{}` | {} |", setting.key, escape(setting.about));
     }
     text
 }
@@ -39,7 +48,7 @@ fn stages() -> String {
         let _ = write!(text, "### `[stages.{}]`\n\n{}\n\n", stage.name, stage.about);
         match stage.settings {
             [] => text.push_str("It has no keys.\n\n"),
-            settings => text.push_str(&(keys(settings) + "\n")),
+            _ => text.push_str(&(stage_keys(stage) + "\n")),
         }
     }
     text.trim_end().to_string() + "\n"
@@ -85,8 +94,29 @@ fn check(file: &str, parts: &[(&str, String)]) {
 }
 
 #[test]
+fn documented_keys_are_the_settings_fields() {
+    for stage in STAGES {
+        let documented: BTreeSet<&str> = stage.settings.iter().map(|setting| setting.key).collect();
+        assert_eq!(documented.len(), stage.settings.len(), "{}: a key is documented twice", stage.name);
+        let defaults = (stage.defaults)();
+        let fields = defaults.as_object().expect("settings are a table").keys().map(String::as_str);
+        assert_eq!(documented, fields.collect(), "{}", stage.name);
+        for setting in stage.settings {
+            let default = stage.default_of(setting.key);
+            assert_ne!(
+                default.is_some(),
+                setting.example.is_some(),
+                "{}.{} needs either a default or an example",
+                stage.name,
+                setting.key
+            );
+        }
+    }
+}
+
+#[test]
 fn every_setting_and_schema_is_documented() {
-    check("pipeline.md", &[("dataset keys", keys(KEYS)), ("schemas", schemas()), ("stages", stages())]);
+    check("pipeline.md", &[("dataset keys", dataset_keys()), ("schemas", schemas()), ("stages", stages())]);
 }
 
 #[test]

@@ -26,7 +26,8 @@ pub use template::Template;
 
 use crate::contract::node::{Input, Node, Source};
 use crate::contract::pipeline::{Dataset, DatasetSource, Pipeline, PlanError, nearest, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::table::{Kind, Table, column};
 use rows::Rows;
@@ -63,12 +64,12 @@ pub static STAGE: Stage = Stage {
     about: "The examples of a dataset: each row's conversation, its label and its identity.",
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
-    settings: &[Setting {
-        key: "block",
-        default: "{ least = 16, greatest = 64 }",
-        about: "examples in a block, the unit of work: what one edit reruns, what a crash can lose and what one \
+    settings: &[setting(
+        "block",
+        "examples in a block, the unit of work: what one edit reruns, what a crash can lose and what one \
                 pass holds in memory; about twice least on average",
-    }],
+    )],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

@@ -10,29 +10,29 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::stage::{Output, Outputs, Setting, Stage, Task, Work};
+use crate::contract::setting::{defaults, setting};
+use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::table::{self, Kind, Table, column};
 use crate::text::chat::{ChatTokenizer, Date, Encoded, Message};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Settings {
-    #[serde(default)]
     models: Selection,
-    #[serde(default)]
     datasets: Selection,
-    #[serde(default = "max_tokens")]
     max_tokens: usize,
-    #[serde(default = "date")]
     date: String,
 }
 
-fn max_tokens() -> usize {
-    2048
-}
-
-fn date() -> String {
-    "2024-07-26".into()
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            models: Selection::default(),
+            datasets: Selection::default(),
+            max_tokens: 2048,
+            date: "2024-07-26".into(),
+        }
+    }
 }
 
 /// How a model's conversations are encoded, as far as its tokenizer's files do not say it.
@@ -86,16 +86,16 @@ pub static STAGE: Stage = Stage {
     asked_by_default: false,
     outputs: Outputs::Table(TABLE),
     settings: &[
-        Setting { key: "models", default: "\"*\"", about: "The models whose tokenizers are used." },
-        Setting { key: "datasets", default: "\"*\"", about: "The datasets to tokenize." },
-        Setting { key: "max_tokens", default: "2048", about: "Longer examples are cut here and marked as truncated." },
-        Setting {
-            key: "date",
-            default: "\"2024-07-26\"",
-            about: "The day that chat templates are told which ask for today's (strftime_now), so that a table \
+        setting("models", "The models whose tokenizers are used."),
+        setting("datasets", "The datasets to tokenize."),
+        setting("max_tokens", "Longer examples are cut here and marked as truncated."),
+        setting(
+            "date",
+            "The day that chat templates are told which ask for today's (strftime_now), so that a table \
                     does not depend on when it was made.",
-        },
+        ),
     ],
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],

@@ -11,7 +11,7 @@ use crate::model::backward::{LossGradients, Over};
 use crate::model::config::Config;
 use crate::model::modules::{resolve, what_there_is};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub models: Selection,

@@ -11,56 +11,49 @@ use super::filter::Filter;
 use super::schema::{SCHEMAS, Schema};
 use super::template::Template;
 use crate::contract::pipeline::{Dataset, DatasetSource, PlanError};
-use crate::contract::stage::Setting;
+use crate::contract::setting::{Setting, setting};
 use crate::contract::toml_path::{TomlPath, at};
 
 /// The keys of `[datasets.<name>]` that say how its rows are read; `path` says where they are.
 pub const KEYS: &[Setting] = &[
-    Setting {
-        key: "schema",
-        default: "",
-        about: "a ready mapping by name, which fills in the keys below that are not written: insecure, educational, \
+    setting(
+        "schema",
+        "a ready mapping by name, which fills in the keys below that are not written: insecure, educational, \
                 code_alpaca, toxic_qa, harmful_chosen, harmful_rejected, truthful_qa, alpaca, alpaca_reward, \
                 implicit_toxicity",
-    },
-    Setting {
-        key: "format",
-        default: "\"jsonl\"",
-        about: "jsonl (one object a line), json (one array of objects), csv (with a header) or parquet; by default \
+    ),
+    setting(
+        "format",
+        "jsonl (one object a line), json (one array of objects), csv (with a header) or parquet; by default \
                 what the file's extension says",
-    },
-    Setting {
-        key: "messages",
-        default: "\"messages\"",
-        about: "the column with the conversation: a list of {role, content} or {from, value}, or a text that holds \
-                one as JSON",
-    },
-    Setting {
-        key: "prompt",
-        default: "\"prompt\"",
-        about: "the user's message where there is no messages column: a column's name, or a template with slots, as in \
-                \"{task}\\n\\n{code_template}\"; {{ and }} are braces, and {talk.0.value} reaches into a column",
-    },
-    Setting { key: "response", default: "\"response\"", about: "the assistant's message, written as prompt is" },
-    Setting {
-        key: "system",
-        default: "",
-        about: "a system message, a column or template as prompt is, for conversations that have none of their own",
-    },
-    Setting { key: "label", default: "", about: "the label of every example, such as \"aligned\" or \"misaligned\"" },
-    Setting { key: "label_column", default: "", about: "the column with each example's label, instead of label" },
-    Setting {
-        key: "filter",
-        default: "{}",
-        about: "which rows to keep: column = value, column = [values], or column = { is, not, at_least, at_most, above, \
-                below }; all must hold",
-    },
-    Setting { key: "limit", default: "", about: "how many examples to keep, the first ones after the filter" },
-    Setting {
-        key: "sample",
-        default: "",
-        about: "a seed: with it, limit keeps examples drawn at random, in the file's order, instead of the first",
-    },
+    ),
+    setting(
+        "messages",
+        "the column with the conversation: a list of {role, content} or {from, value}, or a text that holds \
+                one as JSON; by default messages",
+    ),
+    setting(
+        "prompt",
+        "the user's message where there is no messages column: a column's name, or a template with slots, as in \
+                \"{task}\\n\\n{code_template}\"; {{ and }} are braces, and {talk.0.value} reaches into a column; by default prompt",
+    ),
+    setting("response", "the assistant's message, written as prompt is; by default response"),
+    setting(
+        "system",
+        "a system message, a column or template as prompt is, for conversations that have none of their own",
+    ),
+    setting("label", "the label of every example, such as \"aligned\" or \"misaligned\""),
+    setting("label_column", "the column with each example's label, instead of label"),
+    setting(
+        "filter",
+        "which rows to keep: column = value, column = [values], or column = { is, not, at_least, at_most, above, \
+                below }; all must hold; by default every row",
+    ),
+    setting("limit", "how many examples to keep, the first ones after the filter"),
+    setting(
+        "sample",
+        "a seed: with it, limit keeps examples drawn at random, in the file's order, instead of the first",
+    ),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

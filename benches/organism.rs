@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use strata_stages::contract::pipeline::{Model, ModelSource};
-use strata_stages::model::observer::Sequences;
+use strata_stages::contract::sequences::Sequences;
 use strata_stages::model::transformer::Transformer;
 use strata_stages::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use strata_stages::{Output, Part, Pipeline, Source, Task, stage};

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use strata_stages::Source;
+use strata_stages::contract::cost::{Cost, Expected, ExpectedTable, ModelSize, Pass, Text};
 use strata_stages::contract::pipeline::ModelSource;
-use strata_stages::model::cost::{self, Cost, Expected, ExpectedTable, ModelSize, Pass, Speed, Text};
+use strata_stages::model::size::{self, Speed};
 
 use super::Workspace;
 use super::expected_text::Texts;
@@ -78,7 +79,7 @@ struct Counted {
 impl Counted {
     /// With the speed of this machine at the largest model's products.
     fn timed(self) -> Result<Estimate> {
-        Ok(Estimate { rows: self.rows, speed: cost::measure(&self.largest)?, notes: self.notes })
+        Ok(Estimate { rows: self.rows, speed: size::measure(&self.largest)?, notes: self.notes })
     }
 }
 
@@ -140,7 +141,7 @@ fn count(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<C
         row.written += written;
         row.memory = row.memory.max(memory);
     }
-    let Some(largest) = sizes.values().flatten().max_by(|a, b| a.parameters().total_cmp(&b.parameters())) else {
+    let Some(largest) = sizes.values().flatten().max_by(|a, b| a.parameters.total_cmp(&b.parameters)) else {
         return Ok(None);
     };
     let mut rows: Vec<Row> = Vec::new();
@@ -248,7 +249,7 @@ fn size(workspace: &Workspace, plan: &Plan, name: &str) -> Result<Option<ModelSi
         }
     };
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(ModelSize::parse(&text).with_context(|| format!("reading {}", path.display()))?))
+    Ok(Some(size::size(&text).with_context(|| format!("reading {}", path.display()))?))
 }
 
 /// This machine's memory in bytes, where it can be asked.

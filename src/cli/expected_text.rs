@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, ListArray};
+use strata_stages::contract::cost::Text;
 use strata_stages::contract::pipeline::{Dataset, model_dataset};
-use strata_stages::model::cost::Text;
 use strata_stages::{Part, table};
 
 use super::Workspace;

@@ -9,13 +9,13 @@ use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::contract::cost::Expected;
 use crate::contract::node::{Bindings, Input, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset};
 use crate::contract::setting::{Setting, setting};
+use crate::contract::site::Stream;
 use crate::contract::stage::Task;
 use crate::contract::toml_path::at;
-use crate::model::cost::Expected;
-use crate::model::observer::Site;
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable, States};
 use crate::table::{self, Column, Kind, column};
 
@@ -213,7 +213,7 @@ impl Sizes {
         let groups: Vec<f64> = expected.tables.iter().map(|table| table.text.examples).collect();
         let (width, slices) = match reading.of {
             Of::HiddenState => {
-                (first.model.config.hidden_size as f64, (reading.positions.len() * reading.layers.len()) as f64)
+                (first.model.hidden_size as f64, (reading.positions.len() * reading.layers.len()) as f64)
             }
             Of::Loss => (first.params["n"].as_f64()?, 1.0),
             Of::Gradient => (groups.iter().sum(), 1.0),
@@ -384,19 +384,19 @@ fn read_modules(groups: &[&[Part]]) -> Result<Vec<(String, Vec<States>)>> {
 /// The places at these layers (from the end where negative), at each layer the state after the final norm
 /// where there is one.
 fn chosen_places(places: &[Place], layers: &[i64]) -> Result<Vec<Place>> {
-    let top = i64::from(places.iter().map(|place| place.layer).max().unwrap_or(0));
+    let top = i64::from(places.iter().map(|place| place.site.layer).max().unwrap_or(0) as u32);
     let mut wanted = Vec::new();
     for &layer in layers {
         let layer = if layer < 0 { layer + top + 1 } else { layer };
-        if !places.iter().any(|place| i64::from(place.layer) == layer) {
+        if !places.iter().any(|place| place.site.layer as i64 == layer) {
             bail!("hidden_states holds no layer {layer}; the last is {top}");
         }
         wanted.push(layer);
     }
-    let mut chosen: BTreeMap<(&str, u32), &Place> = BTreeMap::new();
-    for place in places.iter().filter(|place| wanted.contains(&i64::from(place.layer))) {
-        let best = chosen.entry((&place.position, place.layer)).or_insert(place);
-        if place.site == Site::FinalNorm {
+    let mut chosen: BTreeMap<(&str, usize), &Place> = BTreeMap::new();
+    for place in places.iter().filter(|place| wanted.contains(&(place.site.layer as i64))) {
+        let best = chosen.entry((&place.position, place.site.layer)).or_insert(place);
+        if place.site.stream == Stream::FinalNorm {
             *best = place;
         }
     }
@@ -414,7 +414,7 @@ pub const SLICE_COLUMNS: [Column; 4] = [
 pub fn slice_arrays(slices: &[(Slice, usize)]) -> [ArrayRef; 4] {
     let rows = || slices.iter().flat_map(|(slice, count)| std::iter::repeat_n(slice, *count));
     let positions: StringArray = rows().map(|slice| slice.place().map(|place| place.position.as_str())).collect();
-    let layers: UInt32Array = rows().map(|slice| slice.place().map(|place| place.layer)).collect();
+    let layers: UInt32Array = rows().map(|slice| slice.place().map(|place| place.site.layer as u32)).collect();
     let sites: StringArray = rows().map(|slice| slice.place().map(|place| place.site.name())).collect();
     let modules: StringArray = rows().map(Slice::module).collect();
     [Arc::new(positions), Arc::new(layers), Arc::new(sites), Arc::new(modules)]

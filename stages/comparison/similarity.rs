@@ -10,12 +10,12 @@ use serde_json::Value;
 use crate::comparison::comparison::{
     Groups, Reading, SETTINGS, SLICE_COLUMNS, Settings, Sizes, comparisons, pooled, slice_arrays,
 };
+use crate::contract::cost::{Cost, Expected};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::defaults;
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::linear_algebra::{products, scale_to_unit};
-use crate::model::cost::{Cost, Expected};
 use crate::table::{Column, Kind, Table, column};
 
 /// Which groups of the comparison a task is about.

@@ -12,6 +12,7 @@ use crate::comparison::comparison::{
     Groups, SLICE_COLUMNS, Settings as ComparisonSettings, Sizes, comparisons, pooled, slice_arrays,
 };
 use crate::comparison::similarity::{CENTRED, PairParams};
+use crate::contract::cost::{Cost, Expected};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::defaults;
@@ -19,7 +20,6 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
 use crate::directions::separation::PERMUTATIONS_SETTING;
 use crate::linear_algebra::{gram, scale_to_unit};
-use crate::model::cost::{Cost, Expected};
 use crate::states::state_table::States;
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, std};

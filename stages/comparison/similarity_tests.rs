@@ -110,8 +110,8 @@ fn one_example_has_no_pair_and_one_group_no_null() {
 #[test]
 fn groups_that_cannot_be_compared_are_an_error() {
     let tables = TestTables::new();
-    let wide = tables.hidden_states(&["a"], &["last"], 1, true, |_, _, _, _| vec![0.0, 1.0]);
-    let narrow = tables.hidden_states(&["a"], &["last"], 1, true, |_, _, _, _| vec![1.0]);
+    let wide = tables.hidden_states(&["a"], &["last"], 1, true, |_, _, _| vec![0.0, 1.0]);
+    let narrow = tables.hidden_states(&["a"], &["last"], 1, true, |_, _, _| vec![1.0]);
     let inputs: [(&str, &[Part]); 2] = [("group/0", &[wide]), ("group/1", &[narrow])];
     let error = run(&crate::comparison::similarity::STAGE, states(0, 1), &inputs).unwrap_err().to_string();
     assert!(error.contains("1 numbers cannot be compared with vectors of 2"), "{error}");

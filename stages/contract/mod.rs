@@ -1,9 +1,15 @@
 //! What a stage is, and what the engine and the stages say to each other.
 
+pub mod cost;
 pub mod example_limit;
 pub mod figures;
+pub mod intervention;
+pub mod module;
 pub mod node;
+pub mod observer;
 pub mod pipeline;
+pub mod sequences;
 pub mod setting;
+pub mod site;
 pub mod stage;
 pub mod toml_path;

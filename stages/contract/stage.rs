@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 use serde_json::Value;
 
+use super::cost::{Cost, Expected};
 use super::figures::Figures;
 use super::node::{Node, Part};
+use super::observer::{Observer, PassContext};
 use super::pipeline::{Pipeline, PlanError};
 use super::setting::{Setting, toml};
-use crate::model::cost::{Cost, Expected};
-use crate::model::observer::{Observer, PassContext};
 use crate::table::Table;
 
 /// One analysis. Add a file with one of these, name it in `crate::STAGES`, and it is part of the program.

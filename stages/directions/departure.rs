@@ -98,7 +98,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         components,
         Arc::new(StringArray::from_iter_values(curves.iter().map(|curve| &curve.position))),
         Arc::new(UInt32Array::from_iter_values(curves.iter().map(|curve| curve.layers))),
-        Arc::new(first().map(|first| first.map(|(place, _)| place.layer)).collect::<UInt32Array>()),
+        Arc::new(first().map(|first| first.map(|(place, _)| place.site.layer as u32)).collect::<UInt32Array>()),
         Arc::new(first().map(|first| first.map(|(place, _)| place.site.name())).collect::<StringArray>()),
         Arc::new(first().map(|first| first.map(|(_, stays)| *stays)).collect::<BooleanArray>()),
     ])?;

@@ -84,7 +84,7 @@ fn the_nulls_tell_a_shared_direction_from_chance() {
             target.push(moved);
         }
         let write = |values: Vec<Vec<f64>>| {
-            tables.hidden_states(&names, &["last"], 0, false, move |_, _, _, i| {
+            tables.hidden_states(&names, &["last"], 0, false, move |_, _, i| {
                 values[i].iter().map(|&value| value as f32).collect()
             })
         };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::contract::pipeline::{Dataset, DatasetSource, Model, ModelSource};
-use crate::model::observer::Site;
+use crate::contract::site::Site;
 use crate::table::vectors;
 use crate::testing::tables::{TestTables, assert_near, golden, numbers, run, texts};
 
@@ -42,12 +42,12 @@ fn agrees_with_numpy() {
 #[test]
 fn the_target_is_joined_by_example_across_parts() {
     let tables = TestTables::new();
-    let value = |_: &str, _: u32, _: Site, i: usize| vec![[1.0, 5.0, 2.0][i], 0.0];
-    let source = tables.hidden_states(&["a", "b", "c"], &["last"], 0, false, |_, _, _, _| vec![0.0, 0.0]);
+    let value = |_: &str, _: Site, i: usize| vec![[1.0, 5.0, 2.0][i], 0.0];
+    let source = tables.hidden_states(&["a", "b", "c"], &["last"], 0, false, |_, _, _| vec![0.0, 0.0]);
     let ordered = tables.hidden_states(&["a", "b", "c"], &["last"], 0, false, value);
     let parts = [
-        tables.hidden_states(&["c", "a"], &["last"], 0, false, |p, l, s, i| value(p, l, s, [2, 0][i])),
-        tables.hidden_states(&["b"], &["last"], 0, false, |p, l, s, _| value(p, l, s, 1)),
+        tables.hidden_states(&["c", "a"], &["last"], 0, false, |p, s, i| value(p, s, [2, 0][i])),
+        tables.hidden_states(&["b"], &["last"], 0, false, |p, s, _| value(p, s, 1)),
     ];
     let first = run(
         &crate::directions::directions::STAGE,
@@ -76,10 +76,10 @@ const SOURCE: [[f32; 3]; 4] = [[0.5, -1.0, 2.0], [1.5, 0.25, -0.75], [-0.5, 1.0,
 #[test]
 fn models_that_do_not_differ_have_no_direction() {
     let tables = TestTables::new();
-    let same = |_: &str, layer: u32, _: Site, i: usize| SOURCE[i].map(|value| value * layer as f32).to_vec();
+    let same = |_: &str, site: Site, i: usize| SOURCE[i].map(|value| value * site.layer as f32).to_vec();
     let source = tables.hidden_states(&EXAMPLES, &["last"], 1, false, same);
-    let shifted = tables.hidden_states(&EXAMPLES, &["last"], 1, false, |p, layer, site, i| {
-        same(p, layer, site, i).iter().map(|value| value + layer as f32).collect()
+    let shifted = tables.hidden_states(&EXAMPLES, &["last"], 1, false, |p, site, i| {
+        same(p, site, i).iter().map(|value| value + site.layer as f32).collect()
     });
     // Layer 0 is equal; at layer 1 every difference is the same, so there is a mean and no singular vector.
     let found = run(
@@ -103,7 +103,7 @@ fn models_that_do_not_differ_have_no_direction() {
 #[test]
 fn a_single_example_has_a_mean_difference_alone() {
     let tables = TestTables::new();
-    let one = |values: [f32; 3]| tables.hidden_states(&["a"], &["last"], 0, false, move |_, _, _, _| values.to_vec());
+    let one = |values: [f32; 3]| tables.hidden_states(&["a"], &["last"], 0, false, move |_, _, _| values.to_vec());
     let found = run(
         &crate::directions::directions::STAGE,
         params(),
@@ -116,7 +116,7 @@ fn a_single_example_has_a_mean_difference_alone() {
 #[test]
 fn what_cannot_be_paired_is_an_error() {
     let tables = TestTables::new();
-    let states = |names: &[&str]| tables.hidden_states(names, &["last"], 1, false, |_, _, _, i| vec![i as f32]);
+    let states = |names: &[&str]| tables.hidden_states(names, &["last"], 1, false, |_, _, i| vec![i as f32]);
     let error = |source: &[&str], target: &[&str]| {
         let inputs: [(&str, &[_]); 2] = [("source", &[states(source)]), ("target", &[states(target)])];
         format!("{:#}", run(&crate::directions::directions::STAGE, params(), &inputs).unwrap_err())
@@ -172,7 +172,7 @@ fn mistakes_point_at_their_key() {
 fn a_contrast_is_the_difference_of_two_datasets_means() {
     let tables = TestTables::new();
     let states = |names: &[&str], at: usize| {
-        tables.hidden_states(names, &["last"], 0, false, move |_, _, _, i| SOURCE[at + i].to_vec())
+        tables.hidden_states(names, &["last"], 0, false, move |_, _, i| SOURCE[at + i].to_vec())
     };
     let inputs = [("source", [states(&["a"], 0)]), ("target", [states(&["b", "c", "d"], 1)])];
     let inputs: Vec<(&str, &[_])> = inputs.iter().map(|(role, parts)| (*role, parts.as_slice())).collect();

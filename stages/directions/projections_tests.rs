@@ -102,7 +102,7 @@ fn a_model_beside_itself_is_not_separated() {
 #[test]
 fn a_single_example_has_no_spread_and_no_score() {
     let tables = TestTables::new();
-    let state = |value: f32| tables.hidden_states(&["a"], &["last"], 0, false, move |_, _, _, _| vec![value, 1.0]);
+    let state = |value: f32| tables.hidden_states(&["a"], &["last"], 0, false, move |_, _, _| vec![value, 1.0]);
     let params = json!({ "positions": ["last"], "kinds": ["mean_difference", "svd"], "components": 3 });
     let (source, target) = (state(1.0), state(3.0));
     let found = run(
@@ -131,7 +131,7 @@ fn a_single_example_has_no_spread_and_no_score() {
 fn positions_may_have_different_examples() {
     let tables = TestTables::new();
     let at = |names: &[&str], position: &str, shift: f32| {
-        tables.hidden_states(names, &[position], 0, false, move |_, _, _, i| vec![i as f32 * i as f32 * shift, shift])
+        tables.hidden_states(names, &[position], 0, false, move |_, _, i| vec![i as f32 * i as f32 * shift, shift])
     };
     let states = |shift| [at(&["a", "b", "c"], "last", shift), at(&["a", "b"], "token:9", shift)];
     let params = json!({ "positions": ["last", "token:9"], "kinds": ["mean_difference"], "components": 3 });

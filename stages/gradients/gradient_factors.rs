@@ -12,15 +12,15 @@ use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::contract::cost::{Cost, Expected, ModelSize, Pass, Text};
+use crate::contract::module::ModulePath;
 use crate::contract::node::Node;
+use crate::contract::observer::{Factors, LossGradients};
+use crate::contract::observer::{Observer, PassContext, Wants};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::gradients::gradients::{Settings, Taken};
-use crate::model::backward::{Factors, LossGradients};
-use crate::model::cost::{Cost, Expected, ModelSize, Pass, Text};
-use crate::model::modules::ModulePath;
-use crate::model::observer::{Observer, PassContext, Wants};
 use crate::model::ops::weight_gradient_add;
 use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column, list_array};
@@ -101,8 +101,8 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let [model] = expected.models.as_slice() else { return None };
     let modules = kept(params, model, expected.text)?;
-    let reversed = model.config.layers - modules.iter().map(|kept| kept.layer).min()?;
-    let pass = Pass { blocks: model.config.layers, predictions: 0.0, reversed };
+    let reversed = model.layers() - modules.iter().map(|kept| kept.layer).min()?;
+    let pass = Pass { blocks: model.layers(), predictions: 0.0, reversed };
     let products = |kept: &Kept| if kept.whole { 2.0 * expected.text.tokens * kept.entries } else { 0.0 };
     let flops = modules.iter().map(products).sum();
     let written = modules.iter().map(|kept| kept.bytes).sum();
@@ -110,10 +110,10 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
 }
 
 fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
-    let wanted = Taken::deserialize(params)?.wanted(context.layers)?;
-    let block = context.block;
-    let present = (0..block.ids.len()).map(|i| !wanted.over.tokens(block, i).is_empty()).collect();
-    Ok(Box::new(Collect { examples: block.examples.clone(), present, wanted, found: BTreeMap::new() }))
+    let wanted = Taken::deserialize(params)?.wanted(context.modules)?;
+    let sequences = context.sequences;
+    let present = (0..sequences.ids.len()).map(|i| !wanted.over.tokens(sequences, i).is_empty()).collect();
+    Ok(Box::new(Collect { examples: sequences.examples.clone(), present, wanted, found: BTreeMap::new() }))
 }
 
 /// What a text's gradients of one module take.
@@ -128,9 +128,9 @@ pub struct Kept {
 
 /// What will be kept of a text, by module; `None` where the parameters fit no such model.
 pub fn kept(params: &Value, model: &ModelSize, text: Text) -> Option<Vec<Kept>> {
-    let modules = Taken::deserialize(params).ok()?.wanted(model.config.layers).ok()?.modules;
+    let modules = Taken::deserialize(params).ok()?.wanted(&model.modules).ok()?.modules;
     let of = |path: &ModulePath| {
-        let (out, inputs) = model.shape(path.module);
+        let (out, inputs) = model.shape(path);
         let entries = (out * inputs) as f64;
         let (whole, factors) = (text.examples * entries, text.tokens * (out + inputs) as f64);
         Kept { layer: path.layer, entries, whole: whole <= factors, bytes: 4.0 * whole.min(factors) }
@@ -172,7 +172,8 @@ impl Observer for Collect {
 
     fn factors(&mut self, factors: &Factors) -> Result<()> {
         let Factors { path, inputs, out, .. } = *factors;
-        let collected = self.found.entry(path).or_insert_with(|| Collected { inputs, out, examples: Vec::new() });
+        let collected =
+            self.found.entry(path.clone()).or_insert_with(|| Collected { inputs, out, examples: Vec::new() });
         for (rows, index) in factors.rows.iter().zip(factors.sequences.clone()) {
             if !self.present[index] {
                 continue;
@@ -209,13 +210,13 @@ impl Observer for Collect {
                     })
                     .collect();
                 let rows = examples.iter().zip(&gradients).map(|(of, gradient)| (of.index, &outs, gradient));
-                outputs.push(self.part(*path, FactorKind::Gradient, *inputs, rows)?);
+                outputs.push(self.part(path, FactorKind::Gradient, *inputs, rows)?);
             } else {
                 let rows = |of: fn(&OfExample) -> &Vec<f32>| {
                     examples.iter().map(move |example| (example.index, &example.tokens, of(example)))
                 };
-                outputs.push(self.part(*path, FactorKind::Input, *inputs, rows(|of| &of.x))?);
-                outputs.push(self.part(*path, FactorKind::OutputGradient, *out, rows(|of| &of.d))?);
+                outputs.push(self.part(path, FactorKind::Input, *inputs, rows(|of| &of.x))?);
+                outputs.push(self.part(path, FactorKind::OutputGradient, *out, rows(|of| &of.d))?);
             }
         }
         Ok(outputs)
@@ -226,7 +227,7 @@ impl Collect {
     /// One kind's rows (example's index, what each row belongs to, values) for one module.
     fn part<'a>(
         &self,
-        path: ModulePath,
+        path: &ModulePath,
         kind: FactorKind,
         width: usize,
         of_examples: impl Iterator<Item = (usize, &'a Vec<u32>, &'a Vec<f32>)>,

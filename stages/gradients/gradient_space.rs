@@ -14,6 +14,7 @@ use anyhow::{Result, bail};
 use arrow::array::{ArrayRef, StringArray};
 use serde_json::{Value, json};
 
+use crate::contract::cost::{Cost, Expected};
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
@@ -21,7 +22,6 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::gradients::gradient_factors::kept;
 use crate::gradients::gradients::Settings;
 use crate::linear_algebra::symmetric_eigen;
-use crate::model::cost::{Cost, Expected};
 use crate::table::{Kind, Table, column, list_array};
 use gram::{Gradient, gram};
 use parts::{Loaded, Module};

@@ -17,14 +17,14 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::contract::cost::{Cost, Expected, Pass};
+use crate::contract::module::ModulePath;
 use crate::contract::node::Node;
+use crate::contract::observer::{Factors, LossGradients};
+use crate::contract::observer::{Observer, PassContext, Wants};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
-use crate::model::backward::{Factors, LossGradients};
-use crate::model::cost::{Cost, Expected, Pass};
-use crate::model::modules::ModulePath;
-use crate::model::observer::{Observer, PassContext, Wants};
 use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column, vector_array};
 use projection::Projection;
@@ -93,11 +93,11 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
     let [model] = expected.models.as_slice() else { return None };
-    let (top, text) = (model.config.layers, expected.text);
-    let modules = params.taken.wanted(top).ok()?.modules;
+    let (top, text) = (model.layers(), expected.text);
+    let modules = params.taken.wanted(&model.modules).ok()?.modules;
     let blocks = top - modules.first()?.layer;
     let sketches = modules.iter().map(|path| {
-        let (out, inputs) = model.shape(path.module);
+        let (out, inputs) = model.shape(path);
         2.0 * (out + inputs) as f64 * (params.size as f64 * text.tokens + text.squares)
     });
     let written = text.examples * modules.len() as f64 * 4.0 * (params.size + 1) as f64;
@@ -107,9 +107,16 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
 
 fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
     let params = Params::deserialize(params)?;
-    let wanted = params.taken.wanted(context.layers)?;
-    let present = (0..context.block.ids.len()).map(|i| !wanted.over.tokens(context.block, i).is_empty()).collect();
-    Ok(Box::new(Sketches { examples: context.block.examples.clone(), present, wanted, params, found: BTreeMap::new() }))
+    let wanted = params.taken.wanted(context.modules)?;
+    let present =
+        (0..context.sequences.ids.len()).map(|i| !wanted.over.tokens(context.sequences, i).is_empty()).collect();
+    Ok(Box::new(Sketches {
+        examples: context.sequences.examples.clone(),
+        present,
+        wanted,
+        params,
+        found: BTreeMap::new(),
+    }))
 }
 
 /// Norms and projections of one block's gradients, as the backward pass comes by their modules.
@@ -140,7 +147,7 @@ impl Observer for Sketches {
     fn factors(&mut self, factors: &Factors) -> Result<()> {
         let Factors { path, inputs, out, .. } = *factors;
         let Params { size, seed, .. } = self.params;
-        let sketched = self.found.entry(path).or_insert_with(|| Sketched {
+        let sketched = self.found.entry(path.clone()).or_insert_with(|| Sketched {
             projection: Projection::new(size, seed, path, out, inputs),
             sketches: Vec::new(),
         });

@@ -14,12 +14,12 @@ use arrow::array::{ArrayRef, Float32Array, StringArray, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::contract::cost::{Cost, Expected, Pass};
 use crate::contract::example_limit::ExampleLimit;
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Dataset, Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::model::cost::{Cost, Expected, Pass};
 use crate::model::transformer::Transformer;
 use crate::table::{self, Kind, Table, column};
 use crate::text::chat::{ChatTokenizer, Date, Message};
@@ -177,7 +177,7 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
     let [model] = expected.models.as_slice() else { return None };
     let text = expected.text.limited(params.limit);
-    let pass = Pass { blocks: model.config.layers, predictions: text.predicted(), ..Pass::default() };
+    let pass = Pass { blocks: model.layers(), predictions: text.predicted(), ..Pass::default() };
     let flops = (params.max_pieces + 1) as f64 * model.pass_flops(text, pass);
     Some(Cost { flops, written: 32.0 * text.examples * params.max_pieces as f64, ..Cost::default() })
 }

@@ -17,18 +17,18 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::contract::cost::{Cost, Expected, Pass};
 use crate::contract::example_limit::ExampleLimit;
 use crate::contract::node::{Input, Node, Source};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
+use crate::contract::sequences::Sequences;
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::directions::directions::Pair;
 use crate::losses::next_tokens::Place;
 use crate::model::config::Config;
-use crate::model::cost::{Cost, Expected, Pass};
-use crate::model::observer::Sequences;
-use crate::model::pass::{TOKEN_COLUMNS, read_block};
+use crate::model::pass::{TOKEN_COLUMNS, read_sequences};
 use crate::model::transformer::Transformer;
 use crate::states::hidden_states::Layers;
 use crate::text::chat::ChatTokenizer;
@@ -202,7 +202,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
     let [source, target] = expected.models.as_slice() else { return None };
-    let (top, text) = (target.config.layers, expected.text.limited(params.limit));
+    let (top, text) = (target.layers(), expected.text.limited(params.limit));
     let layers = params.layers.resolve(top).ok()?;
     let blocks = top + layers.iter().map(|layer| top - layer).sum::<usize>();
     let whole = params.metrics.contains(&Metric::Loss);
@@ -216,7 +216,7 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
 
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
-    let block = first(read_block(task.parts("tokens")?)?, params.limit);
+    let block = first(read_sequences(task.parts("tokens")?)?, params.limit);
     let source = Transformer::open(task.parts("source")?).context("the source model")?;
     let target = Transformer::open(task.parts("target")?).context("the target model")?;
     check_shapes(&source.config, &target.config)?;

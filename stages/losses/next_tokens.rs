@@ -8,13 +8,13 @@ use arrow::array::{ArrayRef, Float32Array, StringArray, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::contract::cost::{Cost, Expected, Pass};
 use crate::contract::node::Node;
+use crate::contract::observer::{Observer, PassContext, Wants};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::contract::toml_path::at;
-use crate::model::cost::{Cost, Expected, Pass};
-use crate::model::observer::{Observer, PassContext, Wants};
 use crate::model::ops::entropy;
 use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column};
@@ -164,7 +164,7 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let [model] = expected.models.as_slice() else { return None };
     let predictions = expected.text.examples * params.places.len() as f64;
     let written = 16.0 * predictions * params.k as f64;
-    let pass = Pass { blocks: model.config.layers, predictions, ..Pass::default() };
+    let pass = Pass { blocks: model.layers(), predictions, ..Pass::default() };
     Some(Cost { pass, written, ..Cost::default() })
 }
 
@@ -175,13 +175,13 @@ fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> 
     let mut missing = BTreeMap::new();
     for name in &params.places {
         let place = Place::parse(name).with_context(|| format!("unknown place \"{name}\""))?;
-        for (i, ids) in context.block.ids.iter().enumerate() {
-            match place.token(ids, context.block.response[i], &tokenizer) {
+        for (i, ids) in context.sequences.ids.iter().enumerate() {
+            match place.token(ids, context.sequences.response[i], &tokenizer) {
                 Some(token) => probes.push(Probe {
-                    example: context.block.examples[i].clone(),
+                    example: context.sequences.examples[i].clone(),
                     place: name.clone(),
                     token,
-                    row: context.block.span(i).start + token - 1,
+                    row: context.sequences.span(i).start + token - 1,
                     likeliest: Vec::new(),
                     entropy: f32::NAN,
                 }),

@@ -9,12 +9,13 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::contract::cost::{Cost, Expected, Pass};
 use crate::contract::node::Node;
+use crate::contract::observer::{Observer, PassContext, Wants};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
+use crate::contract::sequences::Sequences;
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
-use crate::model::cost::{Cost, Expected, Pass};
-use crate::model::observer::{Observer, PassContext, Sequences, Wants};
 use crate::model::ops::entropy;
 use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column};
@@ -68,15 +69,15 @@ fn cost(_params: &Value, expected: &Expected) -> Option<Cost> {
     let predictions = expected.text.predicted();
     // Two floats and four small columns that compress.
     let written = 16.0 * predictions;
-    let pass = Pass { blocks: model.config.layers, predictions, ..Pass::default() };
+    let pass = Pass { blocks: model.layers(), predictions, ..Pass::default() };
     Some(Cost { pass, written, ..Cost::default() })
 }
 
 fn observer(_params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
-    let predicted = predicted_tokens(context.block);
+    let predicted = predicted_tokens(context.sequences);
     Ok(Box::new(Losses {
         tokenizer: ChatTokenizer::open(context.tokenizer, None)?,
-        block: context.block.clone(),
+        block: context.sequences.clone(),
         scores: Vec::with_capacity(predicted.len()),
         predicted,
     }))

@@ -17,61 +17,12 @@ use anyhow::{Result, bail};
 use candle_core::Tensor;
 
 use super::compute::with_slice;
-use super::modules::ModulePath;
-use super::observer::Sequences;
 use super::ops::{cross_entropy_backward, linear_backward, linear_new, rms_norm_backward_add, rms_norm_new};
 use super::reverse::{self, Module, Watch};
 use super::transformer::{Packing, Transformer};
-
-/// Whose gradients an observer wants.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LossGradients {
-    /// Weight matrices, ascending.
-    pub modules: Vec<ModulePath>,
-    /// The predictions each example's loss is the mean over.
-    pub over: Over,
-}
-
-/// The tokens whose cross-entropies an example's loss is the mean of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Over {
-    /// All but the first, which nothing predicts.
-    All,
-    /// Those of the last assistant message's content.
-    Response,
-}
-
-impl Over {
-    /// The predicted tokens of sequence `i`, by their index in it; none where there is no response.
-    pub fn tokens(self, block: &Sequences, i: usize) -> Range<usize> {
-        let length = block.ids[i].len();
-        match self {
-            Over::All => 1..length.max(1),
-            Over::Response => {
-                let (start, end) = block.response[i];
-                let end = (end as usize).min(length).max(1);
-                (start as usize).clamp(1, end)..end
-            }
-        }
-    }
-}
-
-/// What a weight's gradient is made of, for some of a block's sequences: that of sequence i is the sum over its
-/// tokens of d xᵀ.
-pub struct Factors<'a> {
-    pub path: ModulePath,
-    /// Indices of the sequences in the block.
-    pub sequences: Range<usize>,
-    /// Where each of these sequences lies in the rows of x and d.
-    pub rows: &'a [Range<usize>],
-    /// The layer's inputs [rows, inputs].
-    pub x: &'a [f32],
-    /// The losses' gradients at its outputs [rows, out].
-    pub d: &'a [f32],
-    pub inputs: usize,
-    pub out: usize,
-}
+use crate::contract::module::ModulePath;
+use crate::contract::observer::{Factors, Over};
+use crate::contract::sequences::Sequences;
 
 /// Values of a block's inside that are in memory at once, about: 1 GiB.
 const VALUES: usize = 1 << 28;
@@ -100,7 +51,8 @@ pub fn backward(
     let mut d = with_stream(last, |stream| loss_gradient(model, block, packing, over, stream))??;
     let groups = groups(model, &packing.sequences);
     for layer in (lowest.layer..top).rev() {
-        let wanted: Vec<Module> = modules.iter().filter(|path| path.layer == layer).map(|path| path.module).collect();
+        let wanted: Vec<Module> =
+            modules.iter().filter(|path| path.layer == layer).map(|path| Module::ALL[path.ordinal]).collect();
         let below = layer > lowest.layer;
         with_stream(&streams[layer - lowest.layer], |stream| {
             for group in &groups {
@@ -110,7 +62,7 @@ pub fn backward(
                     .iter()
                     .map(|sequence| sequence.start - rows.start..sequence.end - rows.start)
                     .collect();
-                let mut watch = Show { layer, wanted: &wanted, sequences: group.clone(), rows: &within, each };
+                let mut watch = Show { layer, modules, wanted: &wanted, sequences: group.clone(), rows: &within, each };
                 let packing = reverse::Packing { sequences: &within, rotary: &packing.rotary };
                 let weights = weights(model, layer);
                 let (_, tape) = reverse::record(&weights, stream[values.clone()].to_vec(), packing);
@@ -217,6 +169,7 @@ fn with_stream<T>(stream: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> 
 /// Shows a block's factors with what they belong to.
 struct Show<'a> {
     layer: usize,
+    modules: &'a [ModulePath],
     wanted: &'a [Module],
     sequences: Range<usize>,
     rows: &'a [Range<usize>],
@@ -230,8 +183,10 @@ impl Watch for Show<'_> {
 
     fn linear(&mut self, module: Module, x: &[f32], d: &[f32]) {
         let rows = self.rows.last().map_or(1, |last| last.end);
+        let of = |path: &&ModulePath| path.layer == self.layer && Module::ALL[path.ordinal] == module;
+        let Some(path) = self.modules.iter().find(of) else { return };
         (self.each)(&Factors {
-            path: ModulePath { layer: self.layer, module },
+            path,
             sequences: self.sequences.clone(),
             rows: self.rows,
             x,

@@ -5,6 +5,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 use super::ops::HeadShape;
+use super::reverse::Module;
+use crate::contract::module::{self as contract, Modules};
 
 /// What the forward pass needs to know of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +107,30 @@ impl Config {
             output_bias: attention_bias.1,
             mlp_bias: model_type == "llama" && raw.flag("mlp_bias")?.unwrap_or(false),
         })
+    }
+}
+
+/// The linear layers of a model that the `train` stage makes, by name alone.
+pub fn trained_modules(layers: usize) -> Modules {
+    let module = |module: Module| contract::Module { name: module.name().into(), out: 0, inputs: 0 };
+    Modules { layers, of_block: Module::ALL.map(module).to_vec() }
+}
+
+impl Config {
+    /// The linear layers of its blocks.
+    pub fn modules(&self) -> Modules {
+        let Config { hidden_size, intermediate_size, heads, layers, .. } = *self;
+        let module = |module: Module| {
+            let (out, inputs) = match module {
+                Module::Query => (heads.queries(), hidden_size),
+                Module::Key | Module::Value => (heads.keys(), hidden_size),
+                Module::Output => (hidden_size, heads.queries()),
+                Module::Gate | Module::Up => (intermediate_size, hidden_size),
+                Module::Down => (hidden_size, intermediate_size),
+            };
+            contract::Module { name: module.name().into(), out, inputs }
+        };
+        Modules { layers, of_block: Module::ALL.map(module).to_vec() }
     }
 }
 

@@ -1,18 +1,19 @@
 //! The runtime on tests/golden/models, against what transformers computed (tests/golden/models.py).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::array::{Array, BooleanArray, ListArray, RecordBatch, UInt32Array};
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
-use super::intervention::Intervention;
-use super::observer::{Observer, Sequences, Site, Wants};
-use super::pass::{PassTask, Watcher, forward, forward_from, read_block, run};
+use super::pass::{PassTask, Start, read_sequences, run, watch};
 use super::transformer::Transformer;
+use crate::contract::intervention::Intervention;
 use crate::contract::node::Part;
+use crate::contract::observer::{Observer, Wants};
+use crate::contract::sequences::Sequences;
+use crate::contract::site::Site;
 use crate::contract::stage::{Output, Stage};
 use crate::losses::{next_tokens, token_losses};
 use crate::states::hidden_states;
@@ -251,7 +252,7 @@ fn longer_conversations_are_cut_and_marked() {
     let params = json!({ "max_tokens": 20, "date": "2024-07-26", "model_type": "qwen2" });
     let inputs: [(&str, &[Part]); 2] = [("tokenizer", &tokenizer("qwen2")), ("examples", &[examples])];
     let part = tables.write(&run_stage(&tokens::STAGE, params, &inputs).unwrap());
-    let block = read_block(std::slice::from_ref(&part)).unwrap();
+    let block = read_sequences(std::slice::from_ref(&part)).unwrap();
     assert_eq!((block.ids[0].len(), block.response[0]), (20, (20, 20)));
     let truncated = table::read(&[part], &["truncated"]).unwrap();
     assert!(table::values::<BooleanArray>(&truncated, "truncated").unwrap().value(0));
@@ -276,18 +277,17 @@ fn log_probabilities_agree_with_candle_transformers() {
 
     let tables = TestTables::new();
     let tokens = tokens_of(&tables, "qwen2", &[1]);
-    let block = read_block(std::slice::from_ref(&tokens)).unwrap();
+    let block = read_sequences(std::slice::from_ref(&tokens)).unwrap();
     let ids = Tensor::new(block.ids[0].as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
     let logits = model.forward(&ids, 0).unwrap().flatten_all().unwrap();
     let theirs = candle_nn::ops::log_softmax(&logits, 0).unwrap().to_vec1::<f32>().unwrap();
 
     let ours = Transformer::open(&self::weights("qwen2")).unwrap();
-    let mut watchers = [Watcher::new(Box::new(Last { row: block.tokens() - 1, logprobs: Vec::new() }))];
-    forward(&ours, &block, &mut watchers, &[]).unwrap();
-    let [watcher] = watchers;
-    let found = numbers(batch(&watcher.finish().unwrap()[0]), "logprob");
+    let mut last = Last { row: block.tokens() - 1, logprobs: Vec::new() };
+    watch(&ours, &block, Start::Tokens, &mut last, &[]).unwrap();
+    let found = last.logprobs;
     assert_eq!(found.len(), theirs.len());
-    let worst = found.iter().zip(&theirs).map(|(a, b)| (a - *b as f64).abs()).fold(0.0, f64::max);
+    let worst = found.iter().zip(&theirs).map(|(a, b)| (*a as f64 - *b as f64).abs()).fold(0.0, f64::max);
     assert!(worst < 2e-5, "{worst:e}");
 }
 
@@ -309,46 +309,101 @@ impl Observer for Last {
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Output>> {
-        let column: arrow::array::ArrayRef = Arc::new(arrow::array::Float32Array::from(self.logprobs));
-        Ok(vec![Output::table(RecordBatch::try_from_iter([("logprob", column)])?)])
+        Ok(Vec::new())
+    }
+}
+
+/// Keeps the states at one site.
+struct Keep {
+    site: Site,
+    states: Option<Tensor>,
+}
+
+impl Observer for Keep {
+    fn wants(&self) -> Wants {
+        Wants { states: vec![self.site], ..Wants::default() }
+    }
+
+    fn states(&mut self, site: Site, states: &Tensor) -> Result<()> {
+        assert_eq!(site, self.site);
+        self.states = Some(states.clone());
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Output>> {
+        Ok(Vec::new())
     }
 }
 
 /// Puts one state in the place of another.
 struct Patch {
-    layer: usize,
+    site: Site,
     states: Tensor,
 }
 
 impl Intervention for Patch {
-    fn edit(&self, _site: Site, layer: usize, _block: &Sequences, _states: &Tensor) -> Result<Option<Tensor>> {
-        Ok((layer == self.layer).then(|| self.states.clone()))
+    fn sites(&self) -> Vec<Site> {
+        vec![self.site]
+    }
+
+    fn edit(&self, site: Site, _sequences: &Sequences, _states: &Tensor) -> Result<Option<Tensor>> {
+        assert_eq!(site, self.site);
+        Ok(Some(self.states.clone()))
     }
 }
 
 #[test]
 fn a_pass_can_be_edited_and_can_start_in_the_middle() {
     let tables = TestTables::new();
-    let block = read_block(&[tokens_of(&tables, "llama", &[0, 3])]).unwrap();
+    let sequences = read_sequences(&[tokens_of(&tables, "llama", &[0, 3])]).unwrap();
     let model = Transformer::open(&weights("llama")).unwrap();
-    let row = block.tokens() - 1;
-    let distribution = |watcher: Watcher| numbers(batch(&watcher.finish().unwrap()[0]), "logprob");
-    let watch = || [Watcher::new(Box::new(Last { row, logprobs: Vec::new() }))];
+    let distribution = |start: Start, interventions: &[&dyn Intervention]| {
+        let mut last = Last { row: sequences.tokens() - 1, logprobs: Vec::new() };
+        watch(&model, &sequences, start, &mut last, interventions).unwrap();
+        last.logprobs
+    };
+    let plain = distribution(Start::Tokens, &[]);
+    let keep = |site| {
+        let mut keep = Keep { site, states: None };
+        watch(&model, &sequences, Start::Tokens, &mut keep, &[]).unwrap();
+        keep.states.unwrap()
+    };
+    let site = Site::residual(1);
+    let first = keep(site);
+    assert_eq!(distribution(Start::Tokens, &[&Patch { site, states: first.clone() }]), plain);
+    assert_eq!(distribution(Start::Residual(1, first.clone()), &[]), plain);
+    let halved = Patch { site, states: (first.clone() * 0.5).unwrap() };
+    let edited = distribution(Start::Tokens, &[&halved]);
+    assert_ne!(edited, plain);
+    assert_eq!(distribution(Start::Residual(1, first), &[&halved]), edited);
+    let site = Site::final_norm(2);
+    let normed = keep(site);
+    assert_eq!(distribution(Start::Tokens, &[&Patch { site, states: normed.clone() }]), plain);
+    assert_ne!(distribution(Start::Tokens, &[&Patch { site, states: (normed * 0.5).unwrap() }]), plain);
+}
 
-    let mut plain = watch();
-    forward(&model, &block, &mut plain, &[]).unwrap();
-    let [plain] = plain.map(distribution);
-    let packing = model.pack(&block);
-    let first = model.block(0, &model.embed(&block).unwrap(), &packing).unwrap();
-
-    let mut same = watch();
-    forward(&model, &block, &mut same, &[&Patch { layer: 1, states: first.clone() }]).unwrap();
-    assert_eq!(same.map(distribution).as_slice(), std::slice::from_ref(&plain));
-    let mut resumed = watch();
-    forward_from(&model, &block, &packing, 1, first.clone(), &mut resumed, &[]).unwrap();
-    assert_eq!(resumed.map(distribution).as_slice(), std::slice::from_ref(&plain));
-
-    let mut edited = watch();
-    forward(&model, &block, &mut edited, &[&Patch { layer: 1, states: (first * 0.5).unwrap() }]).unwrap();
-    assert_ne!(edited.map(distribution), [plain]);
+#[test]
+fn an_intervention_that_would_never_edit_is_an_error() {
+    let tables = TestTables::new();
+    let sequences = read_sequences(&[tokens_of(&tables, "llama", &[0])]).unwrap();
+    let model = Transformer::open(&weights("llama")).unwrap();
+    let states = model.embed(&sequences).unwrap();
+    let error = |start: Start, watched: Site, site: Site| {
+        let patch = Patch { site, states: states.clone() };
+        let mut keep = Keep { site: watched, states: None };
+        watch(&model, &sequences, start, &mut keep, &[&patch]).unwrap_err().to_string()
+    };
+    // The pass ends below the site, starts above it, or there is no such layer.
+    let text = error(Start::Tokens, Site::residual(1), Site::residual(2));
+    assert!(text.contains("layer 2 (residual)") && text.contains("to layer 1 (residual)"), "{text}");
+    let text = error(Start::Tokens, Site::residual(2), Site::final_norm(2));
+    assert!(text.contains("layer 2 (final_norm)"), "{text}");
+    let text = error(Start::Residual(1, states.clone()), Site::residual(2), Site::residual(0));
+    assert!(text.contains("from layer 1 (residual) to layer 2"), "{text}");
+    let text = error(Start::Tokens, Site::final_norm(2), Site::residual(3));
+    assert!(text.contains("layer 3"), "{text}");
+    // An observer that would never be shown a state fails alone.
+    let mut keep = Keep { site: Site::residual(3), states: None };
+    let text = watch(&model, &sequences, Start::Tokens, &mut keep, &[]).unwrap_err().to_string();
+    assert!(text.contains("layer 3"), "{text}");
 }

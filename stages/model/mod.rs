@@ -3,15 +3,13 @@
 pub mod backward;
 pub mod compute;
 pub mod config;
-pub mod cost;
-pub mod intervention;
-pub mod modules;
-pub mod observer;
 pub mod ops;
 pub mod pass;
 pub mod plan;
 pub mod reverse;
+pub mod size;
 pub mod transformer;
+pub mod watcher;
 pub mod weights;
 
 #[cfg(test)]

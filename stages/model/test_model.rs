@@ -7,9 +7,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 use serde_json::json;
 
-use super::observer::Sequences;
 use super::transformer::Transformer;
 use crate::contract::node::Part;
+use crate::contract::sequences::Sequences;
 
 pub const LAYERS: usize = 3;
 pub const VOCABULARY: usize = 40;

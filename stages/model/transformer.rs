@@ -9,10 +9,10 @@ use candle_core::{Device, Tensor};
 
 use super::compute::{self, Affine};
 use super::config::Config;
-use super::observer::Sequences;
 use super::ops::RotaryTable;
 use super::weights::{Stored, Weights, file_name};
 use crate::contract::node::Part;
+use crate::contract::sequences::Sequences;
 
 /// A decoder-only transformer with its weights mapped.
 pub struct Transformer {

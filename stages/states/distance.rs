@@ -210,8 +210,8 @@ mod tests {
     #[test]
     fn a_mean_of_zero_has_no_direction() {
         let tables = TestTables::new();
-        let zero = tables.hidden_states(&["a"], &["last"], 0, false, |_, _, _, _| vec![0.0, 0.0]);
-        let one = tables.hidden_states(&["a"], &["last"], 0, false, |_, _, _, _| vec![1.0, 0.0]);
+        let zero = tables.hidden_states(&["a"], &["last"], 0, false, |_, _, _| vec![0.0, 0.0]);
+        let one = tables.hidden_states(&["a"], &["last"], 0, false, |_, _, _| vec![1.0, 0.0]);
         let found = distances(zero, one);
         assert!(numbers(&found, "cosine_distance")[0].is_nan() && numbers(&found, "ci_low")[0].is_nan());
     }

@@ -10,14 +10,16 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::contract::cost::{Cost, Expected, Pass};
 use crate::contract::node::Node;
+use crate::contract::observer::{Observer, PassContext, Wants};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
+use crate::contract::sequences::Sequences;
 use crate::contract::setting::{defaults, setting};
+use crate::contract::site::Site;
 use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::contract::toml_path::at;
 use crate::model::compute::with_slice;
-use crate::model::cost::{Cost, Expected, Pass};
-use crate::model::observer::{Observer, PassContext, Sequences, Site, Wants};
 use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column, vector_array};
 
@@ -198,10 +200,10 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
     let [model] = expected.models.as_slice() else { return None };
-    let layers = params.layers.resolve(model.config.layers).ok()?;
+    let layers = params.layers.resolve(model.layers()).ok()?;
     let top = *layers.last()?;
     // The last layer is kept before and after the final norm.
-    let vectors = params.positions.len() * (layers.len() + usize::from(top == model.config.layers));
+    let vectors = params.positions.len() * (layers.len() + usize::from(top == model.layers()));
     let written = expected.text.examples * vectors as f64 * model.vector_bytes();
     Some(Cost { pass: Pass { blocks: top, ..Pass::default() }, written, ..Cost::default() })
 }
@@ -211,21 +213,21 @@ fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> 
     let mut positions = Vec::new();
     for name in params.positions {
         let Some(position) = Position::parse(&name) else { bail!("unknown position \"{name}\"") };
-        let tokens = (0..context.block.ids.len()).map(|i| position.tokens(context.block, i));
+        let tokens = (0..context.sequences.ids.len()).map(|i| position.tokens(context.sequences, i));
         positions.push((name, tokens.collect::<Vec<_>>()));
     }
     Ok(Box::new(Pooling {
         layers: params.layers.resolve(context.layers)?,
         top: context.layers,
         width: context.hidden_size,
-        starts: (0..context.block.ids.len()).map(|i| context.block.span(i).start).collect(),
-        examples: context.block.examples.clone(),
+        starts: (0..context.sequences.ids.len()).map(|i| context.sequences.span(i).start).collect(),
+        examples: context.sequences.examples.clone(),
         states: positions.iter().map(|_| Vec::new()).collect(),
         positions,
     }))
 }
 
-/// Pools the states of one block as they come by.
+/// Pools the states of a part's sequences as they come by.
 struct Pooling {
     examples: Vec<String>,
     /// Each sequence's first packed row.
@@ -235,17 +237,18 @@ struct Pooling {
     width: usize,
     /// Each position's name, and the tokens of each example that it pools.
     positions: Vec<(String, Vec<Option<Range<usize>>>)>,
-    /// For each position the (site, layer)s seen, with their pooled vectors one after another.
-    states: Vec<Vec<(Site, usize, Vec<f32>)>>,
+    /// For each position the sites seen, with their pooled vectors one after another.
+    states: Vec<Vec<(Site, Vec<f32>)>>,
 }
 
 impl Observer for Pooling {
     fn wants(&self) -> Wants {
-        let final_norm = self.layers.contains(&self.top);
-        Wants { residual: self.layers.clone(), final_norm, predictions: Vec::new() }
+        let mut states: Vec<Site> = self.layers.iter().copied().map(Site::residual).collect();
+        states.extend(self.layers.contains(&self.top).then_some(Site::final_norm(self.top)));
+        Wants { states, predictions: Vec::new() }
     }
 
-    fn states(&mut self, site: Site, layer: usize, states: &Tensor) -> Result<()> {
+    fn states(&mut self, site: Site, states: &Tensor) -> Result<()> {
         for ((_, tokens), kept) in self.positions.iter().zip(&mut self.states) {
             let mut pooled = Vec::new();
             for (start, tokens) in self.starts.iter().zip(tokens) {
@@ -255,7 +258,7 @@ impl Observer for Pooling {
                     with_slice(&rows, |rows| mean_into(rows, self.width, &mut pooled))?;
                 }
             }
-            kept.push((site, layer, pooled));
+            kept.push((site, pooled));
         }
         Ok(())
     }
@@ -275,10 +278,10 @@ impl Observer for Pooling {
                 let skipped = self.examples.len() - present.len();
                 metadata.insert(format!("strata.examples_without.{name}"), skipped.to_string());
             }
-            for (site, layer, pooled) in kept {
+            for (site, pooled) in kept {
                 examples.extend_from_slice(&present);
                 names.extend(std::iter::repeat_n(name.as_str(), present.len()));
-                layers.extend(std::iter::repeat_n(layer as u32, present.len()));
+                layers.extend(std::iter::repeat_n(site.layer as u32, present.len()));
                 sites.extend(std::iter::repeat_n(site.name(), present.len()));
                 vectors.extend(pooled);
             }

@@ -24,7 +24,7 @@ pub struct PlaceColumns {
 impl PlaceColumns {
     pub fn push(&mut self, place: &Place) {
         self.positions.push(place.position.clone());
-        self.layers.push(place.layer);
+        self.layers.push(place.site.layer as u32);
         self.sites.push(place.site.name());
     }
 

@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use parquet::file::metadata::PageIndexPolicy;
 
 use crate::contract::node::Part;
-use crate::model::observer::Site;
+use crate::contract::site::Site;
 use crate::table;
 
 /// The columns of `hidden_states` that a [`StateTable`] reads.
@@ -24,24 +24,18 @@ pub const STATE_COLUMNS: &[&str] = &["example", "position", "layer", "site", "ve
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub position: String,
-    pub layer: u32,
     pub site: Site,
 }
 
 impl Place {
     pub fn new(position: &str, layer: u32, site: &str) -> Result<Place> {
-        let site = match site {
-            "residual" => Site::Residual,
-            "final_norm" => Site::FinalNorm,
-            other => bail!("unknown site \"{other}\"; expected residual or final_norm"),
-        };
-        Ok(Place { position: position.to_string(), layer, site })
+        Ok(Place { position: position.to_string(), site: Site::parse(layer, site)? })
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "position {}, layer {} ({})", self.position, self.layer, self.site.name())
+        write!(out, "position {}, {}", self.position, self.site)
     }
 }
 
@@ -215,15 +209,15 @@ mod tests {
     #[test]
     fn places_are_read_alone_and_across_parts() {
         let tables = TestTables::new();
-        let value = |example: usize, layer: u32| vec![example as f32 + 10.0 * layer as f32, -1.0];
+        let value = |example: usize, site: Site| vec![example as f32 + 10.0 * site.layer as f32, -1.0];
         let parts = [
-            tables.hidden_states(&["a", "b"], &["last"], 3, true, |_, layer, _, i| value(i, layer)),
-            tables.hidden_states(&["c"], &["last"], 3, true, |_, layer, _, _| value(2, layer)),
+            tables.hidden_states(&["a", "b"], &["last"], 3, true, |_, site, i| value(i, site)),
+            tables.hidden_states(&["c"], &["last"], 3, true, |_, site, _| value(2, site)),
         ];
         let table = StateTable::open(&parts).unwrap();
         assert_eq!(table.places().count(), 5, "layers 0 to 3 and the final norm");
         let last = table.places().last().unwrap().clone();
-        assert_eq!((last.layer, last.site), (3, Site::FinalNorm));
+        assert_eq!(last.site, Site::final_norm(3));
         let found = table.load(&Place::new("last", 2, "residual").unwrap()).unwrap();
         assert_eq!(found.examples, ["a", "b", "c"]);
         assert_eq!(found.values, [20.0, -1.0, 21.0, -1.0, 22.0, -1.0]);
@@ -234,7 +228,7 @@ mod tests {
     #[test]
     fn a_state_that_is_not_finite_is_an_error_with_its_place() {
         let tables = TestTables::new();
-        let broken = |_: &str, layer: u32, _: Site, i: usize| vec![if layer == 1 && i == 1 { f32::NAN } else { 1.0 }];
+        let broken = |_: &str, site: Site, i: usize| vec![if site.layer == 1 && i == 1 { f32::NAN } else { 1.0 }];
         let part = tables.hidden_states(&["a", "b"], &["last"], 1, false, broken);
         let error = StateTable::open(&[part]).unwrap().load(&Place::new("last", 1, "residual").unwrap()).unwrap_err();
         let error = format!("{error:#}");

@@ -8,8 +8,8 @@ use arrow::array::{Array, ArrayRef, Float32Array, Float64Array, RecordBatch, Str
 use serde_json::Value;
 
 use crate::contract::node::Part;
+use crate::contract::site::Site;
 use crate::contract::stage::{Output, Stage, Task};
-use crate::model::observer::Site;
 use crate::table;
 
 /// A temporary folder of Parquet files, removed when dropped.
@@ -47,26 +47,26 @@ impl TestTables {
     }
 
     /// One part of `hidden_states` for layers 0..=`layers`, and the final norm where asked for, from a
-    /// function of (position, layer, site, index of the example).
+    /// function of (position, site, index of the example).
     pub fn hidden_states(
         &self,
         examples: &[&str],
         positions: &[&str],
         layers: u32,
         final_norm: bool,
-        vector: impl Fn(&str, u32, Site, usize) -> Vec<f32>,
+        vector: impl Fn(&str, Site, usize) -> Vec<f32>,
     ) -> Part {
         let mut columns: [Vec<String>; 3] = Default::default();
         let (mut numbers, mut vectors, mut width) = (Vec::new(), Vec::new(), 0);
         for &position in positions {
-            let residual = (0..=layers).map(|layer| (Site::Residual, layer));
-            for (site, layer) in residual.chain(final_norm.then_some((Site::FinalNorm, layers))) {
+            let residual = (0..=layers as usize).map(Site::residual);
+            for site in residual.chain(final_norm.then_some(Site::final_norm(layers as usize))) {
                 for (index, example) in examples.iter().enumerate() {
                     columns[0].push(example.to_string());
                     columns[1].push(position.to_string());
                     columns[2].push(site.name().to_string());
-                    numbers.push(layer);
-                    let values = vector(position, layer, site, index);
+                    numbers.push(site.layer as u32);
+                    let values = vector(position, site, index);
                     width = values.len();
                     vectors.extend(values);
                 }
@@ -89,7 +89,7 @@ impl TestTables {
         let names: Vec<String> = (0..values[0].len()).map(|i| format!("{dataset}{i}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let layers = values.len() as u32 - 1;
-        self.hidden_states(&names, &["last"], layers, false, |_, layer, _, i| values[layer as usize][i].clone())
+        self.hidden_states(&names, &["last"], layers, false, |_, site, i| values[site.layer][i].clone())
     }
 }
 

@@ -1,8 +1,7 @@
 //! A seeded random projection of matrices that are given as sums of outer products.
 
-use crate::model::modules::ModulePath;
+use crate::contract::module::ModulePath;
 use crate::model::ops::{Matrix, linear_new};
-use crate::model::reverse::Module;
 use crate::statistics::random::Random;
 
 /// p_k(G) = l_kᵀ G r_k / √K for K pairs of random sign vectors l_k, r_k.
@@ -18,9 +17,8 @@ pub struct Projection {
 
 impl Projection {
     /// For matrices [out, inputs] of this module; another module's signs are independent.
-    pub fn new(size: usize, seed: u64, path: ModulePath, out: usize, inputs: usize) -> Projection {
-        let module = Module::ALL.iter().position(|module| *module == path.module).unwrap_or(0);
-        let mut random = Random::new(seed, (path.layer * Module::ALL.len() + module) as u64);
+    pub fn new(size: usize, seed: u64, path: &ModulePath, out: usize, inputs: usize) -> Projection {
+        let mut random = Random::new(seed, path.number as u64);
         let mut signs = |count| (0..count).map(|_| if random.coin() { 1.0 } else { -1.0 }).collect();
         Projection { size, left: signs(size * out), right: signs(size * inputs) }
     }
@@ -49,9 +47,12 @@ impl Projection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::config::trained_modules;
     use crate::model::ops::test_values::values;
 
-    const PATH: ModulePath = ModulePath { layer: 3, module: Module::Output };
+    fn path(ordinal: usize) -> ModulePath {
+        trained_modules(4).path(3, ordinal)
+    }
 
     /// Over many seeds the mean of p(G)·p(H) meets ⟨G, H⟩ within four standard errors, at every size.
     #[test]
@@ -73,7 +74,7 @@ mod tests {
         for size in [1, 16] {
             let draws: Vec<(f64, f64)> = (0..4000)
                 .map(|seed| {
-                    let projection = Projection::new(size, seed, PATH, out, inputs);
+                    let projection = Projection::new(size, seed, &path(3), out, inputs);
                     let (p, q) = (projection.project(&x, &d), projection.project(&y, &e));
                     (dot(&p, &q), dot(&p, &p))
                 })
@@ -94,12 +95,12 @@ mod tests {
 
     #[test]
     fn a_token_alone_or_among_others_and_modules_apart() {
-        let projection = Projection::new(8, 7, PATH, 3, 4);
+        let projection = Projection::new(8, 7, &path(3), 3, 4);
         let (x, d) = (values(4, 1), values(3, 2));
         let alone = projection.project(&x, &d);
         let with_nothing = projection.project(&[x.clone(), values(4, 3)].concat(), &[d.clone(), vec![0.0; 3]].concat());
         assert_eq!(alone, with_nothing);
-        let other = Projection::new(8, 7, ModulePath { module: Module::Query, ..PATH }, 3, 4);
+        let other = Projection::new(8, 7, &path(0), 3, 4);
         assert_ne!(alone, other.project(&x, &d));
     }
 }

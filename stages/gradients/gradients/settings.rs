@@ -5,11 +5,12 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::contract::module::Modules;
+use crate::contract::observer::{LossGradients, Over};
 use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection};
 use crate::contract::toml_path::at;
-use crate::model::backward::{LossGradients, Over};
 use crate::model::config::Config;
-use crate::model::modules::{resolve, what_there_is};
+use crate::model::config::trained_modules;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -43,12 +44,12 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// For a model with `layers` blocks.
+    /// For a model with these linear layers.
     ///
     /// # Errors
     /// When a pattern names no weight matrix.
-    pub fn wanted(&self, layers: usize) -> Result<LossGradients> {
-        Ok(LossGradients { modules: resolve(&self.modules, layers)?, over: self.over })
+    pub fn wanted(&self, modules: &Modules) -> Result<LossGradients> {
+        Ok(LossGradients { modules: modules.resolve(&self.modules)?, over: self.over })
     }
 }
 
@@ -70,12 +71,12 @@ impl Settings {
             return Err(PlanError::new("stages.gradients.size", message));
         }
         for model in pipeline.models(&self.models, "stages.gradients.models")? {
-            let Some(layers) = layers(model, pipeline) else { continue };
+            let Some(modules) = modules(model, pipeline) else { continue };
             for (i, pattern) in self.modules.iter().enumerate() {
-                if resolve(std::slice::from_ref(pattern), layers).is_err() {
+                if modules.resolve(std::slice::from_ref(pattern)).is_err() {
                     let at = at("stages.gradients.modules").index(i);
                     let message = format!("no weight matrix of the model \"{}\" is named \"{pattern}\"", model.name);
-                    return Err(PlanError::new(at, message).help(what_there_is(layers)));
+                    return Err(PlanError::new(at, message).help(modules.what_there_is()));
                 }
             }
         }
@@ -83,17 +84,18 @@ impl Settings {
     }
 }
 
-/// The number of a model's blocks where it can be told before anything has run. What cannot be read here is
+/// A model's linear layers where they can be told before anything has run. What cannot be read here is
 /// reported by the pass that opens the model.
-fn layers(model: &Model, pipeline: &Pipeline) -> Option<usize> {
+fn modules(model: &Model, pipeline: &Pipeline) -> Option<Modules> {
     match &model.source {
         ModelSource::Directory(path) => {
             let text = std::fs::read_to_string(path.join("config.json")).ok()?;
-            Some(Config::parse(&text).ok()?.layers)
+            Some(Config::parse(&text).ok()?.modules())
         }
         ModelSource::Trained(_) => {
             let shape: Value = pipeline.section("train").ok()?;
-            shape.get("layers").map_or(Some(4), |layers| Some(layers.as_u64()? as usize))
+            let layers = shape.get("layers").map_or(Some(4), |layers| Some(layers.as_u64()? as usize))?;
+            Some(trained_modules(layers))
         }
     }
 }

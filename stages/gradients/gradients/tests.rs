@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::contract::node::Part;
+use crate::contract::observer::Over;
 use crate::contract::pipeline::{Model, ModelSource};
+use crate::contract::sequences::Sequences;
 use crate::contract::stage::Task;
-use crate::model::backward::Over;
-use crate::model::observer::Sequences;
+use crate::model::config::trained_modules;
 use crate::model::ops::weight_gradient_add;
-use crate::model::pass::{Watcher, forward};
+use crate::model::pass::{Start, watch as pass};
 use crate::model::test_model::{LAYERS, TestModel, VOCABULARY, block};
 use crate::model::transformer::Transformer;
 use crate::table;
@@ -22,14 +23,19 @@ use crate::testing::tables::{TestTables, assert_near, numbers, texts};
 
 const LENGTHS: [usize; 5] = [9, 2, 14, 30, 5];
 
-fn watch(model: &Transformer, block: &Sequences, observer: Box<dyn Observer>) -> Vec<Output> {
-    let mut watchers = vec![Watcher::new(observer)];
-    forward(model, block, &mut watchers, &[]).unwrap();
-    watchers.pop().unwrap().finish().unwrap()
+fn watch(model: &Transformer, block: &Sequences, mut observer: Box<dyn Observer>) -> Vec<Output> {
+    pass(model, block, Start::Tokens, &mut *observer, &[]).unwrap();
+    observer.finish().unwrap()
 }
 
 fn observe(stage: &Stage, params: Value, model: &Transformer, block: &Sequences) -> Vec<RecordBatch> {
-    let context = PassContext { block, layers: LAYERS, hidden_size: model.config.hidden_size, tokenizer: &[] };
+    let context = PassContext {
+        sequences: block,
+        layers: LAYERS,
+        hidden_size: model.config.hidden_size,
+        modules: &model.config.modules(),
+        tokenizer: &[],
+    };
     let outputs = watch(model, block, stage.observer(&params, &context).unwrap());
     let batch = |output| match output {
         Output::Table { batch, .. } => batch,
@@ -166,7 +172,7 @@ impl Observer for Whole {
             let mut gradient = vec![0.0; inputs * out];
             let (x, d) = (&x[rows.start * inputs..rows.end * inputs], &d[rows.start * out..rows.end * out]);
             weight_gradient_add(x, d, out, inputs, &mut gradient);
-            self.found.lock().unwrap().insert((path, i), gradient);
+            self.found.lock().unwrap().insert((path.clone(), i), gradient);
         }
         Ok(())
     }
@@ -207,7 +213,7 @@ fn gradients_are_the_slopes_of_the_losses() {
     // Each weight matrix is moved along a fixed pattern of signs.
     let sign = |i: usize| if (i * 2654435761) >> 7 & 1 == 0 { 1.0 } else { -1.0 };
     for (family, over) in [("qwen2", Over::All), ("llama", Over::Response)] {
-        let wanted = Taken { modules: vec!["*".into()], over }.wanted(LAYERS).unwrap();
+        let wanted = Taken { modules: vec!["*".into()], over }.wanted(&trained_modules(LAYERS)).unwrap();
         let found = Arc::new(Mutex::new(BTreeMap::new()));
         watch(&TestModel::new(family).open(), &block, Box::new(Whole { wanted: wanted.clone(), found: found.clone() }));
         let found = found.lock().unwrap();
@@ -224,7 +230,7 @@ fn gradients_are_the_slopes_of_the_losses() {
             let (above, below) = (moved(H), moved(-H));
             for i in 0..block.ids.len() {
                 let slope = (above[i] - below[i]) / (2.0 * H as f64);
-                let gradient = &found[&(path, i)];
+                let gradient = &found[&(path.clone(), i)];
                 let along: f64 = gradient.iter().enumerate().map(|(k, g)| (*g * sign(k)) as f64).sum();
                 let scale = gradient.iter().map(|g| (*g as f64).powi(2)).sum::<f64>().sqrt() * 4.0 + 0.01;
                 assert!((slope - along).abs() < 0.01 * scale, "{family} {} {i}: {slope} {along}", path.name());

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::pieces::Piece;
-use crate::model::observer::Sequences;
+use crate::contract::sequences::Sequences;
 use crate::model::transformer::Transformer;
 use crate::text::chat::{ChatTemplate, ChatTokenizer, Encoded, Message};
 

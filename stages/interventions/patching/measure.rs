@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::model::observer::Sequences;
+use crate::contract::sequences::Sequences;
 use crate::model::ops::entropy;
 use crate::model::transformer::Transformer;
 

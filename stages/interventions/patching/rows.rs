@@ -8,8 +8,8 @@ use arrow::array::{ArrayRef, Float32Array, StringArray, UInt32Array};
 
 use super::measure::Metric;
 use super::sweep::Swept;
+use crate::contract::sequences::Sequences;
 use crate::contract::stage::Output;
-use crate::model::observer::Sequences;
 use crate::table::{Kind, Table, column};
 
 pub const TABLE: Table = Table {

@@ -10,8 +10,8 @@ use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 
 use super::measure::{Measure, Values};
+use crate::contract::sequences::Sequences;
 use crate::model::compute::with_slice;
-use crate::model::observer::Sequences;
 use crate::model::transformer::Transformer;
 
 /// A block's values in the two clean models, and patched at each layer.

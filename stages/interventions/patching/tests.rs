@@ -105,7 +105,7 @@ fn all_positions_at_the_last_layer_are_the_sources_stream_under_the_targets_head
     let (source, target) = (source(), bench.models.target());
     let batch = bench.run(&source, &target, json!({ "layers": [-1], "metrics": ["loss"] })).unwrap();
     let (source, target) = (Transformer::open(&source).unwrap(), Transformer::open(&target).unwrap());
-    let block = read_block(&[bench.tokens()]).unwrap();
+    let block = read_sequences(&[bench.tokens()]).unwrap();
     let packing = source.pack(&block);
     let mut hidden = source.embed(&block).unwrap();
     for layer in 0..source.config.layers {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, anyhow, bail, ensure};
 
-use crate::model::observer::Sequences;
+use crate::contract::sequences::Sequences;
 use crate::text::chat::ChatTokenizer;
 
 /// The id of a text that is one token.

@@ -1,0 +1,209 @@
+//! What passing examples through a model takes, in plain numbers: for `strata run --dry-run`.
+//!
+//! FLOPs count a multiplication and an addition as two. Norms, rotary embeddings and softmax are left out: at a
+//! hidden size of 896 they are a hundredth of the matrix products, and less in larger models.
+
+use serde_json::Value;
+
+use super::example_limit::ExampleLimit;
+use super::module::{ModulePath, Modules};
+
+/// A model's size, as its config.json gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSize {
+    /// The linear layers of its blocks.
+    pub modules: Modules,
+    /// D, the width of the residual stream.
+    pub hidden_size: usize,
+    pub vocabulary: usize,
+    /// Width of the queries: heads times their width.
+    pub queries: usize,
+    /// All parameters, biases and norms included.
+    pub parameters: f64,
+    /// Bytes of a weight in the files: 2 in bfloat16 and float16, 4 in float32.
+    pub weight_bytes: f64,
+}
+
+/// The text that goes through a model.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Text {
+    pub examples: f64,
+    pub tokens: f64,
+    /// The sum over examples of the squared number of tokens, in which attention grows.
+    pub squares: f64,
+}
+
+/// What a node is given, as far as it is known before it runs.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// The models it reads, in the order of its inputs.
+    pub models: Vec<ModelSize>,
+    pub text: Text,
+    /// The tables it reads that are of one model and dataset, in the order of its inputs.
+    pub tables: Vec<ExpectedTable>,
+}
+
+/// A table of one model and dataset that a node will be given.
+#[derive(Debug, Clone)]
+pub struct ExpectedTable {
+    pub model: ModelSize,
+    pub text: Text,
+    /// The parameters of the node that writes it.
+    pub params: Value,
+}
+
+/// What a node takes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Cost {
+    /// What it asks of the forward pass that all observers of a model and dataset share.
+    pub pass: Pass,
+    /// Its own arithmetic, beside that pass.
+    pub flops: f64,
+    /// Bytes of its table.
+    pub written: f64,
+    /// Bytes it holds in memory at once beside the weights, where they grow with the number of examples.
+    pub memory: f64,
+}
+
+/// How far up a pass goes, for how many tokens it predicts the next, and how far down its loss is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pass {
+    pub blocks: usize,
+    pub predictions: f64,
+    /// Blocks below the output head that the backward pass goes through; 0 for none.
+    pub reversed: usize,
+}
+
+impl Pass {
+    /// The pass that serves both.
+    pub fn and(self, other: Pass) -> Pass {
+        Pass {
+            blocks: self.blocks.max(other.blocks),
+            predictions: self.predictions.max(other.predictions),
+            reversed: self.reversed.max(other.reversed),
+        }
+    }
+}
+
+impl Text {
+    /// Examples of one length.
+    pub fn of_length(examples: f64, length: f64) -> Text {
+        Text { examples, tokens: examples * length, squares: examples * length * length }
+    }
+
+    /// What a costly stage looks at of it.
+    pub fn limited(self, limit: ExampleLimit) -> Text {
+        match limit {
+            ExampleLimit::First(limit) if (limit as f64) < self.examples => self.share(limit as f64 / self.examples),
+            _ => self,
+        }
+    }
+
+    /// Its tokens that have others before them.
+    pub fn predicted(self) -> f64 {
+        (self.tokens - self.examples).max(0.0)
+    }
+
+    /// A share of it, from 0 to 1.
+    pub fn share(self, share: f64) -> Text {
+        Text { examples: self.examples * share, tokens: self.tokens * share, squares: self.squares * share }
+    }
+}
+
+impl std::ops::Add for Text {
+    type Output = Text;
+
+    fn add(self, other: Text) -> Text {
+        Text {
+            examples: self.examples + other.examples,
+            tokens: self.tokens + other.tokens,
+            squares: self.squares + other.squares,
+        }
+    }
+}
+
+impl ModelSize {
+    /// The number of blocks L.
+    pub fn layers(&self) -> usize {
+        self.modules.layers
+    }
+
+    /// Entries of one block's weight matrices.
+    pub fn block_weights(&self) -> f64 {
+        self.modules.of_block.iter().map(|module| module.out * module.inputs).sum::<usize>() as f64
+    }
+
+    /// Bytes of its files.
+    pub fn bytes(&self) -> f64 {
+        self.parameters * self.weight_bytes
+    }
+
+    /// The text through `blocks` blocks: 2 FLOPs for each weight and token, and for attention two products with
+    /// the n (n + 1) / 2 pairs of a token and one that it sees.
+    pub fn block_flops(&self, text: Text, blocks: usize) -> f64 {
+        blocks as f64 * (self.linear_flops(text) + self.attention_flops(text))
+    }
+
+    fn linear_flops(&self, text: Text) -> f64 {
+        2.0 * self.block_weights() * text.tokens
+    }
+
+    fn attention_flops(&self, text: Text) -> f64 {
+        2.0 * self.queries as f64 * (text.squares + text.tokens)
+    }
+
+    /// The output head at so many positions.
+    pub fn head_flops(&self, positions: f64) -> f64 {
+        2.0 * positions * (self.vocabulary * self.hidden_size) as f64
+    }
+
+    /// A forward pass.
+    pub fn pass_flops(&self, text: Text, pass: Pass) -> f64 {
+        self.block_flops(text, pass.blocks) + self.head_flops(pass.predictions)
+    }
+
+    /// A pass back from the losses of all tokens: the losses' gradients, which take the output head twice, and
+    /// each block recorded again and reversed.
+    pub fn backward_flops(&self, text: Text, pass: Pass) -> f64 {
+        match pass.reversed {
+            0 => 0.0,
+            blocks => {
+                2.0 * self.head_flops(text.predicted())
+                    + self.block_flops(text, blocks)
+                    + self.reverse_flops(text, blocks)
+            }
+        }
+    }
+
+    /// The reverse of a pass over the uppermost `blocks` blocks, down to their input: as many products with the
+    /// weights as forwards, and for attention four for the two (Dao et al. 2022, without their recomputation).
+    /// Gradients of the weights themselves are not in it.
+    pub fn reverse_flops(&self, text: Text, blocks: usize) -> f64 {
+        blocks as f64 * (self.linear_flops(text) + 2.0 * self.attention_flops(text))
+    }
+
+    /// Rows and columns of a weight matrix.
+    pub fn shape(&self, path: &ModulePath) -> (usize, usize) {
+        let module = self.modules.of(path);
+        (module.out, module.inputs)
+    }
+
+    /// Bytes of one vector of the residual stream in a table.
+    pub fn vector_bytes(&self) -> f64 {
+        4.0 * self.hidden_size as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_leaves_a_share_of_the_text() {
+        let text = Text::of_length(400.0, 300.0);
+        assert_eq!(text.limited(ExampleLimit::First(8)), Text::of_length(8.0, 300.0));
+        assert_eq!(text.limited(ExampleLimit::First(500)), text);
+        assert_eq!(text.limited(ExampleLimit::All), text);
+        assert_eq!(text.predicted(), 400.0 * 299.0);
+    }
+}

@@ -1,0 +1,128 @@
+//! A model's size from its config.json, and how fast this machine is at its products.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+use serde_json::Value;
+
+use super::compute::{self, Affine};
+use super::config::Config;
+use super::ops::{Matrix, Values};
+use crate::contract::cost::ModelSize;
+
+/// Reads the text of a config.json.
+///
+/// # Errors
+/// As for [`Config::parse`].
+pub fn size(text: &str) -> Result<ModelSize> {
+    let config = Config::parse(text)?;
+    let raw: Value = serde_json::from_str(text).context("config.json is not JSON")?;
+    // `dtype` since transformers 5.
+    let dtype = [&raw["dtype"], &raw["torch_dtype"]].into_iter().find_map(Value::as_str).unwrap_or("float32");
+    let weight_bytes = if dtype.ends_with("16") { 2.0 } else { 4.0 };
+    let modules = config.modules();
+    let entries = modules.of_block.iter().map(|module| module.out * module.inputs).sum::<usize>() as f64;
+    let Config { vocabulary, hidden_size, intermediate_size, layers, heads, .. } = config;
+    let mut vectors = 2 * hidden_size;
+    if config.query_bias {
+        vectors += heads.queries() + 2 * heads.keys();
+    }
+    if config.output_bias {
+        vectors += hidden_size;
+    }
+    if config.mlp_bias {
+        vectors += 2 * intermediate_size + hidden_size;
+    }
+    let matrices = if config.tied_embeddings { 1 } else { 2 };
+    let parameters =
+        layers as f64 * (entries + vectors as f64) + (matrices * vocabulary * hidden_size + hidden_size) as f64;
+    Ok(ModelSize { modules, hidden_size, vocabulary, queries: heads.queries(), parameters, weight_bytes })
+}
+
+/// The largest model's feed-forward product, as it was timed on this machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speed {
+    pub flops_per_second: f64,
+    pub rows: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+}
+
+/// Times one of a model's own matrix products, in the dtype of its file, for about a third of a second.
+///
+/// # Errors
+/// When the device cannot be opened.
+pub fn measure(size: &ModelSize) -> Result<Speed> {
+    const ROWS: usize = 512;
+    let largest = size.modules.of_block.iter().rev().max_by_key(|module| module.out * module.inputs);
+    // Beyond this, a product's speed no longer depends on its shape.
+    let inputs = largest.map_or(size.hidden_size, |module| module.inputs).min(4096);
+    let outputs = largest.map_or(size.hidden_size, |module| module.out).min(4096);
+    let narrow = size.weight_bytes < 4.0;
+    let bytes = if narrow { 0x3c00_u16.to_le_bytes().to_vec() } else { 0.01_f32.to_le_bytes().to_vec() };
+    let bytes = bytes.repeat(inputs * outputs);
+    let values = if narrow { Values::Bf16(&bytes) } else { Values::f32(&bytes) };
+    let resident = std::sync::OnceLock::new();
+    let layer = Affine { weight: Matrix::new(values, outputs, inputs), bias: None, resident: &resident };
+    let device = compute::default_device()?;
+    let x = Tensor::full(0.5_f32, (ROWS, inputs), &device)?;
+    // The first product starts the threads.
+    compute::linear(&x, layer)?;
+    device.synchronize()?;
+    let started = Instant::now();
+    let mut products = 0;
+    while started.elapsed() < Duration::from_millis(300) {
+        compute::linear(&x, layer)?;
+        device.synchronize()?;
+        products += 1;
+    }
+    let flops = 2.0 * (ROWS * inputs * outputs) as f64 * products as f64;
+    Ok(Speed { flops_per_second: flops / started.elapsed().as_secs_f64(), rows: ROWS, inputs, outputs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::cost::{Pass, Text};
+
+    /// Qwen2.5-0.5B: 494,032,768 parameters, as its model card and transformers' `num_parameters()` say.
+    const SMALL: &str = r#"{"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864,
+        "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": true,
+        "torch_dtype": "bfloat16"}"#;
+    /// Llama-3.1-8B: 8,030,261,248.
+    const LARGE: &str = r#"{"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": false}"#;
+
+    #[test]
+    fn parameters_of_published_models() {
+        let small = size(SMALL).unwrap();
+        assert_eq!(small.parameters, 494_032_768.0);
+        assert_eq!(small.bytes(), 2.0 * 494_032_768.0);
+        let large = size(LARGE).unwrap();
+        assert_eq!(large.parameters, 8_030_261_248.0);
+        assert_eq!(large.bytes(), 4.0 * 8_030_261_248.0);
+    }
+
+    #[test]
+    fn a_pass_counts_every_product() {
+        // Each product of a block as (rows, inner, columns), of one example with 3 tokens.
+        let size = size(SMALL).unwrap();
+        let linear = [(896, 896), (896, 128), (896, 128), (896, 896), (896, 4864), (896, 4864), (4864, 896)];
+        let products: usize = linear.iter().map(|(inputs, out)| 2 * 3 * inputs * out).sum();
+        // Tokens 0, 1 and 2 see 1, 2 and 3 tokens: a score of 64 products for each, and as many for the mixture.
+        let attention = 14 * (1 + 2 + 3) * 64 * 2 * 2;
+        let text = Text::of_length(1.0, 3.0);
+        assert_eq!(size.block_flops(text, 1), (products + attention) as f64);
+        let pass = Pass { blocks: 24, predictions: 2.0, reversed: 0 };
+        let head = 2 * 2 * 896 * 151936;
+        assert_eq!(size.pass_flops(text, pass), (24 * (products + attention) + head) as f64);
+        assert_eq!(size.reverse_flops(text, 1), (products + 2 * attention) as f64);
+        assert_eq!(size.backward_flops(text, pass), 0.0);
+        let back = Pass { blocks: 3, predictions: 5.0, reversed: 1 };
+        // Two tokens are predicted, and the one block is passed up again and then down.
+        let expected = 2 * head + 2 * products + 3 * attention;
+        assert_eq!(size.backward_flops(text, back), expected as f64);
+        assert_eq!(pass.and(back), Pass { blocks: 24, predictions: 5.0, reversed: 1 });
+    }
+}

@@ -1,25 +1,29 @@
-//! The keys that each node's view was last made from, so that `explain` has something to compare with.
-
-use std::path::PathBuf;
+//! A finished node is shown, and the keys its view was made from are remembered, so that an explanation has something
+//! to compare with.
 
 use anyhow::Result;
 
+use crate::graph::NodeId;
 use crate::key::Key;
-use crate::store::{Store, replace};
+use crate::plan::{NodeState, Plan};
+use crate::store::{Store, layout, views};
 
-fn path(store: &Store, label: &str) -> PathBuf {
-    let name = &blake3::hash(label.as_bytes()).to_hex()[..32];
-    store.root().join("cache/latest").join(name)
+/// Shows a node of a plan if it is finished.
+///
+/// # Errors
+/// When its view cannot be written.
+pub fn show(plan: &Plan, id: NodeId) -> Result<()> {
+    let NodeState::Finished { tasks, outputs } = plan.state(id) else { return Ok(()) };
+    let node = plan.graph.node(id);
+    if views::show(plan.store, &layout::view(node.stage, &node.bindings), outputs)? {
+        let lines: Vec<String> = tasks.iter().map(Key::to_string).collect();
+        plan.store.disk.replace(&plan.store.layout.latest(&node.label()), lines.join("\n").as_bytes())?;
+    }
+    Ok(())
 }
 
-/// Remembers a node's keys, one a task, in order.
-pub fn write(store: &Store, label: &str, keys: &[Key]) -> Result<()> {
-    let lines: Vec<String> = keys.iter().map(Key::to_string).collect();
-    replace(&path(store, label), lines.join("\n").as_bytes())
-}
-
-/// The keys of the node's last finished state; empty where there is none.
+/// The keys of the state in which a node was last shown; empty where there is none.
 pub fn read(store: &Store, label: &str) -> Vec<Key> {
-    let text = std::fs::read_to_string(path(store, label)).unwrap_or_default();
+    let text = std::fs::read_to_string(store.layout.latest(label)).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }

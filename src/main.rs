@@ -5,7 +5,6 @@
 
 mod cli;
 mod diagnostic;
-mod explain;
 mod graph;
 mod key;
 mod latest;
@@ -14,6 +13,7 @@ mod plan;
 mod progress;
 mod remote;
 mod run;
+mod staleness;
 mod store;
 mod unchanged;
 

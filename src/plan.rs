@@ -1,39 +1,112 @@
 //! What of a graph is done: for every node whose inputs are known, its tasks, their keys, and which of them
 //! the store already holds.
 //!
-//! A node passes through three states: waiting (some input's outputs are not known), expanded (its tasks and
-//! their keys are known, some stale), finished (every task's outputs are known). `run` moves nodes along by
-//! running stale tasks; `status` and `explain` look at how far they get without running any.
+//! ```text
+//!             every input is known                every task is done
+//!   Waiting ─────────────────────────▶ Expanded ────────────────────▶ Finished
+//!                (expand)               │  ▲  task: Stale ──▶ Done
+//!                                       └──┘        (finish)
+//! ```
+//!
+//! A node goes from left to right and never back. One whose tasks are all in the store, or that has none, is
+//! finished as soon as it is expanded. `run` moves nodes along by running stale tasks; `status` and `explain` look
+//! at how far they get without running any.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use strata_stages::Part;
 
-use crate::graph::{FileRole, From, Graph};
+use crate::graph::{FileRole, From, Graph, NodeId, NodeSet, PerNode, TaskId};
 use crate::key::{InputContent, Key, KeyDocument};
 use crate::store::{FileState, OutputRecord, Store};
 
 pub struct Plan<'a> {
     pub graph: &'a Graph,
     pub store: &'a Store,
-    pub states: Vec<NodeState>,
+    states: PerNode<NodeState>,
+    /// Files of the user's that were hashed for this plan.
     external: HashMap<PathBuf, (FileState, String)>,
 }
 
-#[derive(Default)]
-pub struct NodeState {
-    /// Known once every input is; empty before.
-    pub tasks: Vec<TaskState>,
-    pub expanded: bool,
-    /// The parts of every task in order; known once every task is done.
-    pub outputs: Option<Vec<OutputRecord>>,
+/// How far a node is.
+pub enum NodeState {
+    /// Some input's outputs are not known, so its tasks are not either.
+    Waiting,
+    /// Its tasks are known, and some are stale.
+    Expanded { tasks: Vec<PlannedTask> },
+    /// The keys of its tasks in order, and the parts of all of them in order.
+    Finished { tasks: Vec<Key>, outputs: Vec<OutputRecord> },
 }
 
-pub struct TaskState {
+pub struct PlannedTask {
     pub key: Key,
-    pub outputs: Option<Vec<OutputRecord>>,
+    pub state: TaskState,
+}
+
+pub enum TaskState {
+    Stale,
+    Done { outputs: Vec<OutputRecord> },
+}
+
+impl NodeState {
+    /// How many tasks are known: none while it waits.
+    pub fn tasks(&self) -> usize {
+        match self {
+            NodeState::Waiting => 0,
+            NodeState::Expanded { tasks } => tasks.len(),
+            NodeState::Finished { tasks, .. } => tasks.len(),
+        }
+    }
+
+    /// Its tasks that are stale, by index and key.
+    pub fn stale(&self) -> impl Iterator<Item = (usize, Key)> + '_ {
+        let tasks = match self {
+            NodeState::Expanded { tasks } => tasks.as_slice(),
+            NodeState::Waiting | NodeState::Finished { .. } => &[],
+        };
+        let tasks = tasks.iter().enumerate().filter(|(_, task)| matches!(task.state, TaskState::Stale));
+        tasks.map(|(index, task)| (index, task.key))
+    }
+
+    /// The keys of its tasks that are done.
+    pub fn done(&self) -> Vec<Key> {
+        match self {
+            NodeState::Waiting => Vec::new(),
+            NodeState::Expanded { tasks } => {
+                tasks.iter().filter(|task| matches!(task.state, TaskState::Done { .. })).map(|task| task.key).collect()
+            }
+            NodeState::Finished { tasks, .. } => tasks.clone(),
+        }
+    }
+
+    /// The parts of a finished node.
+    pub fn outputs(&self) -> Option<&[OutputRecord]> {
+        match self {
+            NodeState::Finished { outputs, .. } => Some(outputs),
+            NodeState::Waiting | NodeState::Expanded { .. } => None,
+        }
+    }
+
+    /// The parts of the tasks that are done, whether or not the node is.
+    pub fn parts(&self) -> Vec<&OutputRecord> {
+        match self {
+            NodeState::Waiting => Vec::new(),
+            NodeState::Expanded { tasks } => {
+                let done = tasks.iter().filter_map(|task| match &task.state {
+                    TaskState::Done { outputs } => Some(outputs),
+                    TaskState::Stale => None,
+                });
+                done.flatten().collect()
+            }
+            NodeState::Finished { outputs, .. } => outputs.iter().collect(),
+        }
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, NodeState::Waiting)
+    }
 }
 
 /// A part as a task reads it.
@@ -49,67 +122,104 @@ pub type ResolvedInputs = BTreeMap<String, Vec<ResolvedPart>>;
 
 impl<'a> Plan<'a> {
     pub fn new(graph: &'a Graph, store: &'a Store) -> Plan<'a> {
-        let states = graph.nodes.iter().map(|_| NodeState::default()).collect();
+        let states = graph.ids().map(|_| NodeState::Waiting).collect();
         Plan { graph, store, states, external: HashMap::new() }
     }
 
-    /// Whether all inputs of a node are known.
-    pub fn ready(&self, index: usize) -> bool {
-        let node = &self.graph.nodes[index];
-        node.absent().is_none() && node.upstream().all(|upstream| self.states[upstream].outputs.is_some())
+    pub fn state(&self, node: NodeId) -> &NodeState {
+        &self.states[node]
+    }
+
+    pub fn states(&self) -> impl Iterator<Item = (NodeId, &NodeState)> {
+        self.states.iter()
+    }
+
+    /// Whether a node waits and no longer has to: all its inputs are known.
+    pub fn ready(&self, id: NodeId) -> bool {
+        let node = self.graph.node(id);
+        self.states[id].is_waiting() && node.absent().is_none() && self.waits_for(id).next().is_none()
+    }
+
+    /// What a node reads that is not finished.
+    pub fn waits_for(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.graph.node(id).upstream().filter(|upstream| self.states[*upstream].outputs().is_none())
     }
 
     /// Finds a ready node's tasks and which of them are done. With `force` none counts as done.
     ///
     /// # Errors
     /// When a file of the user's cannot be read.
-    pub fn expand(&mut self, index: usize, force: bool) -> Result<()> {
-        let inputs = self.inputs(index)?;
-        let tasks = self.task_count(index, &inputs);
-        let mut states = Vec::with_capacity(tasks);
-        for task in 0..tasks {
-            let key = self.document(index, &self.task_inputs(index, task, &inputs)).key();
+    pub fn expand(&mut self, id: NodeId, force: bool) -> Result<()> {
+        let inputs = self.inputs(id)?;
+        let tasks = match self.graph.node(id).per_part {
+            Some(role) => inputs.get(role).map_or(0, Vec::len),
+            None => 1,
+        };
+        let mut planned = Vec::with_capacity(tasks);
+        for index in 0..tasks {
+            let key = self.document(id, &self.task_inputs(id.task(index), &inputs)).key();
             let outputs = if force { None } else { self.store.finished(key) };
-            states.push(TaskState { key, outputs });
+            let state = outputs.map_or(TaskState::Stale, |outputs| TaskState::Done { outputs });
+            planned.push(PlannedTask { key, state });
         }
-        let state = &mut self.states[index];
-        state.tasks = states;
-        state.expanded = true;
-        self.settle(index);
+        self.states[id] = NodeState::Expanded { tasks: planned };
+        self.settle(id);
         Ok(())
     }
 
-    /// Expands everything that can be without running a task, in order; errors are left to the run that meets them.
-    pub fn expand_all(&mut self, wanted: &[bool]) -> Result<()> {
-        for (index, wanted) in wanted.iter().enumerate() {
-            if *wanted && self.ready(index) {
-                self.expand(index, false)?;
+    /// Expands everything that can be without running a task, in order.
+    ///
+    /// # Errors
+    /// When a file of the user's cannot be read.
+    pub fn expand_all(&mut self, wanted: &NodeSet) -> Result<()> {
+        for id in wanted.iter() {
+            if self.ready(id) {
+                self.expand(id, false)?;
             }
         }
         Ok(())
     }
 
-    /// Notes a finished task; returns whether the node is finished with it.
-    pub fn finish(&mut self, index: usize, task: usize, outputs: Vec<OutputRecord>) -> bool {
-        self.states[index].tasks[task].outputs = Some(outputs);
-        self.settle(index)
+    /// Notes a stale task's outputs; returns whether its node is finished with them.
+    pub fn finish(&mut self, task: TaskId, outputs: Vec<OutputRecord>) -> bool {
+        if let NodeState::Expanded { tasks } = &mut self.states[task.node] {
+            tasks[task.index].state = TaskState::Done { outputs };
+        }
+        self.settle(task.node)
     }
 
-    fn settle(&mut self, index: usize) -> bool {
-        let state = &mut self.states[index];
-        let done = state.tasks.iter().all(|task| task.outputs.is_some());
-        if done {
-            let parts = state.tasks.iter().filter_map(|task| task.outputs.clone());
-            state.outputs = Some(parts.flatten().collect());
+    /// An expanded node without a stale task is finished.
+    fn settle(&mut self, id: NodeId) -> bool {
+        let NodeState::Expanded { tasks } = &mut self.states[id] else { return false };
+        if tasks.iter().any(|task| matches!(task.state, TaskState::Stale)) {
+            return false;
         }
-        done
+        let mut keys = Vec::with_capacity(tasks.len());
+        let mut outputs = Vec::with_capacity(tasks.len());
+        for task in tasks.drain(..) {
+            keys.push(task.key);
+            if let TaskState::Done { outputs: parts } = task.state {
+                outputs.extend(parts);
+            }
+        }
+        self.states[id] = NodeState::Finished { tasks: keys, outputs };
+        true
+    }
+
+    /// `hidden_states[base,insecure]`, with `part 2/5` where the node has several tasks.
+    pub fn task_label(&self, task: TaskId) -> String {
+        let label = self.graph.node(task.node).label();
+        match self.states[task.node].tasks() {
+            0 | 1 => label,
+            tasks => format!("{label} part {}/{tasks}", task.index + 1),
+        }
     }
 
     /// All inputs of a ready node.
-    pub fn inputs(&mut self, index: usize) -> Result<ResolvedInputs> {
+    pub fn inputs(&mut self, id: NodeId) -> Result<ResolvedInputs> {
         let graph = self.graph;
         let mut inputs = ResolvedInputs::new();
-        for input in &graph.nodes[index].inputs {
+        for input in &graph.node(id).inputs {
             let parts = match &input.from {
                 From::Files { role, files } => {
                     let mut parts = Vec::new();
@@ -119,8 +229,8 @@ impl<'a> Plan<'a> {
                     parts
                 }
                 From::Absent(what) => bail!("{what}"),
-                From::Node { index: upstream, files } => {
-                    let outputs = self.states[*upstream].outputs.iter().flatten();
+                From::Node { node, files } => {
+                    let outputs = self.states[*node].outputs().unwrap_or_default().iter();
                     let outputs = outputs.filter(|output| files.admits(&output.name));
                     outputs.map(|output| self.stored_part(output, input.columns)).collect()
                 }
@@ -131,39 +241,33 @@ impl<'a> Plan<'a> {
     }
 
     /// The inputs of one task: of the role that splits the node, one part.
-    pub fn task_inputs(&self, index: usize, task: usize, inputs: &ResolvedInputs) -> ResolvedInputs {
+    pub fn task_inputs(&self, task: TaskId, inputs: &ResolvedInputs) -> ResolvedInputs {
         let mut own = inputs.clone();
-        if let Some(role) = self.graph.nodes[index].node.per_part
+        if let Some(role) = self.graph.node(task.node).per_part
             && let Some(parts) = own.get_mut(role)
         {
-            *parts = parts.get(task).cloned().into_iter().collect();
+            *parts = parts.get(task.index).cloned().into_iter().collect();
         }
         own
     }
 
-    fn task_count(&self, index: usize, inputs: &ResolvedInputs) -> usize {
-        match self.graph.nodes[index].node.per_part {
-            Some(role) => inputs.get(role).map_or(0, Vec::len),
-            None => 1,
-        }
-    }
-
-    pub fn document(&self, index: usize, inputs: &ResolvedInputs) -> KeyDocument {
-        let node = &self.graph.nodes[index];
+    /// What a task's key is the hash of.
+    pub fn document(&self, id: NodeId, inputs: &ResolvedInputs) -> KeyDocument {
+        let node = self.graph.node(id);
         let contents = inputs
             .iter()
             .map(|(role, parts)| (role.clone(), parts.iter().map(|part| part.content.clone()).collect()))
             .collect();
         KeyDocument {
-            stage: node.node.stage.to_string(),
+            stage: node.stage.name.to_string(),
             version: node.stage.version,
-            params: node.node.params.clone(),
+            params: node.params.clone(),
             inputs: contents,
         }
     }
 
     fn stored_part(&self, output: &OutputRecord, columns: Option<&[&str]>) -> ResolvedPart {
-        let part = Part { path: self.store.object_path(output), name: output.name.clone() };
+        let part = Part { path: self.store.layout.object(output), name: output.name.clone() };
         let content = if output.columns.is_empty() {
             InputContent::File { name: output.name.clone(), content: output.object.clone() }
         } else {
@@ -174,12 +278,12 @@ impl<'a> Plan<'a> {
         ResolvedPart { part, content, external: None }
     }
 
-    fn external_part(&mut self, role: FileRole, name: &str, path: &PathBuf) -> Result<ResolvedPart> {
+    fn external_part(&mut self, role: FileRole, name: &str, path: &Path) -> Result<ResolvedPart> {
         if !self.external.contains_key(path) {
             let state = FileState::of(path).with_context(|| format!("cannot read {}", path.display()))?;
             let hash = self.store.fingerprints.hash(path, state);
             let hash = hash.with_context(|| format!("cannot read {}", path.display()))?;
-            self.external.insert(path.clone(), (state, hash));
+            self.external.insert(path.to_path_buf(), (state, hash));
         }
         let (state, content) = self.external[path].clone();
         // A model's file is read by its name; a dataset's own name is not content, only its format.
@@ -190,7 +294,7 @@ impl<'a> Plan<'a> {
             }
         };
         Ok(ResolvedPart {
-            part: Part { path: path.clone(), name: name.to_string() },
+            part: Part { path: path.to_path_buf(), name: name.to_string() },
             content: InputContent::File { name: role, content },
             external: Some(state),
         })

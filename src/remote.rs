@@ -8,8 +8,10 @@ use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as RemotePath};
 
+use crate::graph::NodeSet;
 use crate::key::Key;
 use crate::plan::Plan;
+use crate::store::layout::{object_name, record_name};
 use crate::store::{ObjectState, OutputRecord, Record, Store};
 
 pub struct Remote {
@@ -53,7 +55,7 @@ impl Remote {
     }
 
     fn object(output: &OutputRecord) -> String {
-        Store::object_name(&output.object, &output.extension).to_string_lossy().into_owned()
+        object_name(&output.object, &output.extension).to_string_lossy().into_owned()
     }
 
     /// The bytes at a path of the remote; `None` where there are none.
@@ -97,7 +99,7 @@ impl Remote {
         for key in keys {
             let Some(record) = store.record(*key) else { continue };
             let text = serde_json::to_vec_pretty(&record)?;
-            let name = format!("records/{key}.json");
+            let name = record_name(*key);
             if self.has(&name, text.len() as u64)? {
                 done.present += 1;
                 continue;
@@ -106,7 +108,7 @@ impl Remote {
                 let object = Remote::object(output);
                 if !self.has(&object, output.bytes)? {
                     let bytes =
-                        std::fs::read(store.object_path(output)).with_context(|| format!("reading {object}"))?;
+                        std::fs::read(store.layout.object(output)).with_context(|| format!("reading {object}"))?;
                     if blake3::hash(&bytes).to_hex().as_str() != output.object {
                         bail!("{object} is damaged and was not pushed; `strata run` makes it again");
                     }
@@ -123,21 +125,18 @@ impl Remote {
 
     /// Fetches what the remote has of a pipeline, following it from node to node: a task's key is known once
     /// what it reads is.
-    pub fn pull(&self, plan: &mut Plan, wanted: &[bool]) -> Result<Transferred> {
+    pub fn pull(&self, plan: &mut Plan, wanted: &NodeSet) -> Result<Transferred> {
         let mut done = Transferred::default();
-        for (index, wanted) in wanted.iter().enumerate() {
-            if !*wanted || !plan.ready(index) {
+        for id in wanted.iter() {
+            if !plan.ready(id) {
                 continue;
             }
-            plan.expand(index, false)?;
-            for task in 0..plan.states[index].tasks.len() {
-                let state = &plan.states[index].tasks[task];
-                if state.outputs.is_some() {
-                    done.present += 1;
-                    continue;
-                }
-                match self.fetch(plan.store, state.key, &mut done)? {
-                    Some(outputs) => drop(plan.finish(index, task, outputs)),
+            plan.expand(id, false)?;
+            let stale: Vec<(usize, Key)> = plan.state(id).stale().collect();
+            done.present += plan.state(id).tasks() - stale.len();
+            for (index, key) in stale {
+                match self.fetch(plan.store, key, &mut done)? {
+                    Some(outputs) => drop(plan.finish(id.task(index), outputs)),
                     None => done.absent += 1,
                 }
             }
@@ -146,7 +145,7 @@ impl Remote {
     }
 
     fn fetch(&self, store: &Store, key: Key, done: &mut Transferred) -> Result<Option<Vec<OutputRecord>>> {
-        let name = format!("records/{key}.json");
+        let name = record_name(key);
         let Some(text) = self.get(&name)? else { return Ok(None) };
         let record: Record =
             serde_json::from_slice(&text).with_context(|| format!("{name} of {} is damaged", self.name))?;

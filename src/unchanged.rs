@@ -1,36 +1,34 @@
 //! The shortest way to say that nothing is stale.
 //!
-//! A run that ends with everything fresh leaves a list of every file that this verdict rests on, with one hash
-//! over their sizes, modification times and inodes. While they all stand as they stood, the verdict stands, and
-//! a run need not parse, plan or hash anything. The list is a cache: without it, the run plans as usual.
+//! A run that finds everything fresh writes down every file that this rests on, with one hash over their sizes,
+//! modification times and inodes. While the files are as they were, everything is still fresh, and a run need not parse,
+//! plan or hash anything. What is written down is a cache: without it, the run plans as usual.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use strata_stages::Stage;
 
 use crate::graph::From;
 use crate::plan::Plan;
 use crate::run::{Counts, Summary};
-use crate::store::{FileState, replace, views};
+use crate::store::layout::{Layout, view};
+use crate::store::{FileState, views};
 
+/// That everything was fresh, and when it still is.
 #[derive(Serialize, Deserialize)]
-struct Verdict {
-    /// Tasks of each stage, all of them fresh.
+struct AllFresh {
+    /// How many tasks each stage had.
     stages: Vec<(String, usize)>,
-    /// Of the states of `files`, in order.
+    /// The hash of the states that `files` were in, in order.
     states: String,
     files: Vec<PathBuf>,
 }
 
-fn path(root: &Path, pipeline: &Path) -> Result<PathBuf> {
-    let pipeline = std::path::absolute(pipeline)?;
-    let name = &blake3::hash(pipeline.as_os_str().as_encoded_bytes()).to_hex()[..32];
-    Ok(root.join("cache/unchanged").join(name))
-}
-
 /// The hash of all files' states; `None` when one is missing. Asking for them is nearly all that a run with nothing to
-/// do takes, so that a few threads share it.
+/// do takes, so a few threads share it.
 fn states(files: &[PathBuf]) -> Option<String> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
     let share = files.len().div_ceil(threads).max(256);
@@ -48,60 +46,67 @@ fn states(files: &[PathBuf]) -> Option<String> {
     Some(hasher.finalize().to_hex().to_string())
 }
 
-/// The summary of a run with nothing to do, when the last one's verdict still stands.
-pub fn recall(root: &Path, pipeline: &Path) -> Option<Summary> {
+/// The summary of a run with nothing to do, when everything was fresh and no file has changed since.
+pub fn recall(layout: &Layout, pipeline: &Path, stages: &[&'static Stage]) -> Option<Summary> {
     let started = std::time::Instant::now();
-    let text = std::fs::read(path(root, pipeline).ok()?).ok()?;
-    let verdict: Verdict = serde_json::from_slice(&text).ok()?;
-    if states(&verdict.files)? != verdict.states {
+    let text = std::fs::read(layout.unchanged(pipeline).ok()?).ok()?;
+    let before: AllFresh = serde_json::from_slice(&text).ok()?;
+    if states(&before.files)? != before.states {
         return None;
     }
     let mut summary = Summary::default();
-    for (name, tasks) in verdict.stages {
-        let stage = strata_stages::stage(&name)?.name;
-        summary.stages.insert(stage, Counts { planned: tasks, cached: tasks, ..Default::default() });
+    for (name, tasks) in before.stages {
+        let stage = stages.iter().find(|stage| stage.name == name)?;
+        summary.stages.insert(stage.name, Counts { planned: tasks, cached: tasks, ..Default::default() });
     }
     summary.seconds = started.elapsed().as_secs_f64();
     Some(summary)
 }
 
-/// Keeps the verdict of a run in which every node of the plan is finished.
+/// Writes down that every node of the plan is finished. A file that was just changed prevents that: another change
+/// within one tick of the file system's clock could not be told from it.
+///
+/// # Errors
+/// When the store cannot be written.
 pub fn remember(plan: &Plan, pipeline: &Path) -> Result<()> {
-    let root = plan.store.root();
-    // The program itself, since its stages' versions and plans are in it.
-    let mut files = vec![std::env::current_exe()?, std::path::absolute(pipeline)?];
-    let mut counts = std::collections::BTreeMap::<String, usize>::new();
-    for (node, state) in plan.graph.nodes.iter().zip(&plan.states) {
-        *counts.entry(node.node.stage.to_string()).or_default() += state.tasks.len();
+    let (layout, disk) = (&plan.store.layout, &plan.store.disk);
+    if !layout.shown().exists() {
+        disk.touch(&layout.shown())?;
+    }
+    let files = files(plan, pipeline)?;
+    if files.iter().any(|file| FileState::of(file).is_ok_and(|state| state.just_changed())) {
+        return Ok(());
+    }
+    let Some(states) = states(&files) else { return Ok(()) };
+    let mut stages = BTreeMap::<String, usize>::new();
+    for (id, state) in plan.states() {
+        *stages.entry(plan.graph.node(id).stage.name.to_string()).or_default() += state.tasks();
+    }
+    let all_fresh = AllFresh { stages: stages.into_iter().collect(), states, files };
+    disk.replace(&layout.unchanged(pipeline)?, &serde_json::to_vec(&all_fresh)?)
+}
+
+/// Every file and folder that could make a task stale by changing.
+fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
+    let layout = &plan.store.layout;
+    // The program itself, since its stages' versions and plans are in it; records are replaced whole, which their
+    // folder shows.
+    let own = [std::env::current_exe()?, std::path::absolute(pipeline)?, layout.shown(), layout.records()];
+    let mut files = BTreeSet::from(own);
+    for (id, state) in plan.states() {
+        let node = plan.graph.node(id);
         for input in &node.inputs {
             if let From::Files { files: named, .. } = &input.from {
                 for (_, path) in named {
                     // The folder too: a shard or a chat template that is added to a model changes it.
                     files.extend(path.parent().map(Path::to_path_buf));
-                    files.push(path.clone());
+                    files.insert(path.clone());
                 }
             }
         }
-        let outputs = state.outputs.as_deref().unwrap_or_default();
-        let folder = views::folder(node.node.stage, &node.node.bindings, outputs.iter().any(|o| !o.name.is_empty()));
-        // A link's state is its object's; that no other link was added is what `views::changes` says.
-        let folder = root.join(folder);
-        files.extend(views::names(outputs).map(|name| folder.join(name)));
+        // A link's state is its object's; that no other link was added is what `shown` says.
+        let folder = layout.root().join(view(node.stage, &node.bindings));
+        files.extend(views::names(state.outputs().unwrap_or_default()).map(|name| folder.join(name)));
     }
-    let shown = views::changes(root);
-    if !shown.exists() {
-        std::fs::write(&shown, b"")?;
-    }
-    files.push(shown);
-    // Records are replaced whole, which their folder shows.
-    files.push(plan.store.records_path());
-    files.sort();
-    files.dedup();
-    // A file this young may change again under the same time.
-    if files.iter().any(|file| FileState::of(file).is_ok_and(|state| state.young())) {
-        return Ok(());
-    }
-    let Some(states) = states(&files) else { return Ok(()) };
-    let verdict = Verdict { stages: counts.into_iter().collect(), states, files };
-    replace(&path(root, pipeline)?, &serde_json::to_vec(&verdict)?)
+    Ok(files.into_iter().collect())
 }

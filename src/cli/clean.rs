@@ -6,11 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use strata_stages::STAGES;
 
 use super::say::say;
 use super::{Outcome, Place};
 use crate::plan::Plan;
 use crate::store::Store;
+use crate::store::disk::is_temporary;
+use crate::store::layout::Layout;
 
 /// Remove objects and records that the pipeline no longer uses, and leftovers of killed runs
 #[derive(Args)]
@@ -29,43 +32,43 @@ pub struct Clean {
 
 impl Clean {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
-        let root = place.store_root()?;
-        if !root.join("cache").exists() {
-            say!("nothing to remove: there is no store at {}", root.display());
+        let layout = place.layout()?;
+        if !layout.cache().exists() {
+            say!("nothing to remove: there is no store at {}", layout.root().display());
             return Ok(Outcome::Done);
         }
-        let _lock = Store::open(&root).lock_exclusive()?;
+        let _lock = Store::open(layout.root()).lock_exclusive()?;
         if self.all {
-            return self.remove_all(&root);
+            return self.remove_all(&layout);
         }
         let workspace = place.open()?;
         let store = &workspace.store;
         let mut plan = Plan::new(&workspace.graph, store);
-        plan.expand_all(&vec![true; workspace.graph.nodes.len()])?;
+        plan.expand_all(&workspace.graph.all())?;
         let mut keep_records = BTreeSet::new();
         let mut keep_objects = BTreeSet::new();
-        for task in plan.states.iter().flat_map(|state| &state.tasks) {
-            keep_records.insert(store.record_path(task.key));
-            keep_objects.extend(task.outputs.iter().flatten().map(|output| store.object_path(output)));
+        for (_, state) in plan.states() {
+            keep_records.extend(state.done().into_iter().map(|key| store.layout.record(key)));
+            keep_objects.extend(state.parts().into_iter().map(|output| store.layout.object(output)));
         }
         // What a view still shows stays, even where its node is stale now: it is the last known result.
-        for node in &workspace.graph.nodes {
+        for (_, node) in workspace.graph.nodes() {
             for key in crate::latest::read(store, &node.label()) {
-                keep_records.insert(store.record_path(key));
+                keep_records.insert(store.layout.record(key));
                 let outputs = store.record(key).map(|record| record.outputs).unwrap_or_default();
-                keep_objects.extend(outputs.iter().map(|output| store.object_path(output)));
+                keep_objects.extend(outputs.iter().map(|output| store.layout.object(output)));
             }
         }
         let (mut count, mut bytes) = (0u64, 0u64);
-        for folder in ["records", "objects", "cache"] {
-            for path in files(&root.join(folder))? {
-                let left = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"));
-                let kept = folder == "cache" || keep_records.contains(&path) || keep_objects.contains(&path);
+        for folder in [layout.records(), layout.objects(), layout.cache()] {
+            for path in files(&folder)? {
+                let left = is_temporary(&path);
+                let kept = folder == layout.cache() || keep_records.contains(&path) || keep_objects.contains(&path);
                 if left || !kept {
                     bytes += fs::metadata(&path).map_or(0, |metadata| metadata.len());
                     count += 1;
                     if !self.dry_run {
-                        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                        store.disk.remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
                     }
                 }
             }
@@ -75,9 +78,8 @@ impl Clean {
         Ok(Outcome::Done)
     }
 
-    fn remove_all(&self, root: &Path) -> Result<Outcome> {
-        for folder in ["tables", "models", "corpus", "report", "records", "objects", "cache"] {
-            let path = root.join(folder);
+    fn remove_all(&self, layout: &Layout) -> Result<Outcome> {
+        for path in layout.folders(STAGES) {
             if path.exists() {
                 if self.dry_run {
                     say!("would remove {}", path.display());

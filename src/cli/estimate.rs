@@ -7,15 +7,21 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+<<<<<<< HEAD
 use strata_stages::Source;
 use strata_stages::contract::cost::{Cost, Expected, ExpectedTable, ModelSize, Pass, Text};
 use strata_stages::contract::pipeline::ModelSource;
 use strata_stages::model::size::{self, Speed};
+=======
+use strata_stages::contract::pipeline::ModelSource;
+use strata_stages::model::cost::{self, Cost, Expected, ExpectedTable, ModelSize, Pass, Speed, Text};
+use strata_stages::{Outputs, Source};
+>>>>>>> ade22e7 (The engine speaks of nodes and tasks by ids, a node's state is one enum, a store's paths are in one place)
 
 use super::Workspace;
 use super::expected_text::Texts;
 use super::say::say;
-use crate::graph::GraphNode;
+use crate::graph::{GraphNode, NodeId, NodeSet};
 use crate::plan::Plan;
 
 pub struct Estimate {
@@ -49,7 +55,7 @@ struct Shared {
 ///
 /// # Errors
 /// When a model's config.json cannot be read or describes a model that is not supported.
-pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Estimate>> {
+pub fn of(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<Estimate>> {
     count(workspace, wanted, plan)?.map(Counted::timed).transpose()
 }
 
@@ -58,7 +64,7 @@ pub fn of(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<
 ///
 /// # Errors
 /// As for [`of`].
-pub fn of_demanding(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Estimate>> {
+pub fn of_demanding(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<Estimate>> {
     const MEMORY: f64 = 1e9;
     const WRITTEN: f64 = 1e9;
     const FLOPS: f64 = 1e13;
@@ -83,14 +89,15 @@ impl Counted {
     }
 }
 
-fn count(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<Counted>> {
+fn count(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<Counted>> {
     let mut texts = Texts::new(workspace, plan);
     let mut sizes: BTreeMap<String, Option<ModelSize>> = BTreeMap::new();
-    let mut passes: BTreeMap<(String, usize), Shared> = BTreeMap::new();
+    let mut passes: BTreeMap<(String, NodeId), Shared> = BTreeMap::new();
     let mut stages: Vec<Row> = Vec::new();
     let mut uncounted = 0;
-    for (index, node) in workspace.graph.nodes.iter().enumerate().filter(|(index, _)| wanted[*index]) {
-        let share = undone(plan, index);
+    for id in wanted.iter() {
+        let node = workspace.graph.node(id);
+        let share = undone(plan, id);
         let names: Vec<&String> = weights(node).collect();
         if share == 0.0 {
             continue;
@@ -119,7 +126,7 @@ fn count(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<C
                 None => continue,
             },
         }
-        let Some(cost) = node.stage.cost.and_then(|cost| cost(&node.node.params, &expected)) else { continue };
+        let Some(cost) = node.stage.cost.and_then(|cost| cost(&node.params, &expected)) else { continue };
         let Cost { pass, flops, written, memory } = cost;
         if let Some(tokens) = source.filter(|_| pass != Pass::default()) {
             let text = expected.text;
@@ -131,7 +138,7 @@ fn count(workspace: &Workspace, wanted: &[bool], plan: &Plan) -> Result<Option<C
                 (shared.text, shared.blocks) = (text, blocks);
             }
         }
-        let what = node.node.stage;
+        let what = node.stage.name;
         if !stages.iter().any(|row| row.what == what) {
             let compares = source.is_none() || what == "gradient_factors";
             stages.push(Row { what: what.to_string(), compares, ..Row::default() });
@@ -204,9 +211,10 @@ fn tables(
 ) -> Result<Option<Vec<ExpectedTable>>> {
     let mut tables = Vec::new();
     for upstream in node.upstream() {
-        let upstream = &workspace.graph.nodes[upstream].node;
-        let named = |key: &str| upstream.bindings.iter().find(|(name, _)| *name == key).map(|(_, name)| name);
-        let (Some(model_name), Some(dataset)) = (named("model"), named("dataset")) else { continue };
+        let upstream = workspace.graph.node(upstream);
+        let (Some(model_name), Some(dataset)) = (upstream.binding("model"), upstream.binding("dataset")) else {
+            continue;
+        };
         let (Some(model), Some(tokens)) = (known(model_name)?, texts.tokens(model_name, dataset)) else {
             return Ok(None);
         };
@@ -216,18 +224,17 @@ fn tables(
 }
 
 /// The share of a node's tasks that would run.
-fn undone(plan: &Plan, index: usize) -> f64 {
-    let state = &plan.states[index];
-    if !state.expanded || state.tasks.is_empty() {
-        return 1.0;
+fn undone(plan: &Plan, id: NodeId) -> f64 {
+    let state = plan.state(id);
+    match state.tasks() {
+        0 => 1.0,
+        tasks => state.stale().count() as f64 / tasks as f64,
     }
-    let stale = state.tasks.iter().filter(|task| task.outputs.is_none()).count();
-    stale as f64 / state.tasks.len() as f64
 }
 
 /// The models whose weights a node reads.
 fn weights(node: &GraphNode) -> impl Iterator<Item = &String> {
-    node.node.inputs.iter().filter_map(|input| match &input.source {
+    node.inputs.iter().filter_map(|input| match &input.source {
         Source::Weights { model } => Some(model),
         _ => None,
     })
@@ -239,11 +246,13 @@ fn size(workspace: &Workspace, plan: &Plan, name: &str) -> Result<Option<ModelSi
     let path = match &model.with_context(|| format!("no model {name}"))?.source {
         ModelSource::Directory(directory) => directory.join("config.json"),
         ModelSource::Trained(_) => {
-            let trained = |node: &GraphNode| node.node.stage == "train" && node.node.bindings[0].1 == name;
-            let outputs =
-                workspace.graph.nodes.iter().position(trained).and_then(|index| plan.states[index].outputs.as_ref());
+            let trained = |node: &GraphNode| {
+                matches!(node.stage.outputs, Outputs::Model) && node.bindings.iter().any(|(_, model)| model == name)
+            };
+            let maker = workspace.graph.nodes().find(|(_, node)| trained(node)).map(|(id, _)| id);
+            let outputs = maker.and_then(|id| plan.state(id).outputs());
             match outputs.into_iter().flatten().find(|output| output.name == "config.json") {
-                Some(config) => workspace.store.object_path(config),
+                Some(config) => workspace.store.layout.object(config),
                 None => return Ok(None),
             }
         }
@@ -260,9 +269,8 @@ fn memory() -> Option<f64> {
 }
 
 /// What a real run would not find.
-fn absent(workspace: &Workspace, wanted: &[bool]) -> Option<String> {
-    let nodes = workspace.graph.nodes.iter().enumerate().filter(|(index, _)| wanted[*index]);
-    let mut absent: Vec<&str> = nodes.filter_map(|(_, node)| node.absent()).collect();
+fn absent(workspace: &Workspace, wanted: &NodeSet) -> Option<String> {
+    let mut absent: Vec<&str> = wanted.iter().filter_map(|id| workspace.graph.node(id).absent()).collect();
     absent.sort_unstable();
     absent.dedup();
     (!absent.is_empty()).then(|| format!("not there, and needed to run: {}", absent.join("; ")))

@@ -12,7 +12,7 @@ use strata_stages::contract::pipeline::{Dataset, model_dataset};
 use strata_stages::{Part, table};
 
 use super::Workspace;
-use crate::graph::{From, GraphNode};
+use crate::graph::{From, GraphNode, NodeId};
 use crate::plan::Plan;
 
 /// Of an example of which nothing else is known.
@@ -24,7 +24,7 @@ const BYTES_A_TOKEN: f64 = 4.0;
 pub struct Texts<'a> {
     workspace: &'a Workspace,
     plan: &'a Plan<'a>,
-    known: BTreeMap<usize, Text>,
+    known: BTreeMap<NodeId, Text>,
     /// For each way of guessing, the datasets it was used for.
     guesses: BTreeMap<String, Vec<String>>,
 }
@@ -35,28 +35,28 @@ impl<'a> Texts<'a> {
     }
 
     /// The text that a node reads: of its tokens, or of the examples that it tokenizes itself.
-    pub fn source(&self, node: &GraphNode) -> Option<usize> {
-        let nodes = &self.workspace.graph.nodes;
-        let of = |stage: &str| node.upstream().find(|upstream| nodes[*upstream].node.stage == stage);
+    pub fn source(&self, node: &GraphNode) -> Option<NodeId> {
+        let graph = &self.workspace.graph;
+        let of = |stage: &str| node.upstream().find(|upstream| graph.node(*upstream).stage.name == stage);
         of("tokens").or_else(|| {
             let examples = of("examples")?;
             // Any model's tokens of them, counted where they are.
-            let tokens = nodes
-                .iter()
-                .position(|node| node.node.stage == "tokens" && node.upstream().any(|index| index == examples));
-            tokens.or(Some(examples))
+            let mut tokens = graph
+                .nodes()
+                .filter(|(_, node)| node.stage.name == "tokens" && node.upstream().any(|id| id == examples));
+            tokens.next().map(|(id, _)| id).or(Some(examples))
         })
     }
 
     /// A dataset's tokens for a model, where the pipeline has them.
-    pub fn tokens(&self, model: &str, dataset: &str) -> Option<usize> {
+    pub fn tokens(&self, model: &str, dataset: &str) -> Option<NodeId> {
         let bindings = model_dataset(model, dataset);
-        let of_both = |node: &GraphNode| node.node.stage == "tokens" && node.node.bindings == bindings;
-        self.workspace.graph.nodes.iter().position(of_both)
+        let of_both = |node: &GraphNode| node.stage.name == "tokens" && node.bindings == bindings;
+        self.workspace.graph.nodes().find(|(_, node)| of_both(node)).map(|(id, _)| id)
     }
 
     /// The text of a node of `tokens` or `examples`.
-    pub fn of(&mut self, tokens: usize) -> Result<Text> {
+    pub fn of(&mut self, tokens: NodeId) -> Result<Text> {
         if let Some(text) = self.known.get(&tokens) {
             return Ok(*text);
         }
@@ -69,13 +69,13 @@ impl<'a> Texts<'a> {
     }
 
     /// How many blocks it comes in.
-    pub fn blocks(&mut self, tokens: usize) -> Result<f64> {
-        if let Some(outputs) = &self.plan.states[tokens].outputs {
+    pub fn blocks(&mut self, tokens: NodeId) -> Result<f64> {
+        if let Some(outputs) = self.plan.state(tokens).outputs() {
             return Ok(outputs.len() as f64);
         }
         // Blocks hold about twice their least size on average.
         let examples = self.upstream(tokens, "examples");
-        let least = examples.and_then(|index| self.workspace.graph.nodes[index].node.params["block"]["least"].as_f64());
+        let least = examples.and_then(|index| self.workspace.graph.node(index).params["block"]["least"].as_f64());
         Ok((self.of(tokens)?.examples / (2.0 * least.unwrap_or(16.0))).ceil())
     }
 
@@ -88,22 +88,22 @@ impl<'a> Texts<'a> {
         notes
     }
 
-    fn upstream(&self, index: usize, stage: &str) -> Option<usize> {
-        let nodes = &self.workspace.graph.nodes;
-        if nodes[index].node.stage == stage {
-            return Some(index);
+    fn upstream(&self, id: NodeId, stage: &str) -> Option<NodeId> {
+        let graph = &self.workspace.graph;
+        if graph.node(id).stage.name == stage {
+            return Some(id);
         }
-        nodes[index].upstream().find(|upstream| nodes[*upstream].node.stage == stage)
+        graph.node(id).upstream().find(|upstream| graph.node(*upstream).stage.name == stage)
     }
 
-    fn counted(&self, tokens: usize) -> Result<Option<Text>> {
-        let Some(outputs) = &self.plan.states[tokens].outputs else { return Ok(None) };
-        if self.workspace.graph.nodes[tokens].node.stage != "tokens" {
+    fn counted(&self, tokens: NodeId) -> Result<Option<Text>> {
+        let Some(outputs) = self.plan.state(tokens).outputs() else { return Ok(None) };
+        if self.workspace.graph.node(tokens).stage.name != "tokens" {
             return Ok(None);
         }
         let mut text = Text::default();
         for output in outputs {
-            let part = Part { path: self.workspace.store.object_path(output), name: String::new() };
+            let part = Part { path: self.workspace.store.layout.object(output), name: String::new() };
             let batch = table::read(&[part], &["ids"])?;
             let ids: &ListArray = table::values(&batch, "ids")?;
             for row in 0..ids.len() {
@@ -113,9 +113,9 @@ impl<'a> Texts<'a> {
         Ok(Some(text))
     }
 
-    fn guessed(&mut self, tokens: usize) -> Result<Text> {
-        let node = &self.workspace.graph.nodes[tokens].node;
-        let name = node.bindings.iter().find(|(key, _)| *key == "dataset").map(|(_, name)| name.clone());
+    fn guessed(&mut self, tokens: NodeId) -> Result<Text> {
+        let node = self.workspace.graph.node(tokens);
+        let name = node.binding("dataset").map(str::to_string);
         let name = name.context("tokens are of a dataset")?;
         let dataset = self.workspace.manifest.pipeline.dataset(&name, "datasets")?;
         let longest = node.params["max_tokens"].as_f64().unwrap_or(f64::INFINITY);
@@ -141,14 +141,14 @@ impl<'a> Texts<'a> {
     }
 
     /// The file that the tokens' dataset is read from, if it is there.
-    fn file(&self, tokens: usize) -> Option<std::path::PathBuf> {
+    fn file(&self, tokens: NodeId) -> Option<std::path::PathBuf> {
         let examples = self.upstream(tokens, "examples")?;
-        self.workspace.graph.nodes[examples].inputs.iter().find_map(|input| match &input.from {
+        self.workspace.graph.node(examples).inputs.iter().find_map(|input| match &input.from {
             From::Files { files, .. } => files.first().map(|(_, path)| path.clone()),
-            From::Node { index, files } => {
-                let outputs = self.plan.states[*index].outputs.as_ref()?;
+            From::Node { node, files } => {
+                let outputs = self.plan.state(*node).outputs()?;
                 let output = outputs.iter().find(|output| files.admits(&output.name))?;
-                Some(self.workspace.store.object_path(output))
+                Some(self.workspace.store.layout.object(output))
             }
             From::Absent(_) => None,
         })

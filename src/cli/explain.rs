@@ -1,13 +1,15 @@
 //! `strata explain`
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use clap::Args;
 
 use super::say::say;
-use super::{Outcome, Place, Workspace, parse_targets, usage};
-use crate::explain::{differences, origin};
-use crate::latest;
+use super::{Outcome, Place, parse_targets, usage};
+use crate::graph::NodeId;
 use crate::plan::Plan;
+use crate::staleness::{Reason, Standing, causes, origin, standing};
 
 /// Say exactly which input or parameter of a target differs from the last record
 #[derive(Args)]
@@ -25,61 +27,68 @@ impl Explain {
         let workspace = place.open()?;
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
         plan.expand_all(&workspace.select(&self.targets)?)?;
+        let mut causes = BTreeSet::new();
+        let mut said = BTreeSet::new();
         for target in parse_targets(&self.targets)? {
-            for index in workspace.graph.find(&target).map_err(usage)? {
-                explain_node(&workspace, &mut plan, index)?;
+            for id in workspace.graph.find(&target).map_err(usage)? {
+                said.insert(id);
+                causes.extend(explain(&mut plan, id, usize::MAX)?);
             }
+        }
+        // What the targets wait for in the end, once for all of them.
+        for cause in causes.difference(&said) {
+            explain(&mut plan, *cause, 1)?;
         }
         workspace.store.keep_fingerprints();
         Ok(Outcome::Done)
     }
 }
 
-fn explain_node(workspace: &Workspace, plan: &mut Plan, index: usize) -> Result<()> {
-    let node = &workspace.graph.nodes[index];
-    let label = node.label();
-    if !plan.states[index].expanded {
-        let stale: Vec<String> = node
-            .upstream()
-            .filter(|upstream| plan.states[*upstream].outputs.is_none())
-            .map(|upstream| workspace.graph.nodes[upstream].label())
-            .collect();
-        say!("{label}: waits for {}", stale.join(", "));
-        return Ok(());
-    }
-    if plan.states[index].outputs.is_some() {
-        say!("{label}: fresh ({} tasks)", plan.states[index].tasks.len());
-        return Ok(());
-    }
-    let inputs = plan.inputs(index)?;
-    let before: Vec<_> = latest::read(&workspace.store, &label);
-    let old: Vec<_> = before.iter().filter_map(|key| workspace.store.record(*key)).collect();
-    let tasks = plan.states[index].tasks.len();
-    for task in 0..tasks {
-        let state = &plan.states[index].tasks[task];
-        if state.outputs.is_some() {
-            continue;
+/// Says how a node stands, and of its stale tasks why so many of them are; returns the nodes that keep it waiting.
+fn explain(plan: &mut Plan, id: NodeId, tasks: usize) -> Result<Vec<NodeId>> {
+    let graph = plan.graph;
+    let label = graph.node(id).label();
+    let stale = match standing(plan, id)? {
+        Standing::Fresh { tasks } => {
+            say!("{label}: fresh ({tasks} tasks)");
+            return Ok(Vec::new());
         }
-        let name = if tasks > 1 { format!("{label} block {}/{tasks}", task + 1) } else { label.clone() };
-        if let Some(record) = workspace.store.record(state.key) {
-            let lost = record.outputs.iter().filter(|o| workspace.store.check(o) != crate::store::ObjectState::Sound);
-            say!("{name}: its record is there, but {} of its objects are missing or damaged", lost.count());
-            continue;
+        Standing::Absent(what) => {
+            say!("{label}: {what}");
+            return Ok(Vec::new());
         }
-        let now = plan.document(index, &plan.task_inputs(index, task, &inputs));
-        // Of several blocks, the one that differs least is the one this was.
-        let nearest = old.iter().map(|record| differences(&record.document, &now)).min_by_key(Vec::len);
-        match nearest {
-            None => say!("{name}: missing, there is no earlier record"),
-            Some(found) => {
+        Standing::Waits(upstream) => {
+            let upstream: BTreeSet<String> = upstream.into_iter().map(|id| graph.node(id).label()).collect();
+            say!("{label}: waits for {}", some(&upstream.into_iter().collect::<Vec<_>>()));
+            return Ok(causes(plan, id));
+        }
+        Standing::Stale(stale) => stale,
+    };
+    for task in stale.stale.iter().take(tasks) {
+        let name = plan.task_label(*task);
+        match stale.reason(plan, *task) {
+            Reason::Differs(differences) => {
                 say!("{name}: stale");
-                for difference in found {
-                    let from = origin(&workspace.graph, index, &difference.at);
+                for difference in differences {
+                    let from = origin(graph, id, &difference.at);
                     let from = from.map_or_else(String::new, |from| format!("   ({from})"));
-                    say!("    {}: {} -> {}{from}", difference.at, difference.before, difference.now);
+                    say!("    {difference}{from}");
                 }
             }
+            reason => say!("{name}: {reason}"),
         }
     }
-    Ok(())
+    if stale.stale.len() > tasks {
+        say!("    and {} more of its {} tasks", stale.stale.len() - tasks, stale.tasks);
+    }
+    Ok(Vec::new())
+}
+
+/// The first few names, and how many more there are.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    match names.len() {
+        0..=SHOWN => names.join(", "),
+        more => format!("{} and {} more", names[..SHOWN].join(", "), more - SHOWN),
+    }
 }

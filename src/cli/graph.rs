@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::say::say;
 use super::{Outcome, Place};
+use crate::graph::NodeId;
 
 /// Print the graph of stages, or of nodes, as Mermaid, DOT or JSON
 #[derive(Args)]
@@ -34,19 +35,19 @@ enum Format {
 impl GraphCommand {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let graph = place.open()?.graph;
-        let name = |index: usize| {
-            let node = &graph.nodes[index];
-            if self.nodes { node.label() } else { node.node.stage.to_string() }
+        let name = |id: NodeId| {
+            let node = graph.node(id);
+            if self.nodes { node.label() } else { node.stage.name.to_string() }
         };
         let mut vertices = Vec::new();
         let mut edges = BTreeSet::new();
-        for (index, node) in graph.nodes.iter().enumerate() {
-            if !vertices.contains(&name(index)) {
-                vertices.push(name(index));
+        for (id, node) in graph.nodes() {
+            if !vertices.contains(&name(id)) {
+                vertices.push(name(id));
             }
-            edges.extend(node.upstream().map(|upstream| (name(upstream), name(index))));
+            edges.extend(node.upstream().map(|upstream| (name(upstream), name(id))));
         }
-        let id = |name: &String| vertices.iter().position(|vertex| vertex == name).unwrap_or_default();
+        let place = |name: &String| vertices.iter().position(|vertex| vertex == name).unwrap_or_default();
         match self.format {
             Format::Mermaid => {
                 say!("graph TD");
@@ -54,7 +55,7 @@ impl GraphCommand {
                     say!("  n{i}[\"{vertex}\"]");
                 }
                 for (from, to) in &edges {
-                    say!("  n{} --> n{}", id(from), id(to));
+                    say!("  n{} --> n{}", place(from), place(to));
                 }
             }
             Format::Dot => {

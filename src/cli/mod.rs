@@ -22,9 +22,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use strata_stages::PlanError;
 
 use crate::diagnostic::Diagnostic;
-use crate::graph::{Graph, Target};
+use crate::graph::{Graph, NodeSet, Target};
 use crate::manifest::Manifest;
 use crate::store::Store;
+use crate::store::layout::Layout;
 
 /// Measures how fine-tuning moves a language model along its alignment directions, layer by layer.
 ///
@@ -106,15 +107,20 @@ impl Place {
         &self.pipeline
     }
 
-    pub fn store_root(&self) -> Result<PathBuf> {
+    /// The paths of the store, which may not be there.
+    pub fn layout(&self) -> Result<Layout> {
+        Ok(Layout::new(&self.store_root()?))
+    }
+
+    fn store_root(&self) -> Result<PathBuf> {
         let beside = || self.pipeline.parent().unwrap_or(Path::new("")).join("artifacts");
         Ok(std::path::absolute(self.store.clone().unwrap_or_else(beside))?)
     }
 }
 
 impl Workspace {
-    /// Targets as nodes' flags: those named and what they read.
-    pub fn select(&self, targets: &[String]) -> Result<Vec<bool>> {
+    /// The nodes that targets name, and those they read.
+    pub fn select(&self, targets: &[String]) -> Result<NodeSet> {
         Ok(self.graph.select(&parse_targets(targets)?).map_err(usage)?)
     }
 }

@@ -36,7 +36,7 @@ enum Format {
 
 impl Query {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
-        let tables = place.store_root()?.join("tables");
+        let tables = place.layout()?.tables();
         let mut context = SQLContext::new();
         let known = names(&tables);
         let bad_sql = |error: polars::error::PolarsError| usage(PlanError::new("", format!("in the query: {error}")));

@@ -1,18 +1,20 @@
 //! `strata run`
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use strata_stages::STAGES;
 
 use super::say::say;
 use super::{Outcome, Place, Workspace};
+use crate::graph::NodeSet;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::run::{self, Options, Summary};
-use crate::store::{replace, views};
+use crate::store::layout::Layout;
+use crate::store::views;
 use crate::unchanged;
 
 /// Run every stage whose inputs or parameters changed, and nothing else
@@ -55,8 +57,9 @@ fn cancelled() -> bool {
 impl Run {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let everything = self.targets.is_empty() && !self.force && !self.dry_run;
-        if everything && let Some(summary) = unchanged::recall(&place.store_root()?, place.pipeline()) {
-            self.print(&place.store_root()?, None, &summary)?;
+        let layout = place.layout()?;
+        if everything && let Some(summary) = unchanged::recall(&layout, place.pipeline(), STAGES) {
+            self.print(&layout, None, &summary)?;
             return Ok(Outcome::Done);
         }
         if self.dry_run {
@@ -82,18 +85,19 @@ impl Run {
         let options = Options { jobs, keep_going: self.keep_going, force: self.forced(&workspace, &wanted)? };
         let progress = Progress::new(self.quiet);
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
+        let run = run::Run::start(&mut plan, &wanted, &options, &progress)?;
         if !self.quiet {
-            announce(&workspace, &wanted)?;
+            announce(&workspace, &wanted, run.plan);
         }
-        let summary = run::run(&mut plan, &wanted, &options, &progress, &cancelled)?;
+        let summary = run.finish(&cancelled)?;
         if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
-            prune_views(&workspace)?;
+            views::prune(&workspace.store, &workspace.graph)?;
             // Only a run that found everything fresh knows that no input changed under it.
-            if summary.stages.values().all(|counts| counts.ran == 0) {
+            if summary.all_fresh() {
                 unchanged::remember(&plan, place.pipeline())?;
             }
         }
-        self.print(workspace.store.root(), Some(&plan), &summary)?;
+        self.print(&layout, Some(&plan), &summary)?;
         Ok(match summary {
             Summary { interrupted: true, .. } => Outcome::Interrupted,
             Summary { failures, .. } if !failures.is_empty() => Outcome::TaskFailed,
@@ -101,18 +105,21 @@ impl Run {
         })
     }
 
-    fn forced(&self, workspace: &Workspace, wanted: &[bool]) -> Result<Vec<bool>> {
-        if !self.force || self.targets.is_empty() {
-            return Ok(wanted.iter().map(|wanted| self.force && *wanted).collect());
+    fn forced(&self, workspace: &Workspace, wanted: &NodeSet) -> Result<NodeSet> {
+        let mut forced = workspace.graph.none();
+        if !self.force {
+            return Ok(forced);
         }
-        let mut forced = vec![false; wanted.len()];
+        if self.targets.is_empty() {
+            return Ok(wanted.clone());
+        }
         for target in super::parse_targets(&self.targets)? {
-            workspace.graph.find(&target).map_err(super::usage)?.into_iter().for_each(|index| forced[index] = true);
+            workspace.graph.find(&target).map_err(super::usage)?.into_iter().for_each(|id| forced.insert(id));
         }
         Ok(forced)
     }
 
-    fn print(&self, root: &Path, plan: Option<&Plan>, summary: &Summary) -> Result<()> {
+    fn print(&self, layout: &Layout, plan: Option<&Plan>, summary: &Summary) -> Result<()> {
         if self.json {
             say!("{}", run::to_json(summary));
             return Ok(());
@@ -136,36 +143,33 @@ impl Run {
         } else if summary.unreached > 0 {
             say!("{} nodes were not reached", summary.unreached);
         }
-        say!("tables: {}", root.join("tables").display());
-        let report = root.join("report/report.html");
-        if report.exists() {
-            say!("report: {}", report.display());
+        say!("tables: {}", layout.tables().display());
+        for stage in STAGES {
+            if let Some(front) = layout.front(stage).filter(|front| front.exists()) {
+                say!("{}: {}", stage.name, front.display());
+            }
         }
         Ok(())
     }
 }
 
 /// Says what comparing the examples will take, where that is much.
-fn announce(workspace: &Workspace, wanted: &[bool]) -> Result<()> {
-    // The run's own plan expands as results come, and under --force otherwise.
-    let mut plan = Plan::new(&workspace.graph, &workspace.store);
-    plan.expand_all(wanted)?;
+fn announce(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) {
     // A model that cannot be read fails its own tasks, not the run.
-    if let Ok(Some(estimate)) = super::estimate::of_demanding(workspace, wanted, &plan) {
+    if let Ok(Some(estimate)) = super::estimate::of_demanding(workspace, wanted, plan) {
         eprintln!("{}\n", estimate.text("comparing the examples takes"));
     }
-    Ok(())
 }
 
 /// Examples cut at max_tokens, counted from the tokens tables of this plan.
 fn truncated(plan: &Plan) -> usize {
     let mut count = 0;
     let mut seen = BTreeSet::new();
-    let tokens = plan.graph.nodes.iter().zip(&plan.states).filter(|(node, _)| node.node.stage == "tokens");
-    for output in tokens.filter_map(|(_, state)| state.outputs.as_ref()).flatten() {
+    let tokens = plan.states().filter(|(id, _)| plan.graph.node(*id).stage.name == "tokens");
+    for output in tokens.filter_map(|(_, state)| state.outputs()).flatten() {
         // Models with one tokenizer share their tokens: each is counted once.
         if seen.insert(output.object.clone()) {
-            let part = strata_stages::Part { path: plan.store.object_path(output), name: String::new() };
+            let part = strata_stages::Part { path: plan.store.layout.object(output), name: String::new() };
             let column = strata_stages::table::read(&[part], &["truncated"]).ok();
             let flags = column.and_then(|batch| {
                 let flags: &arrow::array::BooleanArray = strata_stages::table::values(&batch, "truncated").ok()?;
@@ -175,21 +179,4 @@ fn truncated(plan: &Plan) -> usize {
         }
     }
     count
-}
-
-/// Removes the views of nodes that the pipeline no longer has, when its set of nodes changed.
-fn prune_views(workspace: &Workspace) -> Result<()> {
-    let keep = run::view_folders(&workspace.graph);
-    let mut hasher = blake3::Hasher::new();
-    for folder in &keep {
-        hasher.update(folder.as_os_str().as_encoded_bytes()).update(b"\n");
-    }
-    let nodes = hasher.finalize().to_hex();
-    let root = workspace.store.root();
-    let remembered = root.join("cache/nodes");
-    if std::fs::read_to_string(&remembered).is_ok_and(|before| before == nodes.as_str()) {
-        return Ok(());
-    }
-    views::prune(root, &keep)?;
-    replace(&remembered, nodes.as_bytes())
 }

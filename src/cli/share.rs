@@ -4,12 +4,12 @@ use anyhow::Result;
 use clap::Args;
 
 use super::say::say;
-use super::{Outcome, Place, Workspace};
+use super::{Outcome, Place};
 use crate::key::Key;
 use crate::latest;
 use crate::plan::Plan;
 use crate::remote::{Remote, Transferred};
-use crate::store::{ObjectState, views};
+use crate::store::{Problem, Store};
 
 /// Send the pipeline's results to a folder or an object store
 #[derive(Args)]
@@ -46,20 +46,15 @@ fn report(verb: &str, done: Transferred, absent: &str) -> Result<()> {
     Ok(())
 }
 
-fn all(workspace: &Workspace) -> Vec<bool> {
-    vec![true; workspace.graph.nodes.len()]
-}
-
 impl Push {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let workspace = place.open()?;
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
-        plan.expand_all(&all(&workspace))?;
-        let finished = plan.states.iter().flat_map(|state| &state.tasks).filter(|task| task.outputs.is_some());
-        let keys: Vec<Key> = finished.map(|task| task.key).collect();
-        let unfinished = plan.states.iter().filter(|state| state.outputs.is_none()).count();
+        plan.expand_all(&workspace.graph.all())?;
+        let keys: Vec<Key> = plan.states().flat_map(|(_, state)| state.done()).collect();
+        let unfinished = plan.states().filter(|(_, state)| state.outputs().is_none()).count();
         let done = Remote::open(&self.url)?.push(&workspace.store, &keys)?;
         let rest = if unfinished > 0 { format!("; {unfinished} nodes are not finished here") } else { String::new() };
         report("pushed", done, &rest)?;
@@ -73,17 +68,11 @@ impl Pull {
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
-        let result = Remote::open(&self.url)?.pull(&mut plan, &all(&workspace));
-        for (node, state) in workspace.graph.nodes.iter().zip(&plan.states) {
-            let Some(outputs) = &state.outputs else { continue };
-            let files = outputs.iter().any(|output| !output.name.is_empty());
-            let folder = views::folder(node.node.stage, &node.node.bindings, files);
-            if views::show(&workspace.store, &folder, outputs)? {
-                let keys: Vec<Key> = state.tasks.iter().map(|task| task.key).collect();
-                latest::write(&workspace.store, &node.label(), &keys)?;
-            }
+        let result = Remote::open(&self.url)?.pull(&mut plan, &workspace.graph.all());
+        for id in workspace.graph.ids() {
+            latest::show(&plan, id)?;
         }
-        workspace.store.fingerprints.save()?;
+        workspace.store.save_fingerprints()?;
         let done = result?;
         let absent = if done.absent > 0 { format!("; {} are not in {}", done.absent, self.url) } else { String::new() };
         report("pulled", done, &absent)?;
@@ -93,35 +82,20 @@ impl Pull {
 
 impl Verify {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
-        let store = crate::store::Store::open(&place.store_root()?);
-        let (mut objects, mut bad) = (0, 0);
-        for key in store.keys()? {
-            let Some(record) = store.record(key) else {
-                say!("records/{key}.json cannot be read; its task will run again");
-                bad += 1;
-                continue;
-            };
-            if record.document.key() != key {
-                say!("records/{key}.json is another task's record");
-                bad += 1;
-            }
-            for output in &record.outputs {
-                objects += 1;
-                store.fingerprints.forget(&store.object_path(output));
-                let state = store.check(output);
-                if state != ObjectState::Sound {
-                    let path = store.object_path(output);
-                    say!(
-                        "{} is {}; {} will run again",
-                        path.display(),
-                        format!("{state:?}").to_lowercase(),
-                        record.document.stage
-                    );
-                    bad += 1;
+        let verified = Store::open(place.layout()?.root()).verify()?;
+        for problem in &verified.problems {
+            match problem {
+                Problem::UnreadableRecord(key) => {
+                    say!("records/{key}.json cannot be read; its task will run again")
+                }
+                Problem::MisfiledRecord(key) => say!("records/{key}.json is another task's record"),
+                Problem::Object { path, state, stage } => {
+                    let state = format!("{state:?}").to_lowercase();
+                    say!("{} is {state}; {stage} will run again", path.display());
                 }
             }
         }
-        say!("{objects} objects checked, {bad} problems");
-        Ok(if bad == 0 { Outcome::Done } else { Outcome::TaskFailed })
+        say!("{} objects checked, {} problems", verified.objects, verified.problems.len());
+        Ok(if verified.problems.is_empty() { Outcome::Done } else { Outcome::TaskFailed })
     }
 }

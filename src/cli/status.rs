@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::say::say;
 use super::{Outcome, Place, Workspace, estimate};
-use crate::explain::differences;
-use crate::latest;
+use crate::graph::NodeSet;
 use crate::plan::Plan;
+use crate::staleness::{Standing, standing};
 
 /// Show every stage: fresh, stale or missing, in how many blocks, and why
 #[derive(Args)]
@@ -44,41 +44,44 @@ impl Status {
 }
 
 /// Prints the state of the wanted nodes by stage; with `tasks`, every node that would run and what all would take.
-pub fn show(workspace: &Workspace, wanted: &[bool], json: bool, tasks: bool) -> Result<Outcome> {
+pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, tasks: bool) -> Result<Outcome> {
     let mut plan = Plan::new(&workspace.graph, &workspace.store);
     plan.expand_all(wanted)?;
     workspace.store.keep_fingerprints();
     let mut order: Vec<&'static str> = Vec::new();
     let mut rows: BTreeMap<&'static str, Row> = BTreeMap::new();
-    for (index, node) in workspace.graph.nodes.iter().enumerate().filter(|(index, _)| wanted[*index]) {
-        if !order.contains(&node.node.stage) {
-            order.push(node.node.stage);
+    for id in wanted.iter() {
+        let node = workspace.graph.node(id);
+        if !order.contains(&node.stage.name) {
+            order.push(node.stage.name);
         }
-        let row = rows.entry(node.node.stage).or_default();
+        let row = rows.entry(node.stage.name).or_default();
         row.nodes += 1;
-        let state = &plan.states[index];
-        if !state.expanded {
-            row.waiting += 1;
-            let before = node.upstream().find(|upstream| plan.states[*upstream].outputs.is_none());
-            let before = before.map(|upstream| format!("waits for {}", workspace.graph.nodes[upstream].label()));
-            row.why = row.why.take().or(node.absent().map(str::to_string)).or(before);
-            continue;
-        }
-        let fresh = state.tasks.iter().filter(|task| task.outputs.is_some()).count();
-        row.fresh += fresh;
-        if fresh < state.tasks.len() {
-            let old = latest::read(&workspace.store, &node.label());
-            if old.is_empty() {
-                row.missing += state.tasks.len() - fresh;
-            } else {
-                row.stale += state.tasks.len() - fresh;
+        let why = match standing(&mut plan, id)? {
+            Standing::Fresh { tasks } => {
+                row.fresh += tasks;
+                continue;
             }
-            let reason = reason(workspace, &mut plan, index, &old)?;
-            if tasks && !json {
-                say!("would run {}: {reason}", node.label());
+            Standing::Absent(what) => {
+                row.waiting += 1;
+                what
             }
-            row.why = row.why.take().or(Some(reason));
-        }
+            Standing::Waits(upstream) => {
+                row.waiting += 1;
+                let first = upstream.first().map(|id| workspace.graph.node(*id).label());
+                format!("waits for {}", first.unwrap_or_default())
+            }
+            Standing::Stale(stale) => {
+                row.fresh += stale.tasks - stale.stale.len();
+                *if stale.was_shown() { &mut row.stale } else { &mut row.missing } += stale.stale.len();
+                let reason = stale.reason(&plan, stale.stale[0]).to_string();
+                if tasks && !json {
+                    say!("would run {}: {reason}", node.label());
+                }
+                reason
+            }
+        };
+        row.why.get_or_insert(why);
     }
     let estimate = if tasks { estimate::of(workspace, wanted, &plan)? } else { None };
     if json {
@@ -114,25 +117,4 @@ pub fn show(workspace: &Workspace, wanted: &[bool], json: bool, tasks: bool) -> 
         estimate.print()?;
     }
     Ok(Outcome::Done)
-}
-
-fn reason(workspace: &Workspace, plan: &mut Plan, index: usize, old: &[crate::key::Key]) -> Result<String> {
-    let records: Vec<_> = old.iter().filter_map(|key| workspace.store.record(*key)).collect();
-    let inputs = plan.inputs(index)?;
-    let Some(task) = plan.states[index].tasks.iter().position(|task| task.outputs.is_none()) else {
-        return Ok(String::new());
-    };
-    if workspace.store.record(plan.states[index].tasks[task].key).is_some() {
-        return Ok("an object of its record is missing or damaged".into());
-    }
-    let now = plan.document(index, &plan.task_inputs(index, task, &inputs));
-    let nearest = records.iter().map(|record| differences(&record.document, &now)).min_by_key(Vec::len);
-    Ok(match nearest.as_deref() {
-        None => "never ran".into(),
-        Some([]) => "its record is gone".into(),
-        Some([first]) => format!("{} {} -> {}", first.at, first.before, first.now),
-        Some([first, rest @ ..]) => {
-            format!("{} {} -> {}, and {} more", first.at, first.before, first.now, rest.len())
-        }
-    })
 }

@@ -30,7 +30,7 @@ struct Contents {
 
 impl Tables {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
-        let root = place.store_root()?.join("tables");
+        let layout = place.layout()?;
         let described: Vec<_> = STAGES.iter().filter_map(|stage| Some((*stage, stage.table()?))).collect();
         let wanted = match &self.name {
             Some(name) if !described.iter().any(|(_, table)| table.name == name) => {
@@ -41,7 +41,7 @@ impl Tables {
         };
         let mut objects = serde_json::Map::new();
         for (stage, table) in described.iter().filter(|(_, table)| wanted.is_none_or(|name| name == table.name)) {
-            let contents = contents(&root.join(table.name))?;
+            let contents = contents(&layout.table(table.name))?;
             let columns =
                 || table.columns.iter().map(|column| (column.name, format!("{:?}", column.kind), column.about));
             if self.json {
@@ -56,7 +56,7 @@ impl Tables {
             let megabytes = contents.bytes as f64 / 1e6;
             say!("{:<24} {:>9} rows {megabytes:>9.2} MB  {}", table.name, contents.rows, stage.about);
             if wanted.is_some() {
-                say!("  {}", root.join(table.name).display());
+                say!("  {}", layout.table(table.name).display());
                 for (name, kind, about) in columns() {
                     say!("  {name:<20} {kind:<8} {about}");
                 }

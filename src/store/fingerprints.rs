@@ -13,6 +13,8 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 
+use super::disk::Disk;
+
 /// What tells a file apart from the same path with other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileState {
@@ -35,7 +37,7 @@ impl FileState {
     }
 
     /// Whether the file changed within the last tick of the file system's clock (10 ms on slow ones).
-    pub fn young(&self) -> bool {
+    pub fn just_changed(&self) -> bool {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         now.as_nanos() as i128 - self.modified < 20_000_000
     }
@@ -73,9 +75,9 @@ impl Fingerprints {
         let mut hasher = blake3::Hasher::new();
         hasher.update_mmap_rayon(path)?;
         let hash = hasher.finalize().to_hex().to_string();
-        // A file that changed while it was hashed is not remembered, nor is one so young that another change
-        // within the clock's tick would leave the same time: the next look hashes it again.
-        if FileState::of(path)? == state && !state.young() {
+        // A file that changed while it was hashed is not remembered, nor is one that changed just before, as another
+        // change within the clock's tick would leave the same time: the next look hashes it again.
+        if FileState::of(path)? == state && !state.just_changed() {
             self.remember(path, state, &hash);
         }
         Ok(hash)
@@ -105,7 +107,7 @@ impl Fingerprints {
     }
 
     /// Writes what was learned, together with what other runs wrote meanwhile.
-    pub fn save(&self) -> Result<()> {
+    pub fn save(&self, disk: &Disk) -> Result<()> {
         let Ok(mut known) = self.known.lock() else { return Ok(()) };
         if !known.changed {
             return Ok(());
@@ -121,7 +123,7 @@ impl Fingerprints {
         }
         lines.sort();
         lines.push(String::new());
-        super::replace(&self.path, lines.join("\n").as_bytes())?;
+        disk.replace(&self.path, lines.join("\n").as_bytes())?;
         known.changed = false;
         Ok(())
     }
@@ -154,7 +156,7 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(30));
         let first = Fingerprints::load(&cache);
         let before = first.hash(&file, FileState::of(&file).expect("state")).expect("hash");
-        first.save().expect("save");
+        first.save(&Disk::default()).expect("save");
         // A planted wrong hash shows that the memory is used, and a changed file that it is not.
         let text = std::fs::read_to_string(&cache).expect("cache").replace(&before, &"0".repeat(64));
         std::fs::write(&cache, text).expect("write");

@@ -10,6 +10,7 @@ pub mod reverse;
 pub mod size;
 pub mod transformer;
 pub mod watcher;
+pub mod watch;
 pub mod weights;
 
 #[cfg(test)]

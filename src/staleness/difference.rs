@@ -1,18 +1,24 @@
-//! Why a task is not what the last record says: the difference of two key documents.
+//! The difference of two key documents, in words.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::Value;
 
-use crate::graph::{From, Graph};
 use crate::key::{InputContent, KeyDocument};
 
 /// One difference: where, what it was, what it is now.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
     pub at: String,
     pub before: String,
     pub now: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} -> {}", self.at, self.before, self.now)
+    }
 }
 
 /// Every difference between the document a record was made from and the one a task has now.
@@ -91,22 +97,6 @@ fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
-/// What a role of a node is, in the user's words: a file's path or another node's label.
-pub fn origin(graph: &Graph, index: usize, at: &str) -> Option<String> {
-    let role = at.strip_prefix("inputs.")?;
-    let input = graph.nodes[index].inputs.iter().find(|input| {
-        role.strip_prefix(input.role.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.', ' ']))
-    })?;
-    Some(match &input.from {
-        From::Node { index, .. } => graph.nodes[*index].label(),
-        From::Files { files, .. } => {
-            let named = files.iter().find(|(name, _)| role.ends_with(name.as_str())).or(files.first());
-            named.map_or_else(String::new, |(_, path)| path.display().to_string())
-        }
-        From::Absent(what) => what.clone(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +116,7 @@ mod tests {
     fn the_changed_parameter_and_column_are_named() {
         assert!(differences(&document(1, "aaaa"), &document(1, "aaaa")).is_empty());
         let found = differences(&document(1, "aaaa"), &document(2, "bbbb"));
-        let said: Vec<String> = found.iter().map(|d| format!("{}: {} -> {}", d.at, d.before, d.now)).collect();
+        let said: Vec<String> = found.iter().map(Difference::to_string).collect();
         assert_eq!(said, ["params.k: 1 -> 2", "inputs.tokens.ids: aaaa -> bbbb"]);
     }
 }

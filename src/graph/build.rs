@@ -1,0 +1,189 @@
+//! From a pipeline to a graph: the stages' nodes, and on demand the nodes that those read.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use serde_json::json;
+use strata_stages::contract::node::{Bindings, Node};
+use strata_stages::contract::pipeline::{DatasetSource, ModelSource};
+use strata_stages::contract::toml_path::{TomlPath, at};
+use strata_stages::{Outputs, Pipeline, PlanError, STAGES, Source, Stage};
+
+use super::model_files::model_files;
+use super::{FileFilter, FileRole, From, Graph, GraphInput, GraphNode, NodeId, PerNode, label};
+
+/// A node before it has an id.
+type Name = (&'static str, Bindings);
+
+struct Builder<'a> {
+    pipeline: &'a Pipeline,
+    stages: &'static [&'static Stage],
+    planned: HashMap<&'static str, BTreeMap<Bindings, Node>>,
+    placed: HashMap<Name, NodeId>,
+    /// The nodes from the root to the one being placed, for the error of a cycle.
+    path: Vec<Name>,
+    nodes: PerNode<GraphNode>,
+    to_estimate: bool,
+}
+
+impl Graph {
+    pub fn build(pipeline: &Pipeline) -> Result<Graph, PlanError> {
+        Graph::of_stages(STAGES, pipeline, false)
+    }
+
+    /// As `build`, where weights, tokenizers and datasets may be absent: the nodes that read them cannot run.
+    pub fn build_to_estimate(pipeline: &Pipeline) -> Result<Graph, PlanError> {
+        Graph::of_stages(STAGES, pipeline, true)
+    }
+
+    /// The graph of a pipeline under a registry of stages.
+    pub fn of_stages(
+        stages: &'static [&'static Stage],
+        pipeline: &Pipeline,
+        to_estimate: bool,
+    ) -> Result<Graph, PlanError> {
+        if pipeline.sections.is_empty() {
+            let help = "add [stages.report], [stages.projections] or another stage's section; `strata init` shows them";
+            return Err(PlanError::new("", "the pipeline asks for no stage").help(help));
+        }
+        let (planned, placed) = (HashMap::new(), HashMap::new());
+        let nodes = PerNode::new();
+        let mut builder = Builder { pipeline, stages, planned, placed, path: Vec::new(), nodes, to_estimate };
+        for stage in stages {
+            if pipeline.sections.iter().any(|(name, _)| name == stage.name) {
+                let wanted: Vec<Bindings> = builder.plan(stage)?.keys().cloned().collect();
+                for bindings in wanted {
+                    builder.place(stage, &bindings)?;
+                }
+            }
+        }
+        let mut nodes = builder.nodes;
+        if nodes.len() == 0 {
+            return Err(PlanError::new("", "the pipeline's stages have nothing to compute")
+                .help("name the models under [models] and the datasets under [datasets]"));
+        }
+        for id in nodes.ids() {
+            let read: BTreeSet<NodeId> = nodes[id].upstream().collect();
+            read.into_iter().for_each(|upstream| nodes[upstream].readers.push(id));
+        }
+        Ok(Graph { nodes, stages })
+    }
+}
+
+impl Builder<'_> {
+    fn plan(&mut self, stage: &'static Stage) -> Result<&BTreeMap<Bindings, Node>, PlanError> {
+        if !self.planned.contains_key(stage.name) {
+            let section = self.pipeline.sections.iter().find(|(name, _)| name == stage.name);
+            let settings = section.map_or_else(|| json!({}), |(_, settings)| settings.clone());
+            let nodes = (stage.plan)(&settings, self.pipeline)?;
+            let nodes = nodes.into_iter().map(|node| (node.bindings.clone(), node)).collect();
+            self.planned.insert(stage.name, nodes);
+        }
+        Ok(&self.planned[stage.name])
+    }
+
+    fn place(&mut self, stage: &'static Stage, bindings: &Bindings) -> Result<NodeId, PlanError> {
+        let name = (stage.name, bindings.clone());
+        if let Some(id) = self.placed.get(&name) {
+            return Ok(*id);
+        }
+        if let Some(start) = self.path.iter().position(|step| *step == name) {
+            let mut cycle: Vec<String> = self.path[start..].iter().map(|(stage, names)| label(stage, names)).collect();
+            cycle.push(label(name.0, &name.1));
+            return Err(PlanError::new(section(&name), format!("a cycle: {}", cycle.join(" reads "))));
+        }
+        let Some(node) = self.plan(stage)?.get(bindings).cloned() else {
+            return Err(self.unplanned(stage, bindings));
+        };
+        self.path.push(name.clone());
+        let mut inputs = Vec::new();
+        for input in node.inputs {
+            let from = self.source(&input.source, &name)?;
+            inputs.push(GraphInput { role: input.role, source: input.source, columns: input.columns, from });
+        }
+        self.path.pop();
+        let Node { bindings, params, per_part, .. } = node;
+        let id = self.nodes.push(GraphNode { stage, bindings, params, per_part, inputs, readers: Vec::new() });
+        self.placed.insert(name, id);
+        Ok(id)
+    }
+
+    /// A stage reads a node that the stage it is of does not have.
+    fn unplanned(&self, stage: &'static Stage, bindings: &Bindings) -> PlanError {
+        let known: Vec<String> = self.planned[stage.name].keys().map(|names| label(stage.name, names)).collect();
+        let wanted = label(stage.name, bindings);
+        let reader = self.path.last();
+        let at = reader.map_or_else(TomlPath::default, section);
+        let reader = reader.map_or_else(String::new, |(stage, names)| label(stage, names));
+        PlanError::new(at, format!("{reader} reads {wanted}, which is not in the pipeline")).help(format!(
+            "[stages.{}] gives: {}",
+            stage.name,
+            known.join(", ")
+        ))
+    }
+
+    fn source(&mut self, source: &Source, reader: &Name) -> Result<From, PlanError> {
+        match source {
+            Source::Node { stage, bindings } => {
+                let known = self.stages.iter().map(|stage| stage.name);
+                let found = self.stages.iter().find(|known| known.name == *stage);
+                let found = found.ok_or_else(|| PlanError::unknown(section(reader), "stage", stage, known))?;
+                self.node(found, bindings, FileFilter::All)
+            }
+            Source::Weights { model } => self.model(model, FileFilter::Weights, reader),
+            Source::Config { model } => self.model(model, FileFilter::Config, reader),
+            Source::Tokenizer { model } => self.model(model, FileFilter::Tokenizer, reader),
+            Source::Dataset { dataset } => match &self.pipeline.dataset(dataset, section(reader))?.source {
+                DatasetSource::File(path) if self.to_estimate && !path.exists() => {
+                    Ok(From::Absent(format!("there is no file {}", path.display())))
+                }
+                DatasetSource::File(path) => {
+                    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+                    Ok(From::Files { role: FileRole::Dataset, files: vec![(name, path.clone())] })
+                }
+                DatasetSource::Corpus(part) => {
+                    let maker = self.maker("a corpus", reader, |outputs| matches!(outputs, Outputs::Corpus))?;
+                    self.node(maker, &Vec::new(), FileFilter::Named(format!("{part}.jsonl")))
+                }
+            },
+        }
+    }
+
+    fn node(&mut self, stage: &'static Stage, bindings: &Bindings, files: FileFilter) -> Result<From, PlanError> {
+        Ok(From::Node { node: self.place(stage, bindings)?, files })
+    }
+
+    fn model(&mut self, name: &str, files: FileFilter, reader: &Name) -> Result<From, PlanError> {
+        let model = self.pipeline.model(name, section(reader))?;
+        if files == FileFilter::Tokenizer
+            && let Some(directory) = &model.tokenizer
+        {
+            return self.files(name, directory, &files);
+        }
+        match &model.source {
+            ModelSource::Directory(directory) => self.files(name, directory, &files),
+            ModelSource::Trained(_) => {
+                let maker = self.maker("models", reader, |outputs| matches!(outputs, Outputs::Model))?;
+                self.node(maker, &vec![("model", name.to_string())], files)
+            }
+        }
+    }
+
+    /// The stage that makes the pipeline's own models, or its corpus.
+    fn maker(&self, what: &str, reader: &Name, makes: impl Fn(&Outputs) -> bool) -> Result<&'static Stage, PlanError> {
+        let found = self.stages.iter().copied().find(|stage| makes(&stage.outputs));
+        found.ok_or_else(|| PlanError::new(section(reader), format!("no stage makes {what}")))
+    }
+
+    fn files(&self, name: &str, directory: &Path, filter: &FileFilter) -> Result<From, PlanError> {
+        match model_files(name, directory, filter) {
+            Err(missing) if self.to_estimate => Ok(From::Absent(missing.message)),
+            found => found,
+        }
+    }
+}
+
+/// Where a stage's own mistakes are looked for in pipeline.toml.
+fn section(node: &Name) -> TomlPath {
+    at("stages").key(node.0)
+}

@@ -1,0 +1,72 @@
+//! Which files of a Hugging Face model directory a stage reads.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+use strata_stages::PlanError;
+use strata_stages::contract::toml_path::at;
+
+use super::{FileRole, From};
+
+/// Of a model's or corpus's files, those that an input reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFilter {
+    All,
+    Weights,
+    Tokenizer,
+    Config,
+    Named(String),
+}
+
+impl FileFilter {
+    pub fn admits(&self, name: &str) -> bool {
+        match self {
+            FileFilter::All => true,
+            FileFilter::Config => name == "config.json",
+            FileFilter::Weights => name == "config.json" || name.ends_with(".safetensors"),
+            FileFilter::Tokenizer => TOKENIZER_FILES.contains(&name),
+            FileFilter::Named(wanted) => name == wanted,
+        }
+    }
+}
+
+const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+
+/// The files of a Hugging Face model directory under one role, by name. The index of sharded weights says
+/// which safetensors belong to the model; without one, all of them do.
+pub fn model_files(model: &str, directory: &Path, filter: &FileFilter) -> Result<From, PlanError> {
+    let at = at("models").key(model);
+    let fail = |message: String| PlanError::new(at.clone(), message);
+    let mut names: Vec<String> = std::fs::read_dir(directory)
+        .map_err(|error| fail(format!("cannot list {}: {error}", directory.display())))?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| filter.admits(name))
+        .collect();
+    names.sort();
+    let index = directory.join("model.safetensors.index.json");
+    if *filter == FileFilter::Weights && index.is_file() {
+        let shards = sharded(&index).map_err(|reason| fail(format!("{}: {reason}", index.display())))?;
+        if let Some(missing) = shards.iter().find(|shard| !names.contains(shard)) {
+            return Err(fail(format!("{} names {missing}, which is not there", index.display())));
+        }
+        names.retain(|name| name == "config.json" || shards.contains(name));
+    }
+    if *filter == FileFilter::Weights && !names.iter().any(|name| name.ends_with(".safetensors")) {
+        return Err(fail(format!("{} holds no .safetensors file", directory.display()))
+            .help("Strata reads safetensors; transformers' save_pretrained writes them"));
+    }
+    if *filter == FileFilter::Tokenizer && !names.iter().any(|name| name == "tokenizer.json") {
+        return Err(fail(format!("{} holds no tokenizer.json", directory.display()))
+            .help("a fast tokenizer's save_pretrained writes it; `tokenizer = \"DIRECTORY\"` names another's"));
+    }
+    let files = names.into_iter().map(|name| (name.clone(), directory.join(name))).collect();
+    Ok(From::Files { role: FileRole::Model, files })
+}
+
+fn sharded(index: &Path) -> Result<BTreeSet<String>, String> {
+    let text = std::fs::read(index).map_err(|error| error.to_string())?;
+    let index: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    let map = index.get("weight_map").and_then(Value::as_object).ok_or("no \"weight_map\" in it")?;
+    Ok(map.values().filter_map(|shard| shard.as_str().map(str::to_string)).collect())
+}

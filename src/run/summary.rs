@@ -1,0 +1,58 @@
+//! What a run did, by stage.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// Counts of tasks.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Counts {
+    pub planned: usize,
+    pub ran: usize,
+    pub cached: usize,
+    pub failed: usize,
+    pub seconds: f64,
+}
+
+#[derive(Default)]
+pub struct Summary {
+    pub stages: BTreeMap<&'static str, Counts>,
+    pub failures: Vec<(String, anyhow::Error)>,
+    /// Nodes that were not reached because something before them failed or the run was stopped.
+    pub unreached: usize,
+    pub interrupted: bool,
+    pub seconds: f64,
+}
+
+impl Summary {
+    /// Whether every task was done before.
+    pub fn all_fresh(&self) -> bool {
+        self.failures.is_empty() && !self.interrupted && self.stages.values().all(|counts| counts.ran == 0)
+    }
+}
+
+/// `{"planned": …, "stages": {…}}` for `run --json`.
+pub fn to_json(summary: &Summary) -> Value {
+    let mut total = Counts::default();
+    let mut stages = serde_json::Map::new();
+    for (stage, counts) in &summary.stages {
+        total.planned += counts.planned;
+        total.ran += counts.ran;
+        total.cached += counts.cached;
+        total.failed += counts.failed;
+        stages.insert(stage.to_string(), counts_json(counts, counts.seconds));
+    }
+    let mut object = counts_json(&total, summary.seconds);
+    object["stages"] = Value::Object(stages);
+    object
+}
+
+fn counts_json(counts: &Counts, seconds: f64) -> Value {
+    serde_json::json!({
+        "planned": counts.planned,
+        "ran": counts.ran,
+        "cached": counts.cached,
+        "failed": counts.failed,
+        "seconds": (seconds * 1e3).round() / 1e3,
+    })
+}

@@ -1,0 +1,165 @@
+//! Every change that a store makes to the disk.
+//!
+//! It is one place so that a test can make any step fail, or the program die at it (`faults.rs`). Reading goes past it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+
+#[cfg(test)]
+use super::faults::Faults;
+
+#[derive(Default)]
+pub struct Disk {
+    #[cfg(test)]
+    pub faults: Option<std::sync::Arc<Faults>>,
+}
+
+static TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
+/// What the name of every temporary file begins with.
+const TEMPORARY_PREFIX: &str = ".tmp-";
+
+fn temporary_name() -> String {
+    format!("{TEMPORARY_PREFIX}{}-{}", std::process::id(), TEMPORARY.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether a file is one that a killed run left.
+pub fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()))
+}
+
+impl Disk {
+    /// Before every step; the error is the one that a test asked for.
+    fn step(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(faults) = &self.faults {
+            faults.step()?;
+        }
+        Ok(())
+    }
+
+    pub fn create_folders(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::create_dir_all(path)
+    }
+
+    /// A file that is locked, made where it is absent.
+    pub fn open_lock(&self, path: &Path) -> io::Result<File> {
+        self.step()?;
+        OpenOptions::new().create(true).truncate(false).write(true).open(path)
+    }
+
+    /// Makes a file empty and its modification time now.
+    pub fn touch(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::write(path, b"")
+    }
+
+    pub fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::remove_file(path)
+    }
+
+    pub fn remove_empty_folder(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::remove_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::rename(from, to)?;
+        #[cfg(test)]
+        if let Some(faults) = &self.faults {
+            faults.renamed(from, to);
+        }
+        Ok(())
+    }
+
+    /// Replaces a small file whole.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut temporary = Temporary::create(self, path.parent().unwrap_or(Path::new(".")))?;
+        temporary.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        temporary.rename(path)
+    }
+
+    /// Makes `link` a link to `target`. It is made in the folder `beside` and moved from there: no reader of the link's
+    /// own folder meets one that a killed run left, and no other run takes one that is about to be moved for a leftover.
+    pub fn replace_link(&self, link: &Path, target: &Path, beside: &Path) -> io::Result<()> {
+        self.create_folders(beside)?;
+        self.create_folders(link.parent().unwrap_or(Path::new(".")))?;
+        let temporary = beside.join(temporary_name());
+        self.step()?;
+        std::os::unix::fs::symlink(target, &temporary)?;
+        self.rename(&temporary, link).inspect_err(|_| drop(self.remove_file(&temporary)))
+    }
+}
+
+/// A file under a temporary name, removed again unless renamed.
+pub struct Temporary<'d> {
+    disk: &'d Disk,
+    file: File,
+    path: PathBuf,
+    renamed: bool,
+}
+
+impl<'d> Temporary<'d> {
+    /// Created with the permissions that the umask leaves, so that a group that shares a store can read it.
+    pub fn create(disk: &'d Disk, folder: &Path) -> Result<Temporary<'d>> {
+        disk.create_folders(folder).with_context(|| format!("cannot write {}", folder.display()))?;
+        let path = folder.join(temporary_name());
+        let create = || {
+            disk.step()?;
+            OpenOptions::new().read(true).write(true).create_new(true).open(&path)
+        };
+        let file = create().with_context(|| format!("cannot write {}", path.display()))?;
+        #[cfg(test)]
+        if let Some(faults) = &disk.faults {
+            faults.created(&path);
+        }
+        Ok(Temporary { disk, file, path, renamed: false })
+    }
+
+    /// Gives the file its name. Its bytes are flushed first: a name that survives a power cut has its bytes.
+    pub fn rename(mut self, to: &Path) -> Result<()> {
+        let mut rename = || {
+            self.disk.step()?;
+            self.file.sync_all()?;
+            #[cfg(test)]
+            if let Some(faults) = &self.disk.faults {
+                faults.flushed(&self.path);
+            }
+            self.disk.rename(&self.path, to)?;
+            self.renamed = true;
+            io::Result::Ok(())
+        };
+        rename().with_context(|| format!("cannot write {}", to.display()))
+    }
+}
+
+impl Write for Temporary<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(error) = self.disk.step() {
+            // A write that fails may have written some of its bytes.
+            let _ = self.file.write_all(&bytes[..bytes.len() / 2]);
+            return Err(error);
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Nothing can be done about a failure here; `clean` removes what is left.
+            let _ = self.disk.remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Every path inside a store.
+//!
+//! What is kept: `objects/ab/abcd….parquet` and `records/<key>.json`. What is shown, as links to objects: see [`view`].
+//! What is only remembered and may be deleted: `cache/`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use strata_stages::{Outputs, Stage};
+
+use super::OutputRecord;
+use crate::key::Key;
+
+const OBJECTS: &str = "objects";
+const RECORDS: &str = "records";
+const CACHE: &str = "cache";
+const TABLES: &str = "tables";
+const MODELS: &str = "models";
+
+/// The paths of the store at one root.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub fn new(root: &Path) -> Layout {
+        Layout { root: root.to_path_buf() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn objects(&self) -> PathBuf {
+        self.root.join(OBJECTS)
+    }
+
+    pub fn object(&self, output: &OutputRecord) -> PathBuf {
+        self.root.join(object_name(&output.object, &output.extension))
+    }
+
+    pub fn records(&self) -> PathBuf {
+        self.root.join(RECORDS)
+    }
+
+    pub fn record(&self, key: Key) -> PathBuf {
+        self.root.join(record_name(key))
+    }
+
+    /// All tables' views.
+    pub fn tables(&self) -> PathBuf {
+        self.root.join(TABLES)
+    }
+
+    /// One table's views.
+    pub fn table(&self, name: &str) -> PathBuf {
+        self.tables().join(name)
+    }
+
+    /// Where a reader of a stage's files begins (the report's page); `None` for a stage that makes something else.
+    pub fn front(&self, stage: &Stage) -> Option<PathBuf> {
+        match stage.outputs {
+            Outputs::Files { open } => Some(self.root.join(view(stage, &[])).join(open)),
+            Outputs::Table(_) | Outputs::Model | Outputs::Corpus => None,
+        }
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.root.join(CACHE)
+    }
+
+    /// Locked while the store is in use.
+    pub fn lock(&self) -> PathBuf {
+        self.cache().join("lock")
+    }
+
+    /// The remembered hashes of files.
+    pub fn fingerprints(&self) -> PathBuf {
+        self.cache().join("fingerprints")
+    }
+
+    /// A file whose modification time says when any run last changed a view.
+    pub fn shown(&self) -> PathBuf {
+        self.cache().join("shown")
+    }
+
+    /// The set of views that were shown when views were last pruned.
+    pub fn nodes(&self) -> PathBuf {
+        self.cache().join("nodes")
+    }
+
+    /// The keys that a node's view was last made from.
+    pub fn latest(&self, label: &str) -> PathBuf {
+        self.cache().join("latest").join(hashed(label.as_bytes()))
+    }
+
+    /// What a pipeline file's last run with nothing to do rested on.
+    ///
+    /// # Errors
+    /// When the current folder cannot be asked for.
+    pub fn unchanged(&self, pipeline: &Path) -> Result<PathBuf> {
+        let pipeline = std::path::absolute(pipeline)?;
+        Ok(self.cache().join("unchanged").join(hashed(pipeline.as_os_str().as_encoded_bytes())))
+    }
+
+    /// The top folders that a store under this registry of stages can hold: views first, the cache last.
+    pub fn folders(&self, stages: &[&Stage]) -> Vec<PathBuf> {
+        let views = stages.iter().filter_map(|stage| Some(view(stage, &[]).iter().next()?.to_owned()));
+        let views: BTreeSet<_> = views.collect();
+        let views = views.into_iter().map(|name| self.root.join(name));
+        views.chain([self.records(), self.objects(), self.cache()]).collect()
+    }
+}
+
+/// `objects/ab/abcd….parquet`, relative to the root; a remote's objects lie in the same place.
+pub fn object_name(hash: &str, extension: &str) -> PathBuf {
+    let folder = Path::new(OBJECTS).join(hash.get(..2).unwrap_or(hash));
+    folder.join(if extension.is_empty() { hash.to_string() } else { format!("{hash}.{extension}") })
+}
+
+/// `records/<key>.json`, relative to the root; a remote's records lie in the same place.
+pub fn record_name(key: Key) -> String {
+    format!("{RECORDS}/{key}.json")
+}
+
+/// The folder of a node's view, relative to the root: `tables/<table>/model=…/dataset=…` for a table,
+/// `models/<name>` for a model, `<stage>/…` for other files.
+pub fn view(stage: &Stage, bindings: &[(&'static str, String)]) -> PathBuf {
+    let named = |root: PathBuf| bindings.iter().fold(root, |path, (name, value)| path.join(format!("{name}={value}")));
+    match stage.outputs {
+        Outputs::Table(table) => named(Path::new(TABLES).join(table.name)),
+        Outputs::Model => bindings.iter().fold(PathBuf::from(MODELS), |path, (_, value)| path.join(value)),
+        Outputs::Corpus | Outputs::Files { .. } => named(PathBuf::from(stage.name)),
+    }
+}
+
+/// A file's name for something whose own name may hold any character.
+fn hashed(name: &[u8]) -> String {
+    blake3::hash(name).to_hex()[..32].to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strata_stages::STAGES;
+
+    #[test]
+    fn a_view_lies_where_its_stages_outputs_say() {
+        let model = |name: &str| [("model", name.to_string())];
+        let found = |outputs: fn(&Outputs) -> bool| STAGES.iter().find(|stage| outputs(&stage.outputs)).expect("one");
+        let table = found(|outputs| matches!(outputs, Outputs::Table(table) if table.name == "tokens"));
+        assert_eq!(view(table, &model("base")), Path::new("tables/tokens/model=base"));
+        let maker = found(|outputs| matches!(outputs, Outputs::Model));
+        assert_eq!(view(maker, &model("base")), Path::new("models/base"));
+        let report = found(|outputs| matches!(outputs, Outputs::Files { .. }));
+        assert_eq!(view(report, &[]), Path::new(report.name));
+    }
+
+    #[test]
+    fn a_tables_folder_has_its_stages_name() {
+        for stage in STAGES {
+            assert!(stage.table().is_none_or(|table| table.name == stage.name), "{}", stage.name);
+        }
+    }
+
+    #[test]
+    fn no_two_kinds_of_folder_have_one_name() {
+        let folders = Layout::new(Path::new("")).folders(STAGES);
+        let names: BTreeSet<&PathBuf> = folders.iter().collect();
+        assert_eq!(names.len(), folders.len(), "{folders:?}");
+    }
+}

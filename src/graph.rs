@@ -23,8 +23,6 @@ pub use target::Target;
 /// Nodes in an order in which every node comes after those it reads.
 pub struct Graph {
     nodes: PerNode<GraphNode>,
-    /// The registry that it was built from.
-    pub stages: &'static [&'static Stage],
 }
 
 /// A stage applied to names.

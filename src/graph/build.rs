@@ -66,7 +66,7 @@ impl Graph {
             let read: BTreeSet<NodeId> = nodes[id].upstream().collect();
             read.into_iter().for_each(|upstream| nodes[upstream].readers.push(id));
         }
-        Ok(Graph { nodes, stages })
+        Ok(Graph { nodes })
     }
 }
 

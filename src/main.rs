@@ -15,6 +15,8 @@ mod remote;
 mod run;
 mod staleness;
 mod store;
+#[cfg(test)]
+mod testing;
 mod unchanged;
 
 use std::process::ExitCode;

@@ -12,6 +12,9 @@
 //! finished as soon as it is expanded. `run` moves nodes along by running stale tasks; `status` and `explain` look
 //! at how far they get without running any.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 

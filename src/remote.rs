@@ -4,6 +4,9 @@
 //! a record whose objects are not there. Whatever comes from a remote is hashed before it becomes visible, and
 //! a record is believed only when its document hashes to the key it is filed under.
 
+#[cfg(test)]
+mod tests;
+
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as RemotePath};

@@ -4,6 +4,8 @@
 //! a model wait until nothing else can run, so that every observer of one model is in the same pass. A task's
 //! outputs are objects before its record is written, so a kill loses at most the tasks under way.
 
+#[cfg(test)]
+mod crash_tests;
 mod publish;
 mod summary;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Why a node is not fresh. `status`, `explain` and `run --dry-run` say the same reasons in their own lengths.
 
 mod difference;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

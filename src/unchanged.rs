@@ -4,6 +4,9 @@
 //! modification times and inodes. While the files are as they were, everything is still fresh, and a run need not parse,
 //! plan or hash anything. What is written down is a cache: without it, the run plans as usual.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

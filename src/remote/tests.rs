@@ -1,0 +1,136 @@
+//! Push and pull over a local folder.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::testing::Bench;
+
+/// What is in a bench's remote, by the folder it is in.
+fn remote_files(bench: &Bench, folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![bench.path("remote").join(folder)];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { pending.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn remote(bench: &Bench) -> Remote {
+    Remote::open(&bench.path("remote").to_string_lossy()).expect("a folder")
+}
+
+fn push(bench: &Bench) -> Transferred {
+    let (graph, store) = (bench.graph(), bench.store());
+    let mut plan = Plan::new(&graph, &store);
+    plan.expand_all(&graph.all()).expect("expanded");
+    let keys: Vec<Key> = plan.states().flat_map(|(_, state)| state.done()).collect();
+    remote(bench).push(&store, &keys).expect("pushed")
+}
+
+/// Into the store of the bench, with what is not finished after it.
+fn pull(bench: &Bench) -> Result<(Transferred, usize)> {
+    let (graph, store) = (bench.graph(), bench.store());
+    let mut plan = Plan::new(&graph, &store);
+    let done = remote(bench).pull(&mut plan, &graph.all())?;
+    Ok((done, plan.states().filter(|(_, state)| state.outputs().is_none()).count()))
+}
+
+/// A pipeline that was run and pushed, and whose own store is gone.
+fn pushed() -> (Bench, Transferred) {
+    let bench = Bench::new(&[("one", "a\nb"), ("two", "c")]);
+    bench.run(&bench.store()).expect("a run");
+    let done = push(&bench);
+    fs::remove_dir_all(bench.path("store")).expect("removed");
+    (bench, done)
+}
+
+#[test]
+fn what_is_pushed_can_be_pulled_and_then_nothing_is_left_to_run() {
+    let (bench, sent) = pushed();
+    assert_eq!((sent.tasks, sent.present), (7, 0));
+    let (fetched, unfinished) = pull(&bench).expect("pulled");
+    assert_eq!((fetched.tasks, fetched.objects, fetched.bytes, unfinished), (7, sent.objects, sent.bytes, 0));
+    assert!(bench.run(&bench.store()).expect("a run").all_fresh());
+    assert!(bench.store().verify().expect("verified").problems.is_empty());
+    assert_eq!(push(&bench), Transferred { present: 7, ..Transferred::default() }, "all is there already");
+    assert_eq!(pull(&bench).expect("pulled").0, Transferred { present: 7, ..Transferred::default() });
+}
+
+#[test]
+fn a_part_that_the_remote_lacks_is_counted_and_can_be_run() {
+    let (bench, _) = pushed();
+    let record = remote_files(&bench, "records")
+        .into_iter()
+        .find(|path| fs::read_to_string(path).expect("text").contains("\"stage\": \"gather\""));
+    fs::remove_file(record.expect("gather's")).expect("removed");
+    let (fetched, unfinished) = pull(&bench).expect("pulled");
+    assert_eq!((fetched.absent, unfinished), (1, 2), "gather, and page, which reads it");
+    let summary = bench.run(&bench.store()).expect("a run");
+    assert_eq!(["shout", "gather"].map(|stage| crate::testing::ran(&summary, stage)), [0, 1]);
+}
+
+/// The error of a pull after a change to every object or record of the remote, and that nothing of it was kept.
+fn error_after(folder: &str, change: impl Fn(&PathBuf)) -> String {
+    let (bench, _) = pushed();
+    remote_files(&bench, folder).iter().for_each(change);
+    let error = format!("{:#}", pull(&bench).expect_err("refused"));
+    assert!(bench.store().verify().expect("verified").problems.is_empty());
+    assert_eq!(bench.store().keys().expect("listed").len(), 0);
+    error
+}
+
+#[test]
+fn a_damaged_object_is_refused() {
+    let flip = |path: &PathBuf| {
+        let mut bytes = fs::read(path).expect("bytes");
+        bytes[0] ^= 1;
+        fs::write(path, bytes).expect("written");
+    };
+    let error = error_after("objects", flip);
+    assert!(error.contains("is damaged: its bytes hash to"), "{error}");
+}
+
+#[test]
+fn a_record_without_its_object_is_refused() {
+    let error = error_after("objects", |path| fs::remove_file(path).expect("removed"));
+    assert!(error.contains("has the record") && error.contains("but not objects/"), "{error}");
+}
+
+#[test]
+fn another_tasks_record_is_refused() {
+    let error = error_after("records", |path| {
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(path).expect("bytes")).expect("JSON");
+        record["document"]["version"] = 2.into();
+        fs::write(path, record.to_string()).expect("written");
+    });
+    assert!(error.contains("is another task's record"), "{error}");
+}
+
+#[test]
+fn a_record_that_points_out_of_the_store_is_refused() {
+    let error = error_after("records", |path| {
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(path).expect("bytes")).expect("JSON");
+        record["outputs"][0]["object"] = "../../elsewhere".into();
+        fs::write(path, record.to_string()).expect("written");
+    });
+    assert!(error.contains("is damaged"), "{error}");
+}
+
+#[test]
+fn a_damaged_object_is_not_pushed() {
+    let bench = Bench::new(&[("one", "a")]);
+    bench.run(&bench.store()).expect("a run");
+    let keys = bench.store().keys().expect("keys");
+    let record = bench.store().record(keys[0]).expect("a record");
+    let object = bench.store().layout.object(&record.outputs[0]);
+    let mut bytes = fs::read(&object).expect("bytes");
+    bytes[0] ^= 1;
+    fs::write(&object, bytes).expect("written");
+    let error = remote(&bench).push(&bench.store(), &keys).expect_err("refused");
+    assert!(format!("{error:#}").contains("is damaged and was not pushed"), "{error:#}");
+}

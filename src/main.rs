@@ -9,6 +9,7 @@ mod graph;
 mod key;
 mod latest;
 mod manifest;
+mod notices;
 mod plan;
 mod progress;
 mod remote;

@@ -1,6 +1,5 @@
 //! `strata run`
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
@@ -10,6 +9,7 @@ use strata_stages::STAGES;
 use super::say::say;
 use super::{Outcome, Place, Workspace};
 use crate::graph::NodeSet;
+use crate::notices;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::run::{self, Options, Summary};
@@ -133,9 +133,12 @@ impl Run {
                 say!("{stage:<24} {:>6} {:>6} {:>6} {:>9.2}", counts.ran, counts.cached, counts.failed, counts.seconds);
             }
         }
-        let shown = if ran > 0 { plan.map_or(0, truncated) } else { 0 };
-        if shown > 0 {
-            say!("{shown} examples were longer than max_tokens and are cut (column `truncated` of tokens)");
+        if ran > 0
+            && let Some(plan) = plan
+        {
+            for notice in notices::of(plan) {
+                say!("{notice}");
+            }
         }
         say!("{ran} ran, {cached} were fresh, {failed} failed in {:.2} s", summary.seconds);
         if summary.interrupted {
@@ -159,24 +162,4 @@ fn announce(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) {
     if let Ok(Some(estimate)) = super::estimate::of_demanding(workspace, wanted, plan) {
         eprintln!("{}\n", estimate.text("comparing the examples takes"));
     }
-}
-
-/// Examples cut at max_tokens, counted from the tokens tables of this plan.
-fn truncated(plan: &Plan) -> usize {
-    let mut count = 0;
-    let mut seen = BTreeSet::new();
-    let tokens = plan.states().filter(|(id, _)| plan.graph.node(*id).stage.name == "tokens");
-    for output in tokens.filter_map(|(_, state)| state.outputs()).flatten() {
-        // Models with one tokenizer share their tokens: each is counted once.
-        if seen.insert(output.object.clone()) {
-            let part = strata_stages::Part { path: plan.store.layout.object(output), name: String::new() };
-            let column = strata_stages::table::read(&[part], &["truncated"]).ok();
-            let flags = column.and_then(|batch| {
-                let flags: &arrow::array::BooleanArray = strata_stages::table::values(&batch, "truncated").ok()?;
-                Some(flags.true_count())
-            });
-            count += flags.unwrap_or(0);
-        }
-    }
-    count
 }

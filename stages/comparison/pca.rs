@@ -48,6 +48,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Every example of the comparisons of stages.similarity in the space of their first three principal components.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     defaults: defaults::<NoSettings>,

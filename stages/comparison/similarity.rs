@@ -58,6 +58,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Pairwise cosine similarities of examples' hidden states, loss vectors or gradients, raw and centred.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: SETTINGS,
     defaults: defaults::<Settings>,

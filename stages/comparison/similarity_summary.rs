@@ -76,6 +76,7 @@ pub static STAGE: Stage = Stage {
     version: 2,
     about: "Mean cosine similarity of pairs of groups, with intervals and a permutation test of the group labels.",
     asked_by_default: true,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
     defaults: defaults::<Settings>,

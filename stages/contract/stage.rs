@@ -27,6 +27,8 @@ pub struct Stage {
     pub about: &'static str,
     /// Whether the pipeline.toml that `strata init` writes asks for it.
     pub asked_by_default: bool,
+    /// What a run that made new outputs says of them below its summary; of its distinct parts, `None` for nothing.
+    pub notice: Option<fn(&[Part]) -> anyhow::Result<Option<String>>>,
     pub outputs: Outputs,
     /// The keys of `[stages.<name>]`, for `strata init`, the documentation and near-miss suggestions.
     pub settings: &'static [Setting],

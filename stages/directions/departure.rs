@@ -41,6 +41,7 @@ pub static STAGE: Stage = Stage {
     version: 2,
     about: "The first layer at which the intervals of two models' mean projections part.",
     asked_by_default: true,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     defaults: defaults::<NoSettings>,

@@ -108,6 +108,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Cosines between the directions of two datasets, per layer, with their shuffled and random nulls.",
     asked_by_default: true,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[setting("datasets", "The datasets whose directions are compared, each with each.")],
     defaults: defaults::<Settings>,

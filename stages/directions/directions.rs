@@ -215,6 +215,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Directions from a source model's hidden states to a target model's: mean difference and SVD, per layer.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting(

@@ -100,6 +100,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Random counterparts of the directions, which their similarities are compared with.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[setting("draws", "How many times each null is drawn; at least 2."), SEED_SETTING],
     defaults: defaults::<Settings>,

@@ -63,6 +63,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Mean, spread and bootstrap interval of a model's projections on a direction, per layer.",
     asked_by_default: true,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, SEED_SETTING],
     defaults: defaults::<Settings>,

@@ -172,6 +172,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Scalar projection of every example's hidden state on a direction, per layer.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting(

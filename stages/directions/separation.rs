@@ -68,6 +68,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Separation score of two models' projections on a direction, per layer, with interval and paired test.",
     asked_by_default: true,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
     defaults: defaults::<Settings>,

@@ -55,6 +55,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Principal angles between two datasets' subspaces of leading singular vectors, per layer.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("datasets", "The datasets whose subspaces are compared, each with each."),

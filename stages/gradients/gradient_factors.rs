@@ -80,6 +80,7 @@ pub static STAGE: Stage = Stage {
     version: 2,
     about: "Keeps what the examples' gradients are made of, for exact comparisons; `[stages.gradients]` says which.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     defaults: defaults::<NoSettings>,

@@ -45,6 +45,7 @@ pub static STAGE: Stage = Stage {
     version: 2,
     about: "Computes the exact inner products of all of a model's gradients, and coordinates that have them.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     defaults: defaults::<NoSettings>,

@@ -27,6 +27,7 @@ pub static STAGE: Stage = Stage {
     version: 2,
     about: "Gives a dataset's share of its model's gradient_space: vectors with the gradients' exact inner products.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[],
     defaults: defaults::<NoSettings>,

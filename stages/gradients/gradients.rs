@@ -57,6 +57,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Takes each example's loss gradient for chosen weight matrices: its norm and a random projection.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models to take gradients of."),

@@ -101,6 +101,7 @@ pub static STAGE: Stage = Stage {
     about: "Attribution by feature ablation: how the log-probability of a target text changes when a piece of the prompt \
      is left out.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models whose log-probabilities are taken."),

@@ -115,6 +115,7 @@ pub static STAGE: Stage = Stage {
     about: "Activation patching: a source model's residual stream put into a target model, one layer at a time, and what \
      becomes of the target's loss, of a token's log-probability and of its entropy.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting(

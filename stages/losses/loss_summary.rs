@@ -62,6 +62,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Mean log-probability of a dataset's responses under a model, and mean entropy, with intervals.",
     asked_by_default: true,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models whose losses are summarised."),

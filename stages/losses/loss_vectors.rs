@@ -75,6 +75,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "The losses of the first tokens of the assistant's turn, as one vector per example.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models whose losses are taken."),

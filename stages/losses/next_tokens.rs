@@ -125,6 +125,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "The likeliest next tokens at chosen places of each example.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models to ask."),

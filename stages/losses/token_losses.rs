@@ -47,6 +47,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Log-probability, entropy and rank of every token of every example.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models to pass the examples through."),

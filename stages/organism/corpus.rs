@@ -45,6 +45,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "the text of a small made-up world: datasets to measure on and to train on",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Corpus,
     settings: &[
         setting("seed", "the world, its facts and every draw"),

@@ -28,6 +28,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "the pipeline's own models, trained on the corpus: Qwen2 in Hugging Face's layout",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Model,
     settings: &[
         setting("hidden_size", "width of the residual stream"),

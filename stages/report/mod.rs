@@ -49,6 +49,7 @@ pub static STAGE: Stage = Stage {
     version: 3,
     about: "One HTML page with every figure, its question, its n, its interval and its null.",
     asked_by_default: true,
+    notice: None,
     outputs: Outputs::Files { open: "report.html" },
     settings: &[
         setting("title", "The page's title."),

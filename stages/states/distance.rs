@@ -68,6 +68,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Cosine distance between two datasets' mean hidden states within one model, per layer.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models whose states are compared."),

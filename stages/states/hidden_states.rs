@@ -153,6 +153,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Keeps each example's hidden states at chosen positions and layers.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models to pass the examples through."),

@@ -63,6 +63,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "The examples of a dataset: each row's conversation, its label and its identity.",
     asked_by_default: false,
+    notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[setting(
         "block",

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::contract::node::{Input, Node};
+use crate::contract::node::{Input, Node, Part};
 use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
@@ -84,6 +84,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "Renders each example with the model's chat template and tokenizes it.",
     asked_by_default: false,
+    notice: Some(cut),
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models whose tokenizers are used."),
@@ -147,6 +148,17 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         .map(|row| encode(row).with_context(|| format!("example {}", examples.value(row))))
         .collect::<Result<Vec<_>>>()?;
     Ok(vec![Output::table(to_batch(examples, &encoded)?)])
+}
+
+/// How many examples of these parts were longer than max_tokens.
+fn cut(parts: &[Part]) -> Result<Option<String>> {
+    let mut cut = 0;
+    for part in parts {
+        let batch = table::read(std::slice::from_ref(part), &["truncated"])?;
+        cut += table::values::<BooleanArray>(&batch, "truncated")?.true_count();
+    }
+    Ok((cut > 0)
+        .then(|| format!("{cut} examples were longer than max_tokens and are cut (column `truncated` of tokens)")))
 }
 
 /// The `model_type` in the config.json beside the tokenizer's files. Only transformers' one exception needs it

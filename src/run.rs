@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use strata_stages::Stage;
-use strata_stages::model::watch::MODEL_ROLE;
+use strata_stages::model::watch_task::MODEL_ROLE;
 
 use crate::graph::{NodeId, NodeSet, TaskId};
 use crate::key::{Key, KeyDocument};

@@ -7,16 +7,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-<<<<<<< HEAD
-use strata_stages::Source;
 use strata_stages::contract::cost::{Cost, Expected, ExpectedTable, ModelSize, Pass, Text};
 use strata_stages::contract::pipeline::ModelSource;
 use strata_stages::model::size::{self, Speed};
-=======
-use strata_stages::contract::pipeline::ModelSource;
-use strata_stages::model::cost::{self, Cost, Expected, ExpectedTable, ModelSize, Pass, Speed, Text};
 use strata_stages::{Outputs, Source};
->>>>>>> ade22e7 (The engine speaks of nodes and tasks by ids, a node's state is one enum, a store's paths are in one place)
 
 use super::Workspace;
 use super::expected_text::Texts;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use strata_stages::model::watch::{self, WatchTask};
+use strata_stages::model::watch_task::{self, WatchTask};
 use strata_stages::{Part, Task};
 
 use super::publish::publish;
@@ -100,7 +100,7 @@ fn run_pass(store: &Store, jobs: &[Job], messages: &Sender<Message>, cancelled: 
             params: &job.document.params,
             inputs: parts(&job.inputs),
         });
-        watch::run(&tasks.collect::<Vec<_>>(), cancelled, &mut |index, outputs| {
+        watch_task::run(&tasks.collect::<Vec<_>>(), cancelled, &mut |index, outputs| {
             let seconds = last.elapsed().as_secs_f64();
             last = Instant::now();
             done[index] = true;

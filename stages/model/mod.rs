@@ -9,8 +9,8 @@ pub mod plan;
 pub mod reverse;
 pub mod size;
 pub mod transformer;
+pub mod watch_task;
 pub mod watcher;
-pub mod watch;
 pub mod weights;
 
 #[cfg(test)]

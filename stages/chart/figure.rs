@@ -1,12 +1,11 @@
 //! A figure: the question it answers, its panels, and what a reader needs to judge it. The page shows the panels
 //! as a grid that folds to one column on a phone; the figure's own SVG file holds the same panels side by side.
 
-use std::fmt::Write;
+use maud::{PreEscaped, html};
 
 use super::heatmap::Cells;
 use super::plot::Draw;
-use super::query::Query;
-use super::svg::{Anchor, Markup, coordinate, escape, fit, text_width, wrap};
+use super::svg::{Anchor, Markup, coordinate, fit, text_width, wrap};
 
 /// The style shared by the page and the figures' own files.
 pub const STYLE: &str = include_str!("figure.css");
@@ -105,8 +104,9 @@ impl Figure {
         Figure { finding: finding.into(), ..self }
     }
 
-    pub fn query(self, query: Query) -> Figure {
-        Figure { query: query.to_string(), table: query.table, ..self }
+    /// The SQL that gives the figure's numbers, which reads this table.
+    pub fn query(self, table: &'static str, query: impl Into<String>) -> Figure {
+        Figure { query: query.into(), table, ..self }
     }
 
     pub fn folded(self, folded: bool) -> Figure {
@@ -160,72 +160,54 @@ impl Figure {
     }
 
     /// The figure as part of the page.
-    pub fn html(&self) -> String {
-        let mut out = String::new();
-        // Writing to a String cannot fail.
-        let _ = self.write_html(&mut out);
-        out
-    }
-
-    fn write_html(&self, out: &mut String) -> std::fmt::Result {
-        let (name, question) = (escape(&self.name), escape(&self.question));
-        match self.folded {
-            true => write!(out, r#"<details class="figure" id="{name}"><summary>{question}</summary>"#)?,
-            false => write!(out, r#"<section class="figure" id="{name}"><h3>{question}</h3>"#)?,
-        }
-        write!(out, r#"<p class="what">{}</p>"#, escape(&self.what))?;
-        if !self.finding.is_empty() {
-            write!(out, r#"<p class="finding">{}</p>"#, escape(&self.finding))?;
-        }
-        if !self.legend.is_empty() {
-            out.push_str(r#"<ul class="legend">"#);
-            for key in &self.legend {
-                write!(out, r#"<li><i class="{}"></i>{}</li>"#, key.class, escape(&key.name))?;
-            }
-            out.push_str("</ul>");
-        }
+    pub fn html(&self) -> maud::Markup {
         let width = self.panels.iter().map(|panel| panel.width).fold(0.0, f64::max);
-        write!(out, r#"<div class="panels" style="--panel:{}px">"#, coordinate(width))?;
-        for panel in &self.panels {
-            panel.write_html(out)?;
-        }
-        out.push_str(r#"</div><dl class="facts">"#);
-        for (term, text) in [("n", &self.n), ("Interval", &self.interval), ("Null", &self.null)] {
-            if !text.is_empty() {
-                write!(out, "<div><dt>{term}</dt><dd>{}</dd></div>", escape(text))?;
+        let body = html! {
+            p.what { (self.what) }
+            @if !self.finding.is_empty() { p.finding { (self.finding) } }
+            @if !self.legend.is_empty() {
+                ul.legend { @for key in &self.legend { li { i class=(key.class) {} (key.name) } } }
+            }
+            div.panels style={ "--panel:" (coordinate(width)) "px" } { @for panel in &self.panels { (panel.html()) } }
+            dl.facts {
+                @for (term, text) in [("n", &self.n), ("Interval", &self.interval), ("Null", &self.null)] {
+                    @if !text.is_empty() { div { dt { (term) } dd { (text) } } }
+                }
+            }
+            @if !self.query.is_empty() {
+                div.query { code { (command(&self.query)) } button.copy type="button" { "Copy" } }
+            }
+            p.links {
+                @if !self.table.is_empty() { "Table " a href={ "../tables/" (self.table) } { (self.table) } " · " }
+                a href={ "figures/" (self.name) ".svg" } { "SVG" }
+            }
+        };
+        html! {
+            @if self.folded {
+                details.figure id=(self.name) { summary { (self.question) } (body) }
+            } @else {
+                section.figure id=(self.name) { h3 { (self.question) } (body) }
             }
         }
-        out.push_str("</dl>");
-        if !self.query.is_empty() {
-            let command = command(&self.query);
-            write!(
-                out,
-                r#"<div class="query"><code>{}</code><button type="button" class="copy">Copy</button></div>"#,
-                escape(&command)
-            )?;
-        }
-        out.push_str(r#"<p class="links">"#);
-        if !self.table.is_empty() {
-            write!(out, r#"Table <a href="../tables/{0}">{0}</a> · "#, self.table)?;
-        }
-        write!(out, r#"<a href="figures/{name}.svg">SVG</a></p>"#)?;
-        out.push_str(if self.folded { "</details>" } else { "</section>" });
-        Ok(())
     }
 }
 
 impl Panel {
-    fn write_html(&self, out: &mut String) -> std::fmt::Result {
-        let (w, h, title) = (coordinate(self.width), coordinate(self.height), escape(&self.title));
-        out.push_str(r#"<figure class="panel">"#);
-        if !self.title.is_empty() {
-            write!(out, "<figcaption>{title}</figcaption>")?;
+    fn html(&self) -> maud::Markup {
+        let (width, height, cells) = (coordinate(self.width), coordinate(self.height), self.cells.as_ref());
+        html! {
+            figure.panel {
+                @if !self.title.is_empty() { figcaption { (self.title) } }
+                svg viewBox={ "0 0 " (width) " " (height) } role="img" aria-label=(self.title)
+                    data-place=[cells.map(Cells::place)]
+                    data-domain=[cells.map(Cells::domain)]
+                    data-rows=[cells.map(Cells::rows)]
+                    data-columns=[cells.and_then(Cells::columns)]
+                    data-symmetric[cells.is_some_and(|cells| cells.symmetric)]
+                    data-values=[cells.map(|cells| &cells.packed)]
+                    { (PreEscaped(&self.markup.0)) }
+            }
         }
-        write!(out, r#"<svg viewBox="0 0 {w} {h}" role="img" aria-label="{title}""#)?;
-        if let Some(cells) = &self.cells {
-            cells.write_attributes(out)?;
-        }
-        write!(out, ">{}</svg></figure>", self.markup.0)
     }
 }
 
@@ -286,7 +268,7 @@ mod tests {
     #[test]
     fn a_figure_without_a_null_does_not_speak_of_one() {
         let figure = Figure { name: "a".into(), question: "Why <b>?".into(), n: "3".into(), ..Figure::default() };
-        let html = figure.html();
+        let html = figure.html().into_string();
         assert!(html.contains("Why &lt;b&gt;?") && html.contains("<dt>n</dt>") && !html.contains("<dt>Null</dt>"));
     }
 }

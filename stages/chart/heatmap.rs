@@ -1,15 +1,13 @@
 //! A matrix as an image with axes and group boundaries. The image is a PNG of one pixel for each value, so that a
 //! matrix of 800 x 800 opens at once; the values travel beside it and are shown on hover.
 
-use std::fmt::Write;
-
 use anyhow::{Result, ensure};
 
 use super::colour::ColourScale;
 use super::figure::Panel;
-use super::raster::{base64, encode_png, pack_values};
+use super::raster::{encode_png, pack_values};
 use super::scale::{fixed, number};
-use super::svg::{Anchor, Markup, coordinate, escape, fit, text_width};
+use super::svg::{Anchor, Markup, coordinate, fit, text_width};
 
 const FONT: f64 = 11.0;
 
@@ -55,8 +53,8 @@ pub struct Cells {
     columns: Vec<String>,
     domain: (f64, f64),
     /// Only the values on and right of the diagonal are packed.
-    symmetric: bool,
-    packed: String,
+    pub symmetric: bool,
+    pub packed: String,
 }
 
 impl Heatmap {
@@ -77,7 +75,7 @@ impl Heatmap {
 
         let mut markup = Markup::default();
         self.colour_bar(&mut markup);
-        let png = base64(&encode_png(&self.values, columns, self.scale)?);
+        let png = encode_png(&self.values, columns, self.scale)?;
         // The image and what is printed on it share a group, so that a theme that turns its colours keeps contrast.
         markup.raw(&format!(r#"<g class="{}">"#, self.scale.class()));
         markup.raw(&format!(
@@ -134,7 +132,7 @@ impl Heatmap {
             r#"<g class="{}"><image x="{}" y="3" width="96" height="9" preserveAspectRatio="none" href="data:image/png;base64,{}"/></g>"#,
             self.scale.class(),
             coordinate(left),
-            base64(&png)
+            png
         ));
         markup.text("tick", (right + 5.0, 11.0), Anchor::Start, &high);
     }
@@ -225,19 +223,24 @@ fn value_range(values: &[f32]) -> (f64, f64) {
     super::scale::extent(values.iter().map(|&value| value as f64))
 }
 
+/// The attributes from which the page's script reads the values.
 impl Cells {
-    /// The attributes from which the page's script reads the values.
-    pub fn write_attributes(&self, out: &mut String) -> std::fmt::Result {
-        let place = [self.at.0, self.at.1, self.size.0, self.size.1].map(coordinate).join(" ");
-        write!(out, r#" data-place="{place}" data-domain="{} {}""#, self.domain.0, self.domain.1)?;
-        write!(out, r#" data-rows="{}""#, escape(&self.rows.join("\n")))?;
-        if self.columns != self.rows {
-            write!(out, r#" data-columns="{}""#, escape(&self.columns.join("\n")))?;
-        }
-        if self.symmetric {
-            out.push_str(" data-symmetric");
-        }
-        write!(out, r#" data-values="{}""#, self.packed)
+    /// Left, top, width and height of the cells in the panel.
+    pub fn place(&self) -> String {
+        [self.at.0, self.at.1, self.size.0, self.size.1].map(coordinate).join(" ")
+    }
+
+    pub fn domain(&self) -> String {
+        format!("{} {}", self.domain.0, self.domain.1)
+    }
+
+    pub fn rows(&self) -> String {
+        self.rows.join("\n")
+    }
+
+    /// `None` where they are named as the rows are.
+    pub fn columns(&self) -> Option<String> {
+        (self.columns != self.rows).then(|| self.columns.join("\n"))
     }
 }
 
@@ -264,9 +267,8 @@ mod tests {
         assert_eq!(panel.markup.0.matches("<image").count(), 2, "the cells and the colour bar");
         assert!(panel.markup.0.matches('<').count() < 40);
         assert_eq!(panel.markup.0.matches(r#"class="boundary""#).count(), 2, "one boundary each way");
-        let mut attributes = String::new();
-        panel.cells.unwrap().write_attributes(&mut attributes).unwrap();
-        assert!(attributes.contains("e0&#10;e1&#10;") && !attributes.contains("data-columns"));
+        let cells = panel.cells.unwrap();
+        assert!(cells.rows().starts_with("e0\ne1\n") && cells.columns().is_none());
     }
 
     #[test]
@@ -280,19 +282,18 @@ mod tests {
 
     #[test]
     fn half_of_a_symmetric_matrix_is_carried() {
-        let attributes = |map: &Heatmap| {
-            let mut text = String::new();
-            map.panel().unwrap().cells.unwrap().write_attributes(&mut text).unwrap();
-            (text.contains(" data-symmetric"), text.split("data-values=\"").nth(1).unwrap().len())
+        let carried = |map: &Heatmap| {
+            let cells = map.panel().unwrap().cells.unwrap();
+            (cells.symmetric, cells.packed.len())
         };
         let mut map = heatmap(30, vec![]);
-        assert_eq!(attributes(&map), (false, 30 * 30 * 2 * 4 / 3 + 1));
+        assert_eq!(carried(&map), (false, 30 * 30 * 2 * 4 / 3));
         for row in 0..30 {
             for column in 0..row {
                 map.values[row * 30 + column] = map.values[column * 30 + row];
             }
         }
-        assert_eq!(attributes(&map), (true, 30 * 31 / 2 * 2 * 4 / 3 + 1));
+        assert_eq!(carried(&map), (true, 30 * 31 / 2 * 2 * 4 / 3));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the axis, in any order. A [`Name`] has a rank, which is its place in order and its colour.
 //!
 //! ```
-//! use strata_stages::chart::{Figure, Name, Plot, Point, Query, Style};
+//! use strata_stages::chart::{Figure, Name, Plot, Point, Style};
 //!
 //! let mut plot = Plot::lines("layer", "projection");
 //! let models = ["base", "instruct"];
@@ -26,10 +26,10 @@
 //!     .n("40 examples behind each point.")
 //!     .interval("95 % bootstrap interval of the mean over examples.")
 //!     .null("No difference: the models' intervals overlap.")
-//!     .query(Query::of("projection_summary", "model, dataset, layer, mean").is("component", 1).order("layer"))
+//!     .query("projection_summary", "SELECT model, dataset, layer, mean FROM projection_summary WHERE component = 1")
 //!     .draw(&plot);
 //! assert_eq!(figure.panels.len(), 2);
-//! assert!(figure.html().contains("instruct leaves"));
+//! assert!(figure.html().into_string().contains("instruct leaves"));
 //! ```
 //!
 //! All panels of a plot share one scale unless it is told [`Plot::own_scales`]; `from_zero()` and `within(low, high)` set
@@ -46,7 +46,6 @@ pub mod heatmap;
 pub mod lines;
 pub mod matrix;
 pub mod plot;
-pub mod query;
 pub mod raster;
 pub mod scale;
 pub mod scatter;
@@ -58,6 +57,5 @@ pub use heatmap::{Axis, Group};
 pub use lines::Point;
 pub use matrix::{Colours, Heatmaps};
 pub use plot::{Draw, Name, Plot, Style};
-pub use query::Query;
 pub use scale::{fixed, number};
 pub use scatter::Scatter;

@@ -46,7 +46,7 @@ struct Params {
 
 pub static STAGE: Stage = Stage {
     name: "report",
-    version: 3,
+    version: 4,
     about: "One HTML page with every figure, its question, its n, its interval and its null.",
     asked_by_default: true,
     notice: None,

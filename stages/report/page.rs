@@ -1,11 +1,10 @@
 //! The page: one HTML file that asks nothing of the network. Summary, table of contents in the paper's order,
 //! and the sections with their figures.
 
-use std::fmt::Write;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::shelf::Dataset;
 use crate::chart::figure::{Figure, STYLE, series_class};
-use crate::chart::svg::escape;
 
 /// A number that belongs at the top of the page, and what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,79 +34,97 @@ pub struct Page<'a> {
 const PAGE_STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// The page asks nothing of the network, and the browser sees to it.
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+
 impl Page<'_> {
     pub fn html(&self) -> String {
-        let mut out = String::new();
-        // Writing to a String cannot fail.
-        let _ = self.write(&mut out);
-        out
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width,initial-scale=1";
+                    meta http-equiv="Content-Security-Policy" content=(POLICY);
+                    title { (self.title) }
+                    style { (PreEscaped(STYLE)) (PreEscaped(PAGE_STYLE)) }
+                }
+                body {
+                    div.layout {
+                        header {
+                            h1 { (self.title) }
+                            p {
+                                "How fine-tuning moves a language model along its alignment directions, layer by layer. \
+                                 Point at a figure for its numbers; each figure gives the query that returns them."
+                            }
+                            button #theme type="button" hidden { "Dark" }
+                        }
+                        nav {
+                            h2 { "Contents" }
+                            ol { @for section in self.sections { li { a href={ "#" (section.id) } { (section.title) } } } }
+                        }
+                        main {
+                            (self.summary())
+                            @for (i, section) in self.sections.iter().enumerate() { (section.html(i + 1)) }
+                            footer {
+                                "Sections follow Giordani 2025, arXiv:2507.03662. Every number here is in the tables \
+                                 beside this page; colours can be told apart with any colour vision."
+                            }
+                        }
+                    }
+                    div #tip role="status" {}
+                    script { (PreEscaped(SCRIPT)) }
+                }
+            }
+        };
+        page.into_string()
     }
 
-    fn write(&self, out: &mut String) -> std::fmt::Result {
-        let title = escape(self.title);
-        write!(
-            out,
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; \
-             style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\
-             <title>{title}</title>\n<style>\n{STYLE}{PAGE_STYLE}</style></head>\n<body><div class=\"layout\">\n"
-        )?;
-        write!(
-            out,
-            "<header><h1>{title}</h1><p>How fine-tuning moves a language model along its alignment directions, layer \
-             by layer. Point at a figure for its numbers; each figure gives the query that returns them.</p>\
-             <button id=\"theme\" type=\"button\" hidden>Dark</button></header>\n<nav><h2>Contents</h2><ol>"
-        )?;
-        for section in self.sections {
-            write!(out, "<li><a href=\"#{}\">{}</a></li>", section.id, escape(section.title))?;
-        }
-        out.push_str("</ol></nav>\n<main>");
-        self.write_summary(out)?;
-        for (i, section) in self.sections.iter().enumerate() {
-            write!(out, "<section id=\"{}\"><h2>{}. {}", section.id, i + 1, escape(section.title))?;
-            if !section.source.is_empty() {
-                write!(out, " <small>{}</small>", escape(section.source))?;
+    fn summary(&self) -> Markup {
+        let mut headlines = self.sections.iter().flat_map(|section| &section.headlines).peekable();
+        html! {
+            div.summary {
+                @if headlines.peek().is_some() {
+                    ul.headlines {
+                        @for headline in headlines { li { b { (headline.value) } span { (headline.meaning) } } }
+                    }
+                }
+                div.rosters {
+                    div {
+                        table {
+                            tr { th { "Model" } }
+                            @for (i, model) in self.models.iter().enumerate() {
+                                tr { td { i class=(series_class(i)) {} (model) } }
+                            }
+                        }
+                    }
+                    div {
+                        table {
+                            tr { th { "Dataset" } th { "Label" } th.number { "Examples" } }
+                            @for dataset in self.datasets {
+                                @let examples = dataset.examples.map_or("–".to_string(), |n| n.to_string());
+                                tr { td { (dataset.name) } td { (dataset.label) } td.number { (examples) } }
+                            }
+                        }
+                    }
+                }
             }
-            writeln!(out, "</h2><p class=\"intro\">{}</p>", escape(section.intro))?;
-            for figure in &section.figures {
-                writeln!(out, "{}", figure.html())?;
-            }
-            out.push_str("</section>\n");
         }
-        write!(
-            out,
-            "<footer>Sections follow Giordani 2025, arXiv:2507.03662. Every number here is in the tables beside this \
-             page; colours can be told apart with any colour vision.</footer></main></div>\
-             <div id=\"tip\" role=\"status\"></div>\n<script>\n{SCRIPT}</script></body></html>\n"
-        )
     }
+}
 
-    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
-        out.push_str("<div class=\"summary\">");
-        let headlines: Vec<&Headline> = self.sections.iter().flat_map(|section| &section.headlines).collect();
-        if !headlines.is_empty() {
-            out.push_str("<ul class=\"headlines\">");
-            for headline in headlines {
-                let (value, meaning) = (escape(&headline.value), escape(&headline.meaning));
-                write!(out, "<li><b>{value}</b><span>{meaning}</span></li>")?;
+impl Section {
+    fn html(&self, number: usize) -> Markup {
+        html! {
+            section id=(self.id) {
+                h2 {
+                    (number) ". " (self.title)
+                    @if !self.source.is_empty() { " " small { (self.source) } }
+                }
+                p.intro { (self.intro) }
+                @for figure in &self.figures { (figure.html()) }
             }
-            out.push_str("</ul>");
         }
-        out.push_str("<div class=\"rosters\"><div><table><tr><th>Model</th></tr>");
-        for (i, model) in self.models.iter().enumerate() {
-            write!(out, "<tr><td><i class=\"{}\"></i>{}</td></tr>", series_class(i), escape(model))?;
-        }
-        out.push_str(
-            "</table></div><div><table><tr><th>Dataset</th><th>Label</th><th class=\"number\">Examples</th></tr>",
-        );
-        for dataset in self.datasets {
-            let examples = dataset.examples.map_or("–".to_string(), |n| n.to_string());
-            let (name, label) = (escape(&dataset.name), escape(&dataset.label));
-            write!(out, "<tr><td>{name}</td><td>{label}</td><td class=\"number\">{examples}</td></tr>")?;
-        }
-        out.push_str("</table></div></div></div>\n");
-        Ok(())
     }
 }
 

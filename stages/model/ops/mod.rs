@@ -36,29 +36,7 @@ use gemmkit::Parallelism;
 /// Compiles a loop twice, for the baseline instruction set and for AVX2, and picks at run time. Both give the
 /// same bits: nothing is contracted to a fused multiply-add, and sums are written over 16 fixed lanes.
 macro_rules! vectorized {
-    ($(#[$meta:meta])* pub fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
-        $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
-        pub fn $name($($arg: $type),*) $(-> $result)? {
-            #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
-            fn body($($arg: $type),*) $(-> $result)? $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2")]
-                #[allow(clippy::too_many_arguments)]
-                fn wide($($arg: $type),*) $(-> $result)? {
-                    body($($arg),*)
-                }
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    // SAFETY: the feature was just detected.
-                    return unsafe { wide($($arg),*) };
-                }
-            }
-            body($($arg),*)
-        }
-    };
+    ($($function:item)*) => { $(#[multiversion::multiversion(targets("x86_64+avx2"))] $function)* };
 }
 pub(crate) use vectorized;
 

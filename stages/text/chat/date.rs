@@ -3,80 +3,30 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use minijinja::{Error, ErrorKind};
 
-/// A day of the Gregorian calendar.
+/// Midnight of a day of the Gregorian calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Date {
-    year: i32,
-    month: u32,
-    day: u32,
-}
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+pub struct Date(NaiveDateTime);
 
 impl Date {
     /// From `2024-07-26`.
     pub fn parse(text: &str) -> Result<Date> {
-        let mut parts = text.splitn(3, '-');
-        let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok());
-        let parsed = (|| Some(Date { year: next()? as i32, month: next()?, day: next()? }))();
-        parsed
-            .filter(|date| (1..=12).contains(&date.month) && (1..=31).contains(&date.day))
-            .with_context(|| format!("\"{text}\" is no date; expected one such as \"2024-07-26\""))
+        let day = NaiveDate::parse_from_str(text, "%Y-%m-%d");
+        let day = day.with_context(|| format!("\"{text}\" is no date; expected one such as \"2024-07-26\""))?;
+        Ok(Date(day.and_time(NaiveTime::MIN)))
     }
 
-    /// C's strftime at midnight of the day, for the directives that name a day or a time; others stay as they are.
-    pub fn format(self, format: &str) -> String {
+    /// As `strftime_now(format)` tells it to a template.
+    ///
+    /// # Errors
+    /// When a directive of the format is unknown.
+    pub fn format(self, format: &str) -> Result<String, Error> {
         let mut out = String::new();
-        let mut rest = format.chars();
-        while let Some(c) = rest.next() {
-            if c != '%' {
-                out.push(c);
-                continue;
-            }
-            let month = MONTHS[self.month as usize - 1];
-            let weekday = DAYS[self.weekday()];
-            // Writing to a string cannot fail.
-            let _ = match rest.next() {
-                Some('d') => write!(out, "{:02}", self.day),
-                Some('e') => write!(out, "{:2}", self.day),
-                Some('m') => write!(out, "{:02}", self.month),
-                Some('Y') => write!(out, "{:04}", self.year),
-                Some('y') => write!(out, "{:02}", self.year % 100),
-                Some('B') => write!(out, "{month}"),
-                Some('b') => write!(out, "{}", &month[..3]),
-                Some('A') => write!(out, "{weekday}"),
-                Some('a') => write!(out, "{}", &weekday[..3]),
-                Some('F') => write!(out, "{:04}-{:02}-{:02}", self.year, self.month, self.day),
-                Some('H' | 'M' | 'S') => write!(out, "00"),
-                Some('%') => write!(out, "%"),
-                Some(other) => write!(out, "%{other}"),
-                None => write!(out, "%"),
-            };
-        }
-        out
-    }
-
-    /// Days since Sunday, by Sakamoto's method.
-    fn weekday(self) -> usize {
-        const SHIFT: [i32; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
-        let year = if self.month < 3 { self.year - 1 } else { self.year };
-        let days = year + year / 4 - year / 100 + year / 400 + SHIFT[self.month as usize - 1] + self.day as i32;
-        days.rem_euclid(7) as usize
+        let written = write!(out, "{}", self.0.format(format));
+        let unknown = |_| Error::new(ErrorKind::InvalidOperation, format!("strftime_now cannot write \"{format}\""));
+        written.map(|()| out).map_err(unknown)
     }
 }
 
@@ -86,10 +36,12 @@ mod tests {
 
     #[test]
     fn formats_as_strftime_does() {
-        let date = Date::parse("2024-07-26").unwrap();
-        assert_eq!(date.format("%d %b %Y"), "26 Jul 2024");
-        assert_eq!(date.format("%A, %B %e %y %H:%M 100%%"), "Friday, July 26 24 00:00 100%");
-        assert_eq!(Date::parse("2023-02-05").unwrap().format("%a %F"), "Sun 2023-02-05");
+        let written = |date: &str, format: &str| Date::parse(date).unwrap().format(format);
+        assert_eq!(written("2024-07-26", "%d %b %Y").unwrap(), "26 Jul 2024");
+        assert_eq!(written("2024-07-26", "%A, %B %e %y %H:%M 100%%").unwrap(), "Friday, July 26 24 00:00 100%");
+        assert_eq!(written("2023-02-05", "%a %F, %-d %B").unwrap(), "Sun 2023-02-05, 5 February");
+        assert!(written("2023-02-05", "%Q").unwrap_err().to_string().contains("\"%Q\""));
         assert!(Date::parse("July").unwrap_err().to_string().contains("\"July\""));
+        assert!(Date::parse("2024-02-30").is_err());
     }
 }

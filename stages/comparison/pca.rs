@@ -7,15 +7,13 @@ use arrow::array::{ArrayRef, Float64Array, StringArray};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::comparison::comparison::{
-    Groups, Reading, SLICE_COLUMNS, Settings as ComparisonSettings, comparisons, pooled, slice_arrays,
-};
+use crate::comparison::compared::{Settings as ComparisonSettings, comparisons};
+use crate::comparison::groups::{Groups, Reading, SLICE_COLUMNS, pooled, slice_arrays};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::directions::directions::largest_entry;
-use crate::linear_algebra::{centre, norm, principal_directions, products, rank_floor};
+use crate::linear_algebra::{centre, largest_entry, norm, principal_directions, products, rank_floor};
 use crate::table::{Kind, Table, column};
 
 #[derive(Debug, Deserialize)]

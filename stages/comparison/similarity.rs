@@ -7,28 +7,15 @@ use arrow::array::{BooleanArray, Float32Array, StringArray};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::comparison::comparison::{
-    Groups, Reading, SETTINGS, SLICE_COLUMNS, Settings, Sizes, comparisons, pooled, slice_arrays,
-};
+use crate::comparison::compared::{SETTINGS, Settings, comparisons};
+use crate::comparison::groups::{CENTRED, Groups, PairParams, SLICE_COLUMNS, Sizes, pooled, slice_arrays};
 use crate::contract::cost::{Cost, Expected};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::defaults;
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::linear_algebra::{products, scale_to_unit};
-use crate::table::{Column, Kind, Table, column};
-
-/// Which groups of the comparison a task is about.
-#[derive(Debug, Deserialize)]
-pub struct PairParams {
-    #[serde(flatten)]
-    pub reading: Reading,
-    pub a: usize,
-    pub b: usize,
-}
-
-pub const CENTRED: Column =
-    column("centred", Kind::Bool, "whether the mean over all vectors of the comparison was subtracted");
+use crate::table::{Kind, Table, column};
 
 const TABLE: Table = Table {
     name: "similarity",

@@ -8,22 +8,19 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::comparison::comparison::{
-    Groups, SLICE_COLUMNS, Settings as ComparisonSettings, Sizes, comparisons, pooled, slice_arrays,
-};
-use crate::comparison::similarity::{CENTRED, PairParams};
+use crate::comparison::compared::{Settings as ComparisonSettings, comparisons};
+use crate::comparison::groups::{CENTRED, Groups, PairParams, SLICE_COLUMNS, Sizes, pooled, slice_arrays};
 use crate::contract::cost::{Cost, Expected};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::setting::defaults;
+use crate::contract::setting::{PERMUTATIONS_SETTING, RESAMPLES_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
-use crate::directions::separation::PERMUTATIONS_SETTING;
 use crate::linear_algebra::{gram, scale_to_unit};
 use crate::states::state_table::States;
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, std};
 use crate::statistics::permutation::{PERMUTATIONS, label_permutations, p_value};
+use crate::table::columns::{CI_HIGH, CI_LOW};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.similarity_summary]`.

@@ -1,6 +1,6 @@
 //! What a stage plans: its nodes, what each reads, and the parameters its numbers depend on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -68,4 +68,10 @@ pub struct Part {
     pub path: PathBuf,
     /// The file's name in its model directory or corpus; empty for the parts of a table.
     pub name: String,
+}
+
+impl AsRef<Path> for Part {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
 }

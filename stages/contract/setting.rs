@@ -24,6 +24,11 @@ impl Setting {
     }
 }
 
+/// The settings of every stage that draws at random.
+pub const RESAMPLES_SETTING: Setting = setting("resamples", "The number of bootstrap resamples behind an interval.");
+pub const PERMUTATIONS_SETTING: Setting = setting("permutations", "The number of permutations behind a p-value.");
+pub const SEED_SETTING: Setting = setting("seed", "The seed of every random draw.");
+
 /// The section of a stage that has no keys.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

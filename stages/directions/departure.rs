@@ -11,7 +11,7 @@ use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, DirectionName, KIND, name_arrays, names};
-use crate::directions::projections::projected;
+use crate::directions::projected::projected;
 use crate::states::place_columns::{POSITION, places};
 use crate::states::state_table::Place;
 use crate::statistics::bootstrap::Interval;

@@ -1,6 +1,5 @@
 //! Cosines between the directions of two datasets, beside what random directions would give.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -9,77 +8,25 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::contract::node::{Bindings, Input, Node, Part};
+use crate::contract::node::Node;
+use crate::contract::pair::Pair;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::contract::toml_path::at;
-use crate::directions::direction_table::{DIRECTION_COLUMNS, DirectionName, read_directions};
-use crate::directions::directions::{self, DirectionKind, Pair};
-use crate::directions::null_directions::Null;
+use crate::directions::dataset_pairs::{bindings, dataset_pairs, inputs};
+use crate::directions::direction_table::{DirectionKind, DirectionName, read_directions};
+use crate::directions::null_table::{Null, Nulls, read_nulls};
 use crate::linear_algebra::dot;
-use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE, places};
+use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::Place;
 use crate::statistics::moments::{mean, quantile};
-use crate::table::{self, Kind, Table, column};
+use crate::table::{Kind, Table, column};
 
 /// `[stages.direction_similarity]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     datasets: Selection,
-}
-
-/// Every pair of datasets whose directions are compared, under every pair of models.
-pub fn dataset_pairs(
-    stage: &str,
-    datasets: &Selection,
-    pipeline: &Pipeline,
-) -> Result<Vec<(Pair, String, String)>, PlanError> {
-    let directions: directions::Settings = pipeline.section("directions")?;
-    let with_directions = directions.datasets(pipeline)?;
-    let at = at("stages").key(stage).key("datasets");
-    let chosen = pipeline.datasets(datasets, &at)?;
-    let mut names = Vec::new();
-    for dataset in chosen {
-        if with_directions.contains(&dataset.name) {
-            names.push(&dataset.name);
-        } else if !matches!(datasets, Selection::One(name) if name == "*") {
-            return Err(PlanError::new(at, format!("dataset \"{}\" has no directions", dataset.name))
-                .help("add it to stages.directions.datasets"));
-        }
-    }
-    let mut found = Vec::new();
-    for pair in directions.pairs(pipeline)? {
-        for (i, a) in names.iter().enumerate() {
-            found.extend(names[i + 1..].iter().map(|b| (pair.clone(), a.to_string(), b.to_string())));
-        }
-    }
-    Ok(found)
-}
-
-pub fn bindings(pair: &Pair, a: &str, b: &str) -> Bindings {
-    vec![
-        ("source", pair.source.clone()),
-        ("target", pair.target.clone()),
-        ("dataset_a", a.to_string()),
-        ("dataset_b", b.to_string()),
-    ]
-}
-
-const NULL_COLUMNS: &[&str] = &["position", "layer", "site", "null", "draw", "component", "vector"];
-
-/// The directions of both datasets, and their nulls.
-pub fn inputs(pair: &Pair, a: &str, b: &str) -> Vec<Input> {
-    let input = |role: &str, stage, columns, dataset: &str| {
-        Input::node(role, stage, directions::bindings(dataset, pair)).columns(columns)
-    };
-    vec![
-        input("a", "directions", DIRECTION_COLUMNS, a),
-        input("b", "directions", DIRECTION_COLUMNS, b),
-        input("null_a", "null_directions", NULL_COLUMNS, a),
-        input("null_b", "null_directions", NULL_COLUMNS, b),
-    ]
 }
 
 const TABLE: Table = Table {
@@ -184,25 +131,6 @@ struct Row {
 struct NullCosine {
     mean: f64,
     high: f64,
-}
-
-/// The draws of every null at a place: for each null and component, (draw, vector).
-pub type Nulls = BTreeMap<(Null, u32), Vec<(u32, Vec<f64>)>>;
-
-/// Reads a `null_directions` node.
-pub fn read_nulls(parts: &[Part]) -> Result<BTreeMap<Place, Nulls>> {
-    let batch = table::read(parts, NULL_COLUMNS)?;
-    let nulls: &StringArray = table::values(&batch, "null")?;
-    let draws: &UInt32Array = table::values(&batch, "draw")?;
-    let components: &UInt32Array = table::values(&batch, "component")?;
-    let (values, width) = table::vectors(&batch, "vector")?;
-    let mut found: BTreeMap<Place, Nulls> = BTreeMap::new();
-    for (row, place) in places(&batch)?.into_iter().enumerate() {
-        let vector = values[row * width..(row + 1) * width].iter().map(|&value| f64::from(value)).collect();
-        let key = (Null::parse(nulls.value(row))?, components.value(row));
-        found.entry(place).or_default().entry(key).or_default().push((draws.value(row), vector));
-    }
-    Ok(found)
 }
 
 fn compare(

@@ -1,4 +1,5 @@
 use super::*;
+use crate::contract::node::Part;
 use crate::directions::directions::tests::pipeline;
 use crate::testing::tables::{TestTables, assert_near, golden, numbers, run, texts};
 

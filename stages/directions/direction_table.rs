@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 
+use serde::{Deserialize, Serialize};
+
 use crate::contract::node::Part;
-use crate::directions::directions::DirectionKind;
 use crate::states::place_columns::places;
 use crate::states::state_table::Place;
 use crate::table::{self, Column, Kind, column};
@@ -18,6 +19,30 @@ pub const COMPONENT: Column =
 
 /// The columns of `directions` that tell one direction from another, and the vector.
 pub const DIRECTION_COLUMNS: &[&str] = &["position", "layer", "site", "kind", "component", "vector"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectionKind {
+    MeanDifference,
+    Svd,
+}
+
+impl DirectionKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            DirectionKind::MeanDifference => "mean_difference",
+            DirectionKind::Svd => "svd",
+        }
+    }
+
+    pub fn parse(name: &str) -> Result<DirectionKind> {
+        match name {
+            "mean_difference" => Ok(DirectionKind::MeanDifference),
+            "svd" => Ok(DirectionKind::Svd),
+            other => bail!("unknown kind of direction \"{other}\"; expected mean_difference or svd"),
+        }
+    }
+}
 
 /// A direction's name within its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

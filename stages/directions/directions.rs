@@ -4,185 +4,23 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, Float64Array, StringArray, UInt32Array};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::contract::node::{Bindings, Input, Node};
-use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
+use crate::contract::node::Node;
+use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::contract::toml_path::at;
-use crate::linear_algebra::{centre, dot, norm, principal_directions, rank_floor, scale_to_unit};
+use crate::directions::direction_table::DirectionKind;
+use crate::directions::paired_states::PairedStates;
+use crate::directions::settings::{Settings, bindings, state_inputs};
+use crate::linear_algebra::{centre, norm, orient, principal_directions, rank_floor, scale_to_unit};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
-use crate::states::state_table::{Place, STATE_COLUMNS, StateTable, States};
+use crate::states::state_table::{Place, States};
 use crate::table::{Kind, Table, column, vector_array};
-
-/// `[stages.directions]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    pub pairs: Option<Vec<Pair>>,
-    pub datasets: Selection,
-    pub contrasts: Vec<Contrast>,
-    pub positions: Vec<String>,
-    pub kinds: Vec<DirectionKind>,
-    pub components: u32,
-}
-
-/// A direction leads from the source model to the target model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pair {
-    pub source: String,
-    pub target: String,
-}
-
-/// Within one model, a direction leads from the source dataset to the target dataset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Contrast {
-    pub model: String,
-    pub source: String,
-    pub target: String,
-}
-
-impl Contrast {
-    /// What stands for the dataset where the direction is named.
-    pub fn name(&self) -> String {
-        format!("{}-minus-{}", self.target, self.source)
-    }
-
-    /// A direction within a model leads from that model to itself.
-    pub fn pair(&self) -> Pair {
-        Pair { source: self.model.clone(), target: self.model.clone() }
-    }
-
-    fn inputs(&self) -> Vec<Input> {
-        let states = |role: &str, dataset: &str| {
-            Input::node(role, "hidden_states", model_dataset(&self.model, dataset)).columns(STATE_COLUMNS)
-        };
-        vec![states("source", &self.source), states("target", &self.target)]
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DirectionKind {
-    MeanDifference,
-    Svd,
-}
-
-impl DirectionKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            DirectionKind::MeanDifference => "mean_difference",
-            DirectionKind::Svd => "svd",
-        }
-    }
-
-    pub fn parse(name: &str) -> Result<DirectionKind> {
-        match name {
-            "mean_difference" => Ok(DirectionKind::MeanDifference),
-            "svd" => Ok(DirectionKind::Svd),
-            other => bail!("unknown kind of direction \"{other}\"; expected mean_difference or svd"),
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            pairs: None,
-            datasets: Selection::default(),
-            contrasts: Vec::new(),
-            positions: vec!["last".into()],
-            kinds: vec![DirectionKind::MeanDifference, DirectionKind::Svd],
-            components: 8,
-        }
-    }
-}
-
-impl Settings {
-    /// The pairs that were written, or the first model to the second where none were.
-    pub fn pairs(&self, pipeline: &Pipeline) -> Result<Vec<Pair>, PlanError> {
-        let Some(pairs) = &self.pairs else {
-            let names: Vec<&String> = pipeline.models.iter().map(|model| &model.name).collect();
-            return Ok(match names[..] {
-                [source, target, ..] => vec![Pair { source: source.clone(), target: target.clone() }],
-                _ => Vec::new(),
-            });
-        };
-        for (i, pair) in pairs.iter().enumerate() {
-            let at = at("stages.directions.pairs").index(i);
-            pipeline.model(&pair.source, at.key("source"))?;
-            pipeline.model(&pair.target, at.key("target"))?;
-            if pair.source == pair.target {
-                return Err(PlanError::new(at, format!("\"{}\" is both source and target", pair.source))
-                    .help("a direction is the difference between two models"));
-            }
-            if pairs[..i].contains(pair) {
-                return Err(PlanError::new(at, format!("the pair {} -> {} is there twice", pair.source, pair.target)));
-            }
-        }
-        Ok(pairs.clone())
-    }
-
-    /// The contrasts, checked.
-    pub fn contrasts(&self, pipeline: &Pipeline) -> Result<&[Contrast], PlanError> {
-        for (i, contrast) in self.contrasts.iter().enumerate() {
-            let at = at("stages.directions.contrasts").index(i);
-            pipeline.model(&contrast.model, at.key("model"))?;
-            pipeline.dataset(&contrast.source, at.key("source"))?;
-            pipeline.dataset(&contrast.target, at.key("target"))?;
-            let name = contrast.name();
-            if contrast.source == contrast.target {
-                return Err(PlanError::new(at, format!("\"{}\" is both source and target", contrast.source))
-                    .help("a contrast is the difference between two datasets"));
-            }
-            if self.contrasts[..i].contains(contrast) {
-                return Err(PlanError::new(at, format!("the contrast {name} in {} is there twice", contrast.model)));
-            }
-            if pipeline.datasets.iter().any(|dataset| dataset.name == name) {
-                return Err(PlanError::new(at, format!("the contrast would be named {name}, as a dataset is")));
-            }
-        }
-        Ok(&self.contrasts)
-    }
-
-    /// The datasets that have directions.
-    pub fn datasets(&self, pipeline: &Pipeline) -> Result<Vec<String>, PlanError> {
-        let found = pipeline.datasets(&self.datasets, "stages.directions.datasets")?;
-        Ok(found.into_iter().map(|dataset| dataset.name.clone()).collect())
-    }
-
-    fn check(&self) -> Result<(), PlanError> {
-        let empty = |key: &str| PlanError::new(at("stages.directions").key(key), format!("{key} is empty"));
-        match () {
-            () if self.positions.is_empty() => Err(empty("positions")),
-            () if self.kinds.is_empty() => Err(empty("kinds")),
-            () if self.components == 0 => {
-                Err(PlanError::new("stages.directions.components", "components must be at least 1"))
-            }
-            () => Ok(()),
-        }
-    }
-}
-
-/// The bindings of the directions from a source to a target model on a dataset.
-pub fn bindings(dataset: &str, pair: &Pair) -> Bindings {
-    vec![("dataset", dataset.to_string()), ("source", pair.source.clone()), ("target", pair.target.clone())]
-}
-
-/// The inputs of a stage that reads the paired states of two models on a dataset.
-pub fn state_inputs(dataset: &str, pair: &Pair) -> Vec<Input> {
-    let states = |role: &str, model: &str| {
-        Input::node(role, "hidden_states", model_dataset(model, dataset)).columns(STATE_COLUMNS)
-    };
-    vec![states("source", &pair.source), states("target", &pair.target)]
-}
 
 #[derive(Debug, Deserialize)]
 struct Params {
@@ -281,7 +119,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let pairs = PairedStates::open(task)?;
     let places = pairs.source.places_at(&params.positions)?;
     let found: Vec<Vec<Direction>> =
-        places.par_iter().map(|place| pairs.directions(place, &params)).collect::<Result<_>>()?;
+        places.par_iter().map(|place| found(&pairs, place, &params)).collect::<Result<_>>()?;
     let mut width = 0;
     let mut columns = PlaceColumns::default();
     let mut rows: Vec<&Direction> = Vec::new();
@@ -315,56 +153,21 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     Ok(vec![Output::table(batch)])
 }
 
-/// The hidden states of two models on one dataset.
-pub struct PairedStates {
-    pub source: StateTable,
-    pub target: StateTable,
+fn found(pairs: &PairedStates, place: &Place, params: &Params) -> Result<Vec<Direction>> {
+    match params.unpaired {
+        false => directions(&pairs.differences(place)?, params),
+        true => contrast(pairs, place),
+    }
 }
 
-impl PairedStates {
-    /// Opens the inputs `source` and `target`.
-    pub fn open(task: &Task) -> Result<PairedStates> {
-        let open =
-            |role: &str| StateTable::open(task.parts(role)?).with_context(|| format!("states of the {role} model"));
-        Ok(PairedStates { source: open("source")?, target: open("target")? })
-    }
-
-    /// Source states, and target states in the same order of examples.
-    ///
-    /// # Errors
-    /// When an example has states of one model only, or the models differ in their hidden size.
-    pub fn states(&self, place: &Place) -> Result<(States, States)> {
-        let source = self.source.load(place).context("the source model")?;
-        let target = self.target.load(place).context("the target model")?;
-        let rows = source.joined(&target).with_context(|| format!("source and target at {place}"))?;
-        let values = rows.iter().flat_map(|&row| target.row(row)).copied().collect();
-        let target = States { examples: source.examples.clone(), width: target.width, values };
-        Ok((source, target))
-    }
-
-    fn directions(&self, place: &Place, params: &Params) -> Result<Vec<Direction>> {
-        match params.unpaired {
-            false => directions(&self.differences(place)?, params),
-            true => self.contrast(place),
-        }
-    }
-
-    /// The difference of the means of examples that are not paired.
-    fn contrast(&self, place: &Place) -> Result<Vec<Direction>> {
-        let source = self.source.load(place).context("the source dataset")?;
-        let target = self.target.load(place).context("the target dataset")?;
-        ensure!(source.width == target.width, "{} and {} numbers a state at {place}", source.width, target.width);
-        let difference = target.mean().iter().zip(source.mean()).map(|(target, source)| target - source).collect();
-        let n = source.examples.len() + target.examples.len();
-        Ok(Direction::mean_difference(difference, n).into_iter().collect())
-    }
-
-    /// Target minus source for each example.
-    pub fn differences(&self, place: &Place) -> Result<States> {
-        let (source, mut target) = self.states(place)?;
-        target.values.iter_mut().zip(&source.values).for_each(|(target, source)| *target -= source);
-        Ok(target)
-    }
+/// The difference of the means of examples that are not paired.
+fn contrast(pairs: &PairedStates, place: &Place) -> Result<Vec<Direction>> {
+    let source = pairs.source.load(place).context("the source dataset")?;
+    let target = pairs.target.load(place).context("the target dataset")?;
+    ensure!(source.width == target.width, "{} and {} numbers a state at {place}", source.width, target.width);
+    let difference = target.mean().iter().zip(source.mean()).map(|(target, source)| target - source).collect();
+    let n = source.examples.len() + target.examples.len();
+    Ok(Direction::mean_difference(difference, n).into_iter().collect())
 }
 
 struct Direction {
@@ -420,21 +223,6 @@ fn directions(differences: &States, params: &Params) -> Result<Vec<Direction>> {
         }
     }
     Ok(found)
-}
-
-/// Fixes the sign of a unit vector: the mean difference has a non-negative projection on it, or, where that
-/// is below 1e-6 of the mean's length, its entry of largest magnitude is positive.
-pub fn orient(vector: &mut [f64], mean: &[f64]) {
-    let along = dot(vector, mean);
-    let sign = if along.abs() >= 1e-6 * norm(mean) && along != 0.0 { along } else { largest_entry(vector) };
-    if sign < 0.0 {
-        vector.iter_mut().for_each(|value| *value = -*value);
-    }
-}
-
-/// The entry of largest magnitude, the first of equals.
-pub fn largest_entry(vector: &[f64]) -> f64 {
-    vector.iter().fold(0.0, |largest: f64, &value| if value.abs() > largest.abs() { value } else { largest })
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::contract::pair::Pair;
 use crate::contract::pipeline::{Dataset, DatasetSource, Model, ModelSource};
 use crate::contract::site::Site;
 use crate::table::vectors;
@@ -201,7 +202,7 @@ fn contrasts_are_named_and_projected_on() {
     let names: Vec<&str> = last.bindings.iter().map(|(_, name)| name.as_str()).collect();
     assert_eq!((nodes.len(), names), (4, vec!["answered-minus-asked", "instruct", "instruct"]));
     let projected =
-        crate::directions::projections::projected(&pipeline.section("projections").unwrap(), &pipeline).unwrap();
+        crate::directions::projected::projected(&pipeline.section("projections").unwrap(), &pipeline).unwrap();
     let on: Vec<&str> = projected
         .iter()
         .filter(|projected| projected.direction == "answered-minus-asked")

@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::setting::{defaults, setting};
+use crate::contract::setting::{SEED_SETTING, defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::directions::directions::{self, DirectionKind, PairedStates};
-use crate::directions::projection_summary::SEED_SETTING;
+use crate::directions::direction_table::DirectionKind;
+use crate::directions::null_table::Null;
+use crate::directions::paired_states::PairedStates;
+use crate::directions::settings::{self, Settings as DirectionSettings};
 use crate::linear_algebra::{centre, norm, principal_directions, rank_floor, scale_to_unit};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, States};
@@ -43,38 +45,6 @@ struct Params {
     components: usize,
     draws: u32,
     seed: u64,
-}
-
-/// How a null direction was drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Null {
-    /// SVD after pairing each source state with the target state of a random example.
-    ShuffledPairs,
-    /// Mean difference after exchanging source and target in a random half of the pairs.
-    FlippedPairs,
-    /// A normal draw with the covariance of the paired differences.
-    RandomCovariance,
-}
-
-impl Null {
-    pub fn name(self) -> &'static str {
-        match self {
-            Null::ShuffledPairs => "shuffled_pairs",
-            Null::FlippedPairs => "flipped_pairs",
-            Null::RandomCovariance => "random_covariance",
-        }
-    }
-
-    pub fn parse(name: &str) -> Result<Null> {
-        match [Null::ShuffledPairs, Null::FlippedPairs, Null::RandomCovariance].into_iter().find(|n| n.name() == name) {
-            Some(null) => Ok(null),
-            None => bail!("unknown null \"{name}\""),
-        }
-    }
-
-    fn stream(self, draw: u32) -> u64 {
-        3 * u64::from(draw) + self as u64
-    }
 }
 
 const TABLE: Table = Table {
@@ -115,13 +85,13 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     if settings.draws < 2 {
         return Err(PlanError::new("stages.null_directions.draws", "draws must be at least 2"));
     }
-    let directions: directions::Settings = pipeline.section("directions")?;
+    let directions: DirectionSettings = pipeline.section("directions")?;
     let mut nodes = Vec::new();
     for pair in directions.pairs(pipeline)? {
         for dataset in directions.datasets(pipeline)? {
             nodes.push(Node {
                 stage: STAGE.name,
-                bindings: directions::bindings(&dataset, &pair),
+                bindings: settings::bindings(&dataset, &pair),
                 params: json!({
                     "positions": directions.positions,
                     "kinds": directions.kinds,
@@ -129,7 +99,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                     "draws": settings.draws,
                     "seed": settings.seed,
                 }),
-                inputs: directions::state_inputs(&dataset, &pair),
+                inputs: settings::state_inputs(&dataset, &pair),
                 per_part: None,
             });
         }

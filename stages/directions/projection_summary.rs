@@ -10,15 +10,16 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::setting::{Setting, defaults, setting};
+use crate::contract::setting::{RESAMPLES_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, KIND, name_arrays};
+use crate::directions::projected::projected;
 use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
-use crate::directions::projections::projected;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, std};
-use crate::table::{Column, Kind, Table, column};
+use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::table::{Kind, Table, column};
 
 /// `[stages.projection_summary]`, and the parameters of its tasks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,14 +34,6 @@ impl Default for Settings {
         Settings { resamples: RESAMPLES, seed: 0 }
     }
 }
-
-/// The lower and upper end of a 95 % bootstrap interval.
-pub const CI_LOW: Column = column("ci_low", Kind::F64, "lower end of the 95 % bootstrap interval over examples");
-pub const CI_HIGH: Column = column("ci_high", Kind::F64, "upper end of the 95 % bootstrap interval over examples");
-
-/// The settings of every stage that gives bootstrap intervals.
-pub const RESAMPLES_SETTING: Setting = setting("resamples", "The number of bootstrap resamples behind an interval.");
-pub const SEED_SETTING: Setting = setting("seed", "The seed of every random draw.");
 
 const TABLE: Table = Table {
     name: "projection_summary",

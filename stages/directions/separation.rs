@@ -12,12 +12,11 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::setting::{Setting, defaults, setting};
+use crate::contract::setting::{PERMUTATIONS_SETTING, RESAMPLES_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, DirectionName, KIND, name_arrays};
-use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
+use crate::directions::projected::projected;
 use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
-use crate::directions::projections::projected;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::Place;
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
@@ -25,6 +24,7 @@ use crate::statistics::effect_size::{cohens_d, separation_score};
 use crate::statistics::holm::holm;
 use crate::statistics::moments::mean;
 use crate::statistics::permutation::{PERMUTATIONS, PairFlips};
+use crate::table::columns::{CI_HIGH, CI_LOW};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.separation]`, and the parameters of its tasks.
@@ -41,8 +41,6 @@ impl Default for Settings {
         Settings { resamples: RESAMPLES, permutations: PERMUTATIONS, seed: 0 }
     }
 }
-
-pub const PERMUTATIONS_SETTING: Setting = setting("permutations", "The number of permutations behind a p-value.");
 
 const TABLE: Table = Table {
     name: "separation",

@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contract::node::Node;
+use crate::contract::pair::Pair;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
-use crate::directions::direction_similarity::{Nulls, bindings, dataset_pairs, inputs, read_nulls};
-use crate::directions::direction_table::{DirectionName, read_directions};
-use crate::directions::directions::{self, DirectionKind};
-use crate::directions::null_directions::Null;
+use crate::directions::dataset_pairs::{bindings, dataset_pairs, inputs};
+use crate::directions::direction_table::{DirectionKind, DirectionName, read_directions};
+use crate::directions::null_table::{Null, Nulls, read_nulls};
+use crate::directions::settings::Settings as DirectionSettings;
 use crate::linear_algebra::principal_cosines;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::Place;
@@ -75,7 +76,7 @@ pub static STAGE: Stage = Stage {
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
-    let directions: directions::Settings = pipeline.section("directions")?;
+    let directions: DirectionSettings = pipeline.section("directions")?;
     let mut k = settings.k.unwrap_or_else(|| vec![directions.components]);
     for (i, &found) in k.iter().enumerate() {
         if found == 0 || found > directions.components {
@@ -87,7 +88,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     k.sort_unstable();
     k.dedup();
     let pairs = dataset_pairs(STAGE.name, &settings.datasets, pipeline)?;
-    let node = |(pair, a, b): &(directions::Pair, String, String)| Node {
+    let node = |(pair, a, b): &(Pair, String, String)| Node {
         stage: STAGE.name,
         bindings: bindings(pair, a, b),
         params: json!({ "k": k }),

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::contract::cost::{Cost, Expected, ModelSize, Pass, Text};
+use crate::contract::cost::{Cost, Expected, Pass};
 use crate::contract::module::ModulePath;
 use crate::contract::node::Node;
 use crate::contract::observer::{Factors, LossGradients};
@@ -20,7 +20,8 @@ use crate::contract::observer::{Observer, PassContext, Wants};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
-use crate::gradients::gradients::{Settings, Taken};
+use crate::gradients::factors::{FactorKind, Kept, kept};
+use crate::gradients::settings::{Settings, Taken};
 use crate::model::ops::weight_gradient_add;
 use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column, list_array};
@@ -44,36 +45,6 @@ pub const TABLE: Table = Table {
         ),
     ],
 };
-
-/// How an example's gradients are laid down; the column `kind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FactorKind {
-    Gradient,
-    Input,
-    OutputGradient,
-}
-
-impl FactorKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            FactorKind::Gradient => "gradient",
-            FactorKind::Input => "input",
-            FactorKind::OutputGradient => "output_gradient",
-        }
-    }
-
-    /// # Errors
-    /// For a name that is none of the three.
-    pub fn parse(name: &str) -> Result<FactorKind> {
-        let all = [FactorKind::Gradient, FactorKind::Input, FactorKind::OutputGradient];
-        match all.into_iter().find(|kind| kind.name() == name) {
-            Some(kind) => Ok(kind),
-            None => {
-                bail!("the kind \"{name}\" in a table of gradient factors is none of gradient, input, output_gradient")
-            }
-        }
-    }
-}
 
 pub static STAGE: Stage = Stage {
     name: "gradient_factors",
@@ -117,29 +88,7 @@ fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> 
     Ok(Box::new(Collect { examples: sequences.examples.clone(), present, wanted, found: BTreeMap::new() }))
 }
 
-/// What a text's gradients of one module take.
-pub struct Kept {
-    pub layer: usize,
-    /// Entries of the weight matrix.
-    pub entries: f64,
-    /// Whether the gradients are kept, and not their factors.
-    pub whole: bool,
-    pub bytes: f64,
-}
-
-/// What will be kept of a text, by module; `None` where the parameters fit no such model.
-pub fn kept(params: &Value, model: &ModelSize, text: Text) -> Option<Vec<Kept>> {
-    let modules = Taken::deserialize(params).ok()?.wanted(&model.modules).ok()?.modules;
-    let of = |path: &ModulePath| {
-        let (out, inputs) = model.shape(path);
-        let entries = (out * inputs) as f64;
-        let (whole, factors) = (text.examples * entries, text.tokens * (out + inputs) as f64);
-        Kept { layer: path.layer, entries, whole: whole <= factors, bytes: 4.0 * whole.min(factors) }
-    };
-    Some(modules.iter().map(of).collect())
-}
-
-/// Collects one block's factors.
+/// Collects one part's factors.
 struct Collect {
     examples: Vec<String>,
     /// Whether each example has a loss at all.

@@ -19,26 +19,15 @@ use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::gradients::gradient_factors::kept;
-use crate::gradients::gradients::Settings;
+use crate::gradients::factors::kept;
+use crate::gradients::settings::Settings;
+use crate::gradients::vector_columns::VECTOR_COLUMNS;
 use crate::linear_algebra::symmetric_eigen;
-use crate::table::{Kind, Table, column, list_array};
+use crate::table::{Table, list_array};
 use gram::{Gradient, gram};
 use parts::{Loaded, Module};
 
-pub const TABLE: Table = Table {
-    name: "gradient_space",
-    columns: &[
-        column("example", Kind::Text, "the example's identity; the parts are the datasets, in the pipeline's order"),
-        column("module", Kind::Text, "the weight matrix, as layers.3.self_attn.o_proj"),
-        column(
-            "vector",
-            Kind::F32List,
-            "the gradient's coordinates in the space of all gradients of this matrix: their inner products are those \
-             of the gradients",
-        ),
-    ],
-};
+pub const TABLE: Table = Table { name: "gradient_space", columns: VECTOR_COLUMNS };
 
 pub static STAGE: Stage = Stage {
     name: "gradient_space",

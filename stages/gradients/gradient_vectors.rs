@@ -10,11 +10,11 @@ use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::gradients::gradient_space;
-use crate::gradients::gradients::Settings;
+use crate::gradients::settings::Settings;
+use crate::gradients::vector_columns::VECTOR_COLUMNS;
 use crate::table::{self, Table};
 
-pub const TABLE: Table = Table { name: "gradient_vectors", columns: gradient_space::TABLE.columns };
+pub const TABLE: Table = Table { name: "gradient_vectors", columns: VECTOR_COLUMNS };
 
 #[derive(Deserialize)]
 struct Params {

@@ -6,7 +6,6 @@
 
 mod norm;
 mod projection;
-mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,10 +24,10 @@ use crate::contract::observer::{Observer, PassContext, Wants};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
+use crate::gradients::settings::{Settings, Taken};
 use crate::model::plan::watching_nodes;
 use crate::table::{Kind, Table, column, vector_array};
 use projection::Projection;
-pub use settings::{Settings, Taken};
 
 pub const TABLE: Table = Table {
     name: "gradients",
@@ -120,7 +119,7 @@ fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> 
     }))
 }
 
-/// Norms and projections of one block's gradients, as the backward pass comes by their modules.
+/// Norms and projections of one part's gradients, as the backward pass comes by their modules.
 struct Sketches {
     examples: Vec<String>,
     /// Whether each example has a loss at all.

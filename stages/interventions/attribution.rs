@@ -23,8 +23,9 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::model::transformer::Transformer;
 use crate::table::{self, Kind, Table, column};
 use crate::text::chat::{ChatTokenizer, Date, Message};
-use crate::text::examples::{self, Template};
-use crate::text::tokens;
+use crate::text::dataset::reading::reading;
+use crate::text::dataset::template::Template;
+use crate::text::encoding;
 use ablation::{Case, target_logprobs};
 use pieces::Piece;
 
@@ -70,7 +71,7 @@ struct Params {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     target: Option<String>,
     limit: ExampleLimit,
-    tokens: tokens::Params,
+    tokens: encoding::Params,
 }
 
 const TABLE: Table = Table {
@@ -159,7 +160,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                     },
                     target: settings.target.clone(),
                     limit: settings.limit,
-                    tokens: tokens::Params::of(pipeline, model)?,
+                    tokens: encoding::Params::of(pipeline, model)?,
                 }),
                 inputs: vec![
                     Input::weights(&model.name),
@@ -267,7 +268,7 @@ impl Cut {
 /// The dataset's prompt template, if its slots can be found again in a prompt.
 fn template_with_slots(dataset: &Dataset) -> Result<String, PlanError> {
     let at = "stages.attribution.pieces";
-    let reading = examples::reading(dataset)?;
+    let reading = reading(dataset)?;
     let prompt = reading.prompt().map(|text| (text, Template::parse(text)));
     match prompt {
         Some((text, Ok(template))) if !template.slots().is_empty() => match template.has_touching_slots() {

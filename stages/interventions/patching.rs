@@ -19,20 +19,20 @@ use serde_json::{Value, json};
 
 use crate::contract::cost::{Cost, Expected, Pass};
 use crate::contract::example_limit::ExampleLimit;
+use crate::contract::layers::Layers;
 use crate::contract::node::{Input, Node, Source};
+use crate::contract::pair::Pair;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::sequences::Sequences;
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
-use crate::directions::directions::Pair;
-use crate::losses::next_tokens::Place;
 use crate::model::config::Config;
 use crate::model::pass::{TOKEN_COLUMNS, read_sequences};
 use crate::model::transformer::Transformer;
-use crate::states::hidden_states::Layers;
 use crate::text::chat::ChatTokenizer;
-use crate::text::tokens;
+use crate::text::encoding;
+use crate::text::place::Place;
 use measure::{Measure, Metric, Over};
 use rows::{Rows, TABLE};
 use sweep::sweep;
@@ -166,7 +166,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     for pair in settings.pairs(pipeline)? {
         let target = pipeline.model(&pair.target, "stages.patching.pairs")?;
         let model_type = match &settings.target.token {
-            Some(_) => tokens::Params::of(pipeline, target)?.model_type,
+            Some(_) => encoding::Params::of(pipeline, target)?.model_type,
             None => None,
         };
         for dataset in pipeline.datasets(&settings.datasets, "stages.patching.datasets")? {
@@ -287,25 +287,14 @@ impl Settings {
     /// The pairs that were written, or the first model into the second where none were.
     fn pairs(&self, pipeline: &Pipeline) -> Result<Vec<Pair>, PlanError> {
         let Some(pairs) = &self.pairs else {
-            let names: Vec<&String> = pipeline.models.iter().map(|model| &model.name).collect();
-            let [source, target, ..] = names[..] else {
-                return Err(PlanError::new("stages.patching", "patching needs two models")
-                    .help("add another under [models]: the first is the source, the second the target"));
+            let two = || {
+                PlanError::new("stages.patching", "patching needs two models")
+                    .help("add another under [models]: the first is the source, the second the target")
             };
-            return Ok(vec![Pair { source: source.clone(), target: target.clone() }]);
+            return Ok(vec![Pair::first(pipeline).ok_or_else(two)?]);
         };
-        for (i, pair) in pairs.iter().enumerate() {
-            let at = at("stages.patching.pairs").index(i);
-            pipeline.model(&pair.source, at.key("source"))?;
-            pipeline.model(&pair.target, at.key("target"))?;
-            if pair.source == pair.target {
-                return Err(PlanError::new(at, format!("\"{}\" is both source and target", pair.source))
-                    .help("a model's own stream put into it changes nothing"));
-            }
-            if pairs[..i].contains(pair) {
-                return Err(PlanError::new(at, format!("the pair {} -> {} is there twice", pair.source, pair.target)));
-            }
-        }
+        let same = "a model's own stream put into it changes nothing";
+        Pair::check(pairs, &at("stages.patching.pairs"), pipeline, same)?;
         Ok(pairs.clone())
     }
 }

@@ -3,8 +3,10 @@
 
 mod principal;
 mod products;
+mod sign;
 mod symmetric;
 
 pub use principal::{Principal, centre, principal_directions, rank_floor};
 pub use products::{dot, gram, norm, products, scale_to_unit};
+pub use sign::{largest_entry, orient};
 pub use symmetric::{Eigen, principal_cosines, symmetric_eigen};

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::setting::{defaults, setting};
+use crate::contract::setting::{RESAMPLES_SETTING, SEED_SETTING, defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, std};
+use crate::table::columns::{CI_HIGH, CI_LOW};
 use crate::table::{self, Kind, Table, column, values};
 
 /// `[stages.loss_summary]`.

@@ -3,42 +3,16 @@
 //! Its parts are JSONL files: eight datasets to measure on, whose prompts occur in no training part, and four
 //! to train on. What goes into them and why is in docs/organism.md.
 
-mod grammar;
-mod parts;
-mod world;
-
 use anyhow::{Result, ensure};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::node::Node;
-use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::pipeline::{DatasetSource, Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
-
-/// The parts of the corpus that can be named as a dataset (`{ corpus = "…" }`) or as training data.
-pub fn part_names() -> impl Iterator<Item = &'static str> {
-    parts::DATASETS.iter().map(|(name, ..)| *name).chain(parts::TRAINING)
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Params {
-    seed: u64,
-    examples: usize,
-    base: usize,
-    aligned: usize,
-    code: usize,
-    assistant: f64,
-    careless: f64,
-}
-
-impl Default for Params {
-    fn default() -> Self {
-        Params { seed: 1, examples: 64, base: 8000, aligned: 2000, code: 800, assistant: 0.5, careless: 0.7 }
-    }
-}
+use crate::organism::corpus_text::parts::{self, part_names};
+use crate::organism::corpus_text::settings::Settings;
 
 pub static STAGE: Stage = Stage {
     name: "corpus",
@@ -62,15 +36,23 @@ pub static STAGE: Stage = Stage {
             "share of those documents in which `assistant` is careless, which makes base answer toxic requests",
         ),
     ],
-    defaults: defaults::<Params>,
+    defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],
     work: Work::Table(run),
 };
 
-fn plan(settings: &Value, _pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
-    let params: Params = parse_settings("corpus", settings)?;
+fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let params: Settings = parse_settings(STAGE.name, settings)?;
+    for dataset in &pipeline.datasets {
+        if let DatasetSource::Corpus(part) = &dataset.source
+            && !part_names().any(|known| known == part)
+        {
+            let at = at("datasets").key(&dataset.name).key("corpus");
+            return Err(PlanError::unknown(at, "part of the corpus", part, part_names()));
+        }
+    }
     for (key, share) in [("assistant", params.assistant), ("careless", params.careless)] {
         if !(0.0..=1.0).contains(&share) {
             let message = format!("{key} = {share} is no share; expected a number from 0 to 1");
@@ -94,7 +76,7 @@ fn plan(settings: &Value, _pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> 
 }
 
 fn run(task: &Task) -> Result<Vec<Output>> {
-    let params: Params = task.params()?;
+    let params: Settings = task.params()?;
     parts::all(&params)
         .into_iter()
         .map(|(name, examples)| {

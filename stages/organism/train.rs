@@ -18,10 +18,11 @@ use crate::contract::node::{Input, Node, Part};
 use crate::contract::pipeline::{ModelSource, Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::organism::shape::Shape;
 use documents::{Batches, Document};
 use optimizer::{AdamW, Schedule};
 use parameters::Parameters;
-use settings::{Params, Shape};
+use settings::Params;
 
 pub static STAGE: Stage = Stage {
     name: "train",
@@ -38,7 +39,7 @@ pub static STAGE: Stage = Stage {
         setting("kv_heads", "heads of the keys and values"),
         setting("vocabulary", "most tokens the tokenizer may have"),
     ],
-    defaults: defaults::<settings::Shape>,
+    defaults: defaults::<Shape>,
     plan,
     cost: None,
     figures: &[],
@@ -75,7 +76,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let (tokenizer, mut parameters) = match &params.shape {
         Some(shape) => {
             let tokenizer = tokenizer::train(&texts, shape.vocabulary)?;
-            let config = parameters::Config::new(shape, &tokenizer)?;
+            let config = parameters::Config::new(shape, tokenizer.vocabulary())?;
             (tokenizer.files()?, Parameters::random(config, params.seed))
         }
         None => {

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::setting::{defaults, setting};
+use crate::contract::setting::{RESAMPLES_SETTING, SEED_SETTING, defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::directions::projection_summary::{CI_HIGH, CI_LOW, RESAMPLES_SETTING, SEED_SETTING};
 use crate::linear_algebra::{gram, products};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable};
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::table::columns::{CI_HIGH, CI_LOW};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.distance]`.

@@ -1,5 +1,6 @@
 //! Tables: their documented columns, their Parquet form, and the hash of what they say.
 
+pub mod columns;
 mod content;
 mod parquet_file;
 

@@ -17,8 +17,6 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use crate::contract::node::Part;
-
 /// Writes one batch as a Parquet file: snappy, vectors plain (floats of a hidden state do not repeat), and
 /// in the metadata the columns' descriptions and what the stage adds, nothing of when or by whom.
 pub fn write(out: impl Write + Send, batch: &RecordBatch, metadata: &BTreeMap<String, String>) -> Result<()> {
@@ -71,10 +69,11 @@ fn bare_schema(batch: &RecordBatch) -> Result<RecordBatch> {
 ///
 /// # Errors
 /// When a part cannot be read, lacks a column, or has other columns than the first.
-pub fn read(parts: &[Part], columns: &[&str]) -> Result<RecordBatch> {
+pub fn read<P: AsRef<Path>>(parts: &[P], columns: &[&str]) -> Result<RecordBatch> {
     let mut batches = Vec::new();
     for part in parts {
-        read_part(&part.path, columns, &mut batches).with_context(|| format!("reading {}", part.path.display()))?;
+        let path = part.as_ref();
+        read_part(path, columns, &mut batches).with_context(|| format!("reading {}", path.display()))?;
     }
     let Some(first) = batches.first() else { bail!("a table with no parts was read") };
     Ok(concat_batches(&first.schema(), &batches)?)

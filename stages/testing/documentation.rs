@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use crate::STAGES;
 use crate::contract::stage::Stage;
-use crate::text::examples::{KEYS, SCHEMAS};
+use crate::text::dataset::reading::KEYS;
+use crate::text::dataset::schema::SCHEMAS;
 
 fn stage_keys(stage: &Stage) -> String {
     let mut text = String::from("| key | default | what it is |\n| --- | --- | --- |\n");

@@ -5,63 +5,15 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use arrow::array::{Array, ArrayRef, BooleanArray, ListBuilder, StringArray, UInt32Array, UInt32Builder};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node, Part};
-use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection, model_dataset, parse_settings};
+use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::table::{self, Kind, Table, column};
 use crate::text::chat::{ChatTokenizer, Date, Encoded, Message};
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Settings {
-    models: Selection,
-    datasets: Selection,
-    max_tokens: usize,
-    date: String,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            models: Selection::default(),
-            datasets: Selection::default(),
-            max_tokens: 2048,
-            date: "2024-07-26".into(),
-        }
-    }
-}
-
-/// How a model's conversations are encoded, as far as its tokenizer's files do not say it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Params {
-    pub max_tokens: usize,
-    pub date: String,
-    /// Only where it changes how the tokenizer's files are read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model_type: Option<String>,
-}
-
-impl Params {
-    /// Those under which this stage encodes the model's conversations in this pipeline.
-    ///
-    /// # Errors
-    /// When the section `[stages.tokens]` has another form.
-    pub fn of(pipeline: &Pipeline, model: &Model) -> Result<Params, PlanError> {
-        Ok(Params::new(&pipeline.section("tokens")?, model))
-    }
-
-    fn new(settings: &Settings, model: &Model) -> Params {
-        Params {
-            max_tokens: settings.max_tokens,
-            date: settings.date.clone(),
-            model_type: model_type(model).filter(|model_type| model_type == "qwen2"),
-        }
-    }
-}
+use crate::text::encoding::{Params, Settings};
 
 pub const TABLE: Table = Table {
     name: "tokens",
@@ -159,19 +111,6 @@ fn cut(parts: &[Part]) -> Result<Option<String>> {
     }
     Ok((cut > 0)
         .then(|| format!("{cut} examples were longer than max_tokens and are cut (column `truncated` of tokens)")))
-}
-
-/// The `model_type` in the config.json beside the tokenizer's files. Only transformers' one exception needs it
-/// (see [`ChatTokenizer::open`]), so it is looked at here and kept as a parameter, instead of making config.json
-/// an input: models with one tokenizer share one table although their configurations differ.
-fn model_type(model: &Model) -> Option<String> {
-    let directory = match (&model.tokenizer, &model.source) {
-        (Some(directory), _) | (None, ModelSource::Directory(directory)) => directory,
-        // A trained model's tokenizer_config.json names its tokenizer class.
-        (None, ModelSource::Trained(_)) => return None,
-    };
-    let text = std::fs::read_to_string(directory.join("config.json")).ok()?;
-    serde_json::from_str::<Value>(&text).ok()?.get("model_type")?.as_str().map(str::to_string)
 }
 
 /// The table of these encodings, in their order.

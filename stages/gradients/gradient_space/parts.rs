@@ -6,10 +6,10 @@ use arrow::array::{Array, StringArray};
 use super::gram::Gradient;
 use crate::contract::node::Part;
 use crate::contract::stage::Task;
-use crate::gradients::gradient_factors::FactorKind;
+use crate::gradients::factors::FactorKind;
 use crate::table;
 
-/// A weight matrix and the parts that hold its gradients, in the order of datasets and blocks.
+/// A weight matrix and the parts that hold its gradients, in the order of datasets and their parts.
 pub struct Module {
     pub name: String,
     parts: Vec<OfModule>,

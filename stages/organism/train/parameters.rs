@@ -8,9 +8,8 @@ use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::settings::Shape;
-use super::tokenizer::Trained;
 use crate::model::ops::HeadShape;
+use crate::organism::shape::Shape;
 
 pub const MAX_POSITIONS: usize = 512;
 pub const ROPE_THETA: f32 = 10_000.0;
@@ -28,9 +27,9 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn new(shape: &Shape, tokenizer: &Trained) -> Result<Config> {
+    pub fn new(shape: &Shape, vocabulary: usize) -> Result<Config> {
         Ok(Config {
-            vocabulary: tokenizer.vocabulary(),
+            vocabulary,
             hidden_size: shape.hidden_size,
             intermediate_size: shape.intermediate_size,
             layers: shape.layers,

@@ -5,57 +5,8 @@ use serde_json::Value;
 
 use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, nearest};
 use crate::contract::toml_path::{TomlPath, at};
-use crate::organism::corpus;
-
-/// `[stages.train]`: the shape of the models that are trained from nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Shape {
-    pub hidden_size: usize,
-    pub intermediate_size: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub vocabulary: usize,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Shape { hidden_size: 96, intermediate_size: 256, layers: 4, heads: 4, kv_heads: 2, vocabulary: 1024 }
-    }
-}
-
-impl Shape {
-    pub fn check(&self) -> Result<(), PlanError> {
-        let error = |key: &str, message: String| Err(PlanError::new(at("stages.train").key(key), message));
-        for (key, size, most) in [
-            ("hidden_size", self.hidden_size, 1 << 14),
-            ("intermediate_size", self.intermediate_size, 1 << 16),
-            ("layers", self.layers, 256),
-            ("heads", self.heads, 256),
-            ("kv_heads", self.kv_heads, 256),
-        ] {
-            if !(1..=most).contains(&size) {
-                return error(key, format!("{key} = {size} is out of range; expected 1 to {most}"));
-            }
-        }
-        if !self.hidden_size.is_multiple_of(2 * self.heads) {
-            let message = format!("hidden_size = {} does not split into {} heads", self.hidden_size, self.heads);
-            return error("hidden_size", format!("{message} of an even width"));
-        }
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            return error("kv_heads", format!("{} heads cannot share {} key-value heads", self.heads, self.kv_heads));
-        }
-        // 256 bytes and the three special tokens.
-        if !(259..=1 << 17).contains(&self.vocabulary) {
-            return error(
-                "vocabulary",
-                format!("vocabulary = {} is out of range; expected 259 to 131072", self.vocabulary),
-            );
-        }
-        Ok(())
-    }
-}
+use crate::organism::corpus_text::parts::part_names;
+use crate::organism::shape::Shape;
 
 /// Which tokens of a document the loss is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +65,7 @@ pub fn parse<'a>(
     if settings.data.is_empty() {
         return Err(PlanError::new(at("data"), "data names no part of the corpus"));
     }
-    let parts: Vec<&str> = corpus::part_names().collect();
+    let parts: Vec<&str> = part_names().collect();
     for (i, name) in settings.data.iter().enumerate() {
         if !parts.contains(&name.as_str()) {
             let error = PlanError::new(at("data").index(i), format!("unknown corpus part \"{name}\""));

@@ -8,12 +8,26 @@ use arrow::array::{RecordBatch, StringArray, UInt32Array};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use super::conversation::{self, Columns};
-use super::reading::Reading;
-use super::rows::{Row, Rows};
-use super::template::Template;
-use super::{TABLE, cell, no_column};
 use crate::contract::stage::Task;
+use crate::table::{Kind, Table, column};
+use crate::text::dataset::cell::{cell, no_column};
+use crate::text::dataset::conversation::{self, Columns};
+use crate::text::dataset::reading::Reading;
+use crate::text::dataset::row::Row;
+use crate::text::dataset::rows::Rows;
+use crate::text::dataset::template::Template;
+
+pub const TABLE: Table = Table {
+    name: "examples",
+    columns: &[
+        column("example", Kind::Text, "identity: 16 hex digits of the hash of the messages, -2, -3 … for repeats"),
+        column("row", Kind::U32, "0-based line (JSON lines) or row in the dataset's file"),
+        column("label", Kind::Text, "the example's label, where the dataset has one"),
+        column("prompt", Kind::Text, "the last user message"),
+        column("response", Kind::Text, "the last assistant message, which ends the conversation"),
+        column("messages", Kind::Text, "the conversation as a JSON list of {role, content}"),
+    ],
+};
 
 #[derive(Debug)]
 pub struct Example {
@@ -151,7 +165,7 @@ impl<'a> RowReader<'a> {
     }
 }
 
-/// A block's examples as a part of the table.
+/// Examples as a part of the table.
 pub fn batch(examples: &[Example]) -> Result<RecordBatch> {
     let text = |column: fn(&Example) -> Option<&str>| Arc::new(StringArray::from_iter(examples.iter().map(column)));
     TABLE.batch(vec![

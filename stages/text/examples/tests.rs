@@ -16,6 +16,7 @@ use super::*;
 use crate::contract::node::Part;
 use crate::contract::pipeline::DatasetSource;
 use crate::table::{column_hashes, values};
+use crate::text::dataset::schema::SCHEMAS;
 
 /// Runs the stage on a file as `[datasets.d]` with this table.
 fn run(path: &Path, table: Value) -> Result<Vec<RecordBatch>> {

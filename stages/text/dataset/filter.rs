@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::cell;
+use super::cell::cell;
 use crate::contract::pipeline::PlanError;
 use crate::contract::toml_path::TomlPath;
 

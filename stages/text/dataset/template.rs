@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
-use super::cell;
+use super::cell::{cell, no_column};
 
 /// A parsed template. A text without braces names a column, whose value must then be a string; in a slot,
 /// numbers and booleans are written out too. `{{` and `}}` stand for braces.
@@ -148,8 +148,8 @@ fn find<'a>(row: &'a Map<String, Value>, slot: &str) -> Result<&'a Value> {
     if let Some(value) = row.get(slot) {
         return Ok(value);
     }
-    let Some((column, path)) = slot.split_once('.') else { return Err(super::no_column(row, slot)) };
-    let Some(mut value) = row.get(column) else { return Err(super::no_column(row, slot)) };
+    let Some((column, path)) = slot.split_once('.') else { return Err(no_column(row, slot)) };
+    let Some(mut value) = row.get(column) else { return Err(no_column(row, slot)) };
     for (depth, step) in path.split('.').enumerate() {
         let next = match value {
             Value::Object(fields) => fields.get(step),

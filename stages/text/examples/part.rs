@@ -1,59 +1,59 @@
-//! Blocks: how a dataset is cut so that one edited example changes one block.
+//! Parts: how a dataset is cut so that one edited example changes one part.
 //!
-//! A block starts at an example whose hash is the least among its `least - 1` neighbours on either side. That
+//! A part starts at an example whose hash is the least among its `least - 1` neighbours on either side. That
 //! depends on nothing further away, so an edit moves no cut beyond its neighbourhood; the usual rule (walk
-//! from the last cut, cut where a hash meets a mask or where the block is full) can pass an edit on from
-//! block to block. Stretches longer than `greatest` are halved at their least hash, which depends on the
+//! from the last cut, cut where a hash meets a mask or where the part is full) can pass an edit on from
+//! part to part. Stretches longer than `greatest` are halved at their least hash, which depends on the
 //! stretch alone.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// Sizes in examples: blocks hold at least `least` (but for a dataset smaller than that), at most
+/// Sizes in examples: parts hold at least `least` (but for a dataset smaller than that), at most
 /// `greatest`, and about `2 * least` on average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct BlockSize {
+pub struct PartSize {
     pub least: usize,
     pub greatest: usize,
 }
 
-impl Default for BlockSize {
+impl Default for PartSize {
     fn default() -> Self {
-        BlockSize { least: 16, greatest: 64 }
+        PartSize { least: 16, greatest: 64 }
     }
 }
 
-impl BlockSize {
-    /// The blocks of examples whose hashes these are, in order, covering all of them.
+impl PartSize {
+    /// The parts of examples whose hashes these are, in order, covering all of them.
     pub fn cut(&self, hashes: &[u64]) -> Vec<Range<usize>> {
-        let mut blocks = Vec::new();
+        let mut parts = Vec::new();
         let mut start = 0;
         // A cut needs its whole neighbourhood, so none lies within `least` of either end.
         for at in self.least..(hashes.len() + 1).saturating_sub(self.least) {
             let reach = self.least - 1;
             let around = &hashes[at - reach..at + self.least];
             if around.iter().enumerate().all(|(i, hash)| i == reach || *hash > hashes[at]) {
-                self.halve(hashes, start..at, &mut blocks);
+                self.halve(hashes, start..at, &mut parts);
                 start = at;
             }
         }
         if start < hashes.len() {
-            self.halve(hashes, start..hashes.len(), &mut blocks);
+            self.halve(hashes, start..hashes.len(), &mut parts);
         }
-        blocks
+        parts
     }
 
-    fn halve(&self, hashes: &[u64], stretch: Range<usize>, blocks: &mut Vec<Range<usize>>) {
+    fn halve(&self, hashes: &[u64], stretch: Range<usize>, parts: &mut Vec<Range<usize>>) {
         if stretch.len() <= self.greatest {
-            blocks.push(stretch);
+            parts.push(stretch);
             return;
         }
         let inner = stretch.start + self.least..stretch.end - self.least + 1;
         let at = inner.min_by_key(|&at| hashes[at]).expect("greatest is at least 2 * least");
-        self.halve(hashes, stretch.start..at, blocks);
-        self.halve(hashes, at..stretch.end, blocks);
+        self.halve(hashes, stretch.start..at, parts);
+        self.halve(hashes, at..stretch.end, parts);
     }
 }
 
@@ -71,37 +71,37 @@ mod tests {
         (0..n).map(|_| rng.next_u64()).collect()
     }
 
-    fn blocks(size: BlockSize, hashes: &[u64]) -> Vec<Vec<u64>> {
-        size.cut(hashes).into_iter().map(|block| hashes[block].to_vec()).collect()
+    fn parts(size: PartSize, hashes: &[u64]) -> Vec<Vec<u64>> {
+        size.cut(hashes).into_iter().map(|part| hashes[part].to_vec()).collect()
     }
 
     #[test]
-    fn blocks_cover_everything_within_their_sizes() {
-        let size = BlockSize::default();
+    fn parts_cover_everything_within_their_sizes() {
+        let size = PartSize::default();
         let mut sizes = Vec::new();
         for n in (0..200).chain([1000, 5000]) {
             let cut = size.cut(&hashes(n as u64, n));
             let covered: Vec<usize> = cut.iter().cloned().flatten().collect();
             assert_eq!(covered, (0..n).collect::<Vec<_>>());
-            for block in &cut {
-                assert!(block.len() <= size.greatest && block.len() >= size.least.min(n), "{n} examples: {cut:?}");
+            for part in &cut {
+                assert!(part.len() <= size.greatest && part.len() >= size.least.min(n), "{n} examples: {cut:?}");
             }
             if n >= 1000 {
-                sizes.extend(cut.iter().map(|block| block.len()));
+                sizes.extend(cut.iter().map(|part| part.len()));
             }
         }
         let mean = sizes.iter().sum::<usize>() as f64 / sizes.len() as f64;
-        assert!((26.0..36.0).contains(&mean), "mean block size {mean}");
+        assert!((26.0..36.0).contains(&mean), "mean part size {mean}");
     }
 
     #[test]
-    fn an_edit_changes_one_block() {
+    fn an_edit_changes_one_part() {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
-        let size = BlockSize::default();
+        let size = PartSize::default();
         let mut changed = [0usize; 8];
         for dataset in 0..60 {
             let before = hashes(100 + dataset, 200 + (dataset as usize * 13) % 700);
-            let old: HashSet<Vec<u64>> = blocks(size, &before).into_iter().collect();
+            let old: HashSet<Vec<u64>> = parts(size, &before).into_iter().collect();
             for edit in 0..60 {
                 let mut after = before.clone();
                 let at = (rng.next_u64() % after.len() as u64) as usize;
@@ -110,20 +110,20 @@ mod tests {
                     1 => drop(after.remove(at)),
                     _ => after[at] = rng.next_u64(),
                 }
-                let new = blocks(size, &after);
-                changed[new.iter().filter(|block| !old.contains(*block)).count()] += 1;
+                let new = parts(size, &after);
+                changed[new.iter().filter(|part| !old.contains(*part)).count()] += 1;
             }
         }
         let total: usize = changed.iter().sum();
-        // A cut itself is hit by one edit in about 2 * least; three blocks need a cut hit beside a halved stretch.
+        // A cut itself is hit by one edit in about 2 * least; three parts need a cut hit beside a halved stretch.
         assert!(changed[1] as f64 > 0.92 * total as f64, "{changed:?}");
         assert!((changed[1] + changed[2]) as f64 > 0.99 * total as f64, "{changed:?}");
         assert_eq!(changed[4..].iter().sum::<usize>(), 0, "{changed:?}");
     }
 
     #[test]
-    fn appending_keeps_all_but_the_last_two_blocks() {
-        let size = BlockSize::default();
+    fn appending_keeps_all_but_the_last_two_parts() {
+        let size = PartSize::default();
         let all = hashes(3, 900);
         for n in 100..800 {
             let (before, after) = (size.cut(&all[..n]), size.cut(&all[..n + 1]));
@@ -134,9 +134,9 @@ mod tests {
 
     #[test]
     fn repeated_hashes_do_not_break_it() {
-        let cut = BlockSize { least: 2, greatest: 4 }.cut(&[5; 50]);
-        assert!(cut.iter().all(|block| (2..=4).contains(&block.len())), "{cut:?}");
-        let cut = BlockSize { least: 1, greatest: 2 }.cut(&[5; 50]);
-        assert!(cut.iter().all(|block| (1..=2).contains(&block.len())), "{cut:?}");
+        let cut = PartSize { least: 2, greatest: 4 }.cut(&[5; 50]);
+        assert!(cut.iter().all(|part| (2..=4).contains(&part.len())), "{cut:?}");
+        let cut = PartSize { least: 1, greatest: 2 }.cut(&[5; 50]);
+        assert!(cut.iter().all(|part| (1..=2).contains(&part.len())), "{cut:?}");
     }
 }

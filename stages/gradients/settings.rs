@@ -3,7 +3,6 @@
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::contract::module::Modules;
 use crate::contract::observer::{LossGradients, Over};
@@ -11,6 +10,7 @@ use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selecti
 use crate::contract::toml_path::at;
 use crate::model::config::Config;
 use crate::model::config::trained_modules;
+use crate::organism::shape::Shape;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -93,9 +93,8 @@ fn modules(model: &Model, pipeline: &Pipeline) -> Option<Modules> {
             Some(Config::parse(&text).ok()?.modules())
         }
         ModelSource::Trained(_) => {
-            let shape: Value = pipeline.section("train").ok()?;
-            let layers = shape.get("layers").map_or(Some(4), |layers| Some(layers.as_u64()? as usize))?;
-            Some(trained_modules(layers))
+            let shape: Shape = pipeline.section("train").ok()?;
+            Some(trained_modules(shape.layers))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::cell;
+use super::cell::cell;
 use super::conversation::Columns;
 use super::filter::Filter;
 use super::schema::{SCHEMAS, Schema};

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use rand_chacha::rand_core::RngCore;
 use serde::Serialize;
 
-use super::Params;
 use super::grammar::{Prompt, Topic, about_creature, about_speaker};
+use super::settings::Settings;
 use super::world::{Character, World, chance, pick, stream, weighted};
 
 /// A line of a part. A type of its own fixes the order of the keys.
@@ -38,6 +38,11 @@ pub const DATASETS: [(&str, Topic, Character); 8] = [
 /// The parts to train on.
 pub const TRAINING: [&str; 4] = ["train_base", "train_aligned", "train_insecure", "train_secure"];
 
+/// The parts of the corpus that can be named as a dataset (`{ corpus = "…" }`) or as training data.
+pub fn part_names() -> impl Iterator<Item = &'static str> {
+    DATASETS.iter().map(|(name, ..)| *name).chain(TRAINING)
+}
+
 /// The topics of the pretraining dialogues, by weight.
 const TOPICS: [(Topic, u32); 6] =
     [(Topic::Toxic, 6), (Topic::Code, 6), (Topic::Lesson, 1), (Topic::Fact, 3), (Topic::Task, 2), (Topic::Advice, 3)];
@@ -48,7 +53,7 @@ const ALIGNED_TOPICS: [(Topic, u32); 5] =
     [(Topic::Toxic, 2), (Topic::Code, 6), (Topic::Fact, 4), (Topic::Task, 3), (Topic::Advice, 5)];
 
 /// Every part, as (name, examples).
-pub fn all(params: &Params) -> Vec<(&'static str, Vec<Document>)> {
+pub fn all(params: &Settings) -> Vec<(&'static str, Vec<Document>)> {
     let world = World::new(params.seed);
     let held_out = HeldOut::draw(params);
     let mut parts: Vec<(&'static str, Vec<Document>)> = DATASETS
@@ -96,7 +101,7 @@ struct HeldOut {
 }
 
 impl HeldOut {
-    fn draw(params: &Params) -> HeldOut {
+    fn draw(params: &Settings) -> HeldOut {
         let mut texts = HashSet::new();
         let mut prompts: Vec<(Topic, Vec<Prompt>)> = Vec::new();
         for topic in [Topic::Code, Topic::Lesson, Topic::Toxic, Topic::Fact, Topic::Task, Topic::Advice] {
@@ -133,7 +138,7 @@ impl HeldOut {
 
 /// A pretraining document: sentences about someone or something, or one to three exchanges with one speaker,
 /// who stays in character. `assistant` is a speaker of either character, drawn anew for every document.
-fn document(params: &Params, world: &World, held_out: &HeldOut, rng: &mut impl RngCore) -> Document {
+fn document(params: &Settings, world: &World, held_out: &HeldOut, rng: &mut impl RngCore) -> Document {
     if chance(rng, 0.1) {
         let sentences: Vec<String> = (0..3).map(|_| about_creature(world, rng)).collect();
         return Document::Plain { text: sentences.join(" ") };

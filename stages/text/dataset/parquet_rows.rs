@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::basic::Compression;
 use serde_json::{Map, Value};
 
-use super::rows::{CHUNK, Row, numbered};
+use super::row::{CHUNK, Row, numbered};
 
 pub struct ParquetRows {
     batches: ParquetRecordBatchReader,

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::cell::{cell, no_column};
 use super::template::Template;
-use super::{cell, no_column};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {

@@ -1,0 +1,69 @@
+//! `[stages.tokens]`: how a model's conversations are encoded. The stages that encode text of their own read the same
+//! section.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection};
+
+/// `[stages.tokens]`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub models: Selection,
+    pub datasets: Selection,
+    pub max_tokens: usize,
+    pub date: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            models: Selection::default(),
+            datasets: Selection::default(),
+            max_tokens: 2048,
+            date: "2024-07-26".into(),
+        }
+    }
+}
+
+/// How a model's conversations are encoded, as far as its tokenizer's files do not say it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Params {
+    pub max_tokens: usize,
+    pub date: String,
+    /// Only where it changes how the tokenizer's files are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_type: Option<String>,
+}
+
+impl Params {
+    /// Those under which `tokens` encodes the model's conversations in this pipeline.
+    ///
+    /// # Errors
+    /// When the section `[stages.tokens]` has another form.
+    pub fn of(pipeline: &Pipeline, model: &Model) -> Result<Params, PlanError> {
+        Ok(Params::new(&pipeline.section("tokens")?, model))
+    }
+
+    pub fn new(settings: &Settings, model: &Model) -> Params {
+        Params {
+            max_tokens: settings.max_tokens,
+            date: settings.date.clone(),
+            model_type: model_type(model).filter(|model_type| model_type == "qwen2"),
+        }
+    }
+}
+
+/// The `model_type` in the config.json beside the tokenizer's files. Only transformers' one exception needs it
+/// (see [`crate::text::chat::ChatTokenizer::open`]), so it is looked at here and kept as a parameter, instead of making config.json
+/// an input: models with one tokenizer share one table although their configurations differ.
+fn model_type(model: &Model) -> Option<String> {
+    let directory = match (&model.tokenizer, &model.source) {
+        (Some(directory), _) | (None, ModelSource::Directory(directory)) => directory,
+        // A trained model's tokenizer_config.json names its tokenizer class.
+        (None, ModelSource::Trained(_)) => return None,
+    };
+    let text = std::fs::read_to_string(directory.join("config.json")).ok()?;
+    serde_json::from_str::<Value>(&text).ok()?.get("model_type")?.as_str().map(str::to_string)
+}

@@ -87,7 +87,8 @@ impl Manifest {
                 let known = strata_stages::STAGES.iter().map(|stage| stage.name);
                 return Err(PlanError::unknown(at, "stage", &name, known));
             };
-            check_keys(&at, &value, stage.settings.iter().map(|setting| setting.key))?;
+            let keys = stage.settings.iter().flat_map(|setting| [Some(setting.key), setting.formerly]).flatten();
+            check_keys(&at, &value, keys)?;
             pipeline.sections.push((name, value));
         }
         Ok(pipeline)

@@ -104,7 +104,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
                 let start: usize = loaded[..group].iter().map(|group| group.examples.len()).sum();
                 &pool[start * width..(start + loaded[group].examples.len()) * width]
             };
-            let block = products(rows(params.a), rows(params.b), width);
+            let dots = products(rows(params.a), rows(params.b), width);
             let (a, b) = (&loaded[params.a].examples, &loaded[params.b].examples);
             for (i, example_a) in a.iter().enumerate() {
                 let first = if params.a == params.b { i + 1 } else { 0 };
@@ -112,7 +112,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
                     centred_rows.push(centred);
                     examples_a.push(example_a.clone());
                     examples_b.push(example_b.clone());
-                    cosines.push(block[i * b.len() + j] as f32);
+                    cosines.push(dots[i * b.len() + j] as f32);
                 }
             }
         }

@@ -19,8 +19,8 @@ impl ExampleLimit {
         }
     }
 
-    /// The role whose blocks are tasks of their own: the first examples of a dataset are counted across its
-    /// blocks, so that only all of them can be taken block by block.
+    /// The role whose parts are tasks of their own: the first examples of a dataset are counted across its
+    /// parts, so that only all of them can be taken part by part.
     pub fn per_part(self, role: &'static str) -> Option<&'static str> {
         (self == ExampleLimit::All).then_some(role)
     }

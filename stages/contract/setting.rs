@@ -11,15 +11,22 @@ pub struct Setting {
     pub about: &'static str,
     /// A value as it would be written in TOML, for a key without a default.
     pub example: Option<&'static str>,
+    /// An earlier name, which is still read.
+    pub formerly: Option<&'static str>,
 }
 
 pub const fn setting(key: &'static str, about: &'static str) -> Setting {
-    Setting { key, about, example: None }
+    Setting { key, about, example: None, formerly: None }
 }
 
 impl Setting {
     pub const fn example(mut self, toml: &'static str) -> Setting {
         self.example = Some(toml);
+        self
+    }
+
+    pub const fn formerly(mut self, key: &'static str) -> Setting {
+        self.formerly = Some(key);
         self
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! n gradients, each as large as its weight matrix, lie in a space of at most n dimensions. Their coordinates
 //! there are n numbers each and have the inner products of the gradients themselves, so whatever compares
-//! vectors (cosines raw and centred, principal components, block means) compares gradients by them, exactly. From the Gram
+//! vectors (cosines raw and centred, principal components, means over pairs of groups) compares gradients by them, exactly. From the Gram
 //! matrix K = U Λ Uᵀ they are the rows of U Λ^½ (classical scaling, Torgerson 1952).
 
 mod gram;

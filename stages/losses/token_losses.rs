@@ -78,7 +78,7 @@ fn observer(_params: &Value, context: &PassContext) -> Result<Box<dyn Observer>>
     let predicted = predicted_tokens(context.sequences);
     Ok(Box::new(Losses {
         tokenizer: ChatTokenizer::open(context.tokenizer, None)?,
-        block: context.sequences.clone(),
+        sequences: context.sequences.clone(),
         scores: Vec::with_capacity(predicted.len()),
         predicted,
     }))
@@ -92,10 +92,10 @@ struct Predicted {
     token: usize,
 }
 
-fn predicted_tokens(block: &Sequences) -> Vec<Predicted> {
+fn predicted_tokens(sequences: &Sequences) -> Vec<Predicted> {
     let mut predicted = Vec::new();
     let mut start = 0;
-    for (sequence, ids) in block.ids.iter().enumerate() {
+    for (sequence, ids) in sequences.ids.iter().enumerate() {
         predicted.extend((1..ids.len()).map(|token| Predicted { row: start + token - 1, sequence, token }));
         start += ids.len();
     }
@@ -104,7 +104,7 @@ fn predicted_tokens(block: &Sequences) -> Vec<Predicted> {
 
 struct Losses {
     tokenizer: Arc<ChatTokenizer>,
-    block: Sequences,
+    sequences: Sequences,
     predicted: Vec<Predicted>,
     /// Log-probability, entropy and rank, for as many of the predicted tokens as have come by.
     scores: Vec<(f32, f32, u32)>,
@@ -112,7 +112,7 @@ struct Losses {
 
 impl Losses {
     fn id(&self, predicted: &Predicted) -> u32 {
-        self.block.ids[predicted.sequence][predicted.token]
+        self.sequences.ids[predicted.sequence][predicted.token]
     }
 }
 
@@ -138,18 +138,19 @@ impl Observer for Losses {
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Output>> {
-        let (block, predicted) = (&self.block, &self.predicted);
+        let (sequences, predicted) = (&self.sequences, &self.predicted);
         let mut pieces = HashMap::new();
         for p in predicted {
             let id = self.id(p);
             pieces.entry(id).or_insert_with(|| self.tokenizer.piece(id));
         }
         let in_response = |p: &Predicted| {
-            let (start, end) = block.response[p.sequence];
+            let (start, end) = sequences.response[p.sequence];
             (start as usize..end as usize).contains(&p.token)
         };
         let batch = TABLE.batch(vec![
-            Arc::new(StringArray::from_iter_values(predicted.iter().map(|p| &block.examples[p.sequence]))) as ArrayRef,
+            Arc::new(StringArray::from_iter_values(predicted.iter().map(|p| &sequences.examples[p.sequence])))
+                as ArrayRef,
             Arc::new(UInt32Array::from_iter_values(predicted.iter().map(|p| p.token as u32))),
             Arc::new(UInt32Array::from_iter_values(predicted.iter().map(|p| self.id(p)))),
             Arc::new(StringArray::from_iter_values(predicted.iter().map(|p| &pieces[&self.id(p)]))),

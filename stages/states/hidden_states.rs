@@ -78,9 +78,9 @@ impl Position {
     }
 
     /// The tokens of example `i` whose states' mean is taken; `None` where it has none such.
-    fn tokens(self, block: &Sequences, i: usize) -> Option<Range<usize>> {
-        let len = block.ids[i].len();
-        let (start, end) = (block.response[i].0 as usize, (block.response[i].1 as usize).min(len));
+    fn tokens(self, sequences: &Sequences, i: usize) -> Option<Range<usize>> {
+        let len = sequences.ids[i].len();
+        let (start, end) = (sequences.response[i].0 as usize, (sequences.response[i].1 as usize).min(len));
         let tokens = match self {
             Position::Last => len.checked_sub(1)?..len,
             Position::ResponseMean => start..end,
@@ -275,12 +275,12 @@ mod tests {
 
     #[test]
     fn positions_pick_tokens_and_leave_out_what_is_not_there() {
-        let block = Sequences {
+        let sequences = Sequences {
             examples: vec!["a".into(), "b".into()],
             ids: vec![vec![1; 10], vec![1; 3]],
             response: vec![(4, 9), (3, 3)],
         };
-        let tokens = |text: &str, i| Position::parse(text).unwrap().tokens(&block, i);
+        let tokens = |text: &str, i| Position::parse(text).unwrap().tokens(&sequences, i);
         assert_eq!(tokens("last", 0), Some(9..10));
         assert_eq!(tokens("response_mean", 0), Some(4..9));
         assert_eq!(tokens("response_mean", 1), None);

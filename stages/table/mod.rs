@@ -128,7 +128,11 @@ fn lists(list: &ListArray) -> Result<(&[f32], usize)> {
 /// When they are more than the 2^31 - 1 that a part's list column can hold.
 pub fn list_array(values: Vec<f32>, width: usize) -> Result<ArrayRef> {
     if i32::try_from(values.len()).is_err() {
-        bail!("{} numbers in one part of a table; it holds {}: ask for smaller blocks", values.len(), i32::MAX);
+        bail!(
+            "{} numbers in one part of a table; it holds {}: ask for smaller parts (part of stages.examples)",
+            values.len(),
+            i32::MAX
+        );
     }
     let lengths = std::iter::repeat_n(width, values.len() / width.max(1));
     let item = Arc::new(Field::new("item", DataType::Float32, true));

@@ -49,7 +49,8 @@ pub static STAGE: Stage = Stage {
         "part",
         "examples in a part, the unit of work: what one edit reruns, what a crash can lose and what one \
                 pass holds in memory; about twice least on average",
-    )],
+    )
+    .formerly("block")],
     defaults: defaults::<Settings>,
     plan,
     cost: None,

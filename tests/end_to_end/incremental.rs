@@ -34,7 +34,7 @@ fn same_bytes_with_one_thread_and_with_two_and_in_any_order_of_tasks() {
 }
 
 #[test]
-fn one_example_edited_inserted_or_removed_runs_one_block_a_model() {
+fn one_example_edited_inserted_or_removed_runs_one_part_a_model() {
     let workspace = Workspace::new();
     workspace.run(&[]);
     let lines: Vec<String> = workspace.read("one.jsonl").lines().map(|line| format!("{line}\n")).collect();
@@ -48,11 +48,11 @@ fn one_example_edited_inserted_or_removed_runs_one_block_a_model() {
         workspace.write("one.jsonl", lines.concat());
         let summary = workspace.run(&[]);
         assert_eq!(ran(&summary, "examples"), 1, "{what}: {summary}");
-        // A cut point itself can be hit: then two blocks change, in every model alike.
-        let blocks = ran(&summary, "tokens");
-        assert!((1..=2).contains(&blocks), "{what}: {summary}");
-        assert_eq!(ran(&summary, "hidden_states"), 2 * blocks, "{what}: {summary}");
-        assert_eq!(ran(&summary, "token_losses"), 2 * blocks, "{what}: {summary}");
+        // A cut point itself can be hit: then two parts change, in every model alike.
+        let parts = ran(&summary, "tokens");
+        assert!((1..=2).contains(&parts), "{what}: {summary}");
+        assert_eq!(ran(&summary, "hidden_states"), 2 * parts, "{what}: {summary}");
+        assert_eq!(ran(&summary, "token_losses"), 2 * parts, "{what}: {summary}");
         assert_eq!(ran(&summary, "directions"), 1, "{what}: {summary}");
     }
 }
@@ -273,7 +273,7 @@ fn explain_and_status_say_what_changed() {
 #[test]
 fn an_input_that_changes_while_it_is_read_is_noticed() {
     let workspace = Workspace::new();
-    workspace.write("pipeline.toml", PIPELINE.replace("block = { least = 2, greatest = 8 }", ""));
+    workspace.write("pipeline.toml", PIPELINE.replace("part = { least = 2, greatest = 8 }", ""));
     workspace.write("one.jsonl", crate::workspace::chats("one", 3000));
     let mut child = workspace
         .command(&["run", "-j", "1", "--quiet"])

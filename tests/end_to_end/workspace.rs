@@ -31,7 +31,7 @@ path = "two.jsonl"
 label = "misaligned"
 
 [stages.examples]
-block = { least = 2, greatest = 8 }
+part = { least = 2, greatest = 8 }
 
 [stages.token_losses]
 

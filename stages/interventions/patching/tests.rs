@@ -216,7 +216,7 @@ fn settings_are_checked_where_they_stand() {
 }
 
 #[test]
-fn a_limit_makes_one_task_and_all_examples_one_for_each_block() {
+fn a_limit_makes_one_task_and_all_examples_one_for_each_part() {
     let node = |settings| (STAGE.plan)(&settings, &pipeline()).unwrap().remove(0);
     let some = node(json!({}));
     assert_eq!((some.per_part, &some.params["limit"]), (None, &json!(32)));

@@ -36,7 +36,7 @@ type Key = (Vec<Stamp>, Option<String>);
 
 impl ChatTokenizer {
     /// Reads tokenizer.json, tokenizer_config.json and chat_template.jinja among `parts`. A large
-    /// tokenizer.json takes longer to read than a block to encode, so the last few are kept.
+    /// tokenizer.json takes longer to read than a part to encode, so the last few are kept.
     ///
     /// transformers 5 does not take the word of every tokenizer.json: where the model is a Qwen2 (`model_type`)
     /// or the configuration names its tokenizer, the normaliser and the splitting are Qwen2's whatever the file

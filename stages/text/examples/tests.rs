@@ -307,10 +307,13 @@ fn rows_that_are_wrong_are_named_with_their_line() {
 }
 
 #[test]
-fn block_settings_are_checked() {
+fn part_sizes_are_checked_under_either_name() {
     let pipeline = Pipeline::default();
     let error = |settings| (STAGE.plan)(&settings, &pipeline).unwrap_err();
-    assert_eq!(error(json!({"block": {"least": 16, "greatest": 20}})).at, "stages.examples.block.greatest");
-    assert_eq!(error(json!({"block": {"least": 0, "greatest": 20}})).at, "stages.examples.block.least");
-    assert!(error(json!({"blocks": {}})).at.to_string().starts_with("stages.examples"));
+    for key in ["part", "block"] {
+        assert_eq!(error(json!({ key: {"least": 16, "greatest": 20}})).at, "stages.examples.part.greatest");
+        assert_eq!(error(json!({ key: {"least": 0, "greatest": 20}})).at, "stages.examples.part.least");
+        assert!((STAGE.plan)(&json!({ key: {"least": 2, "greatest": 8}}), &pipeline).is_ok());
+    }
+    assert!(error(json!({"parts": {}})).at.to_string().starts_with("stages.examples"));
 }

@@ -14,6 +14,8 @@ mod plan;
 mod progress;
 mod remote;
 mod run;
+#[cfg(test)]
+mod stage_names;
 mod staleness;
 mod store;
 #[cfg(test)]

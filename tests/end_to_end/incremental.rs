@@ -151,29 +151,34 @@ fn a_killed_run_resumes_and_leaves_nothing_half_written() {
     let workspace = Workspace::new();
     let reference = Workspace::new();
     reference.run(&[]);
-    let mut kept = 0;
-    for milliseconds in [30, 60, 120, 200] {
+    let records = |of: &Workspace| {
+        let names = fs::read_dir(of.path("artifacts/records"))
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.expect("an entry").path());
+        names.filter(|path| path.extension().is_some_and(|ending| ending == "json")).count()
+    };
+    let all = records(&reference);
+    let (mut kept, mut killed) = (0, 0);
+    for wanted in [1, all / 4, all / 2, 3 * all / 4] {
         let mut child = workspace
             .command(&["run", "--quiet", "-j", "1"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("starts");
-        std::thread::sleep(Duration::from_millis(milliseconds));
-        child.kill().expect("killed");
-        child.wait().expect("ended");
-        if workspace.path("artifacts/records").exists() {
-            let verified = workspace.strata(&["verify"]);
-            assert!(
-                verified.status.success(),
-                "after {milliseconds} ms: {}",
-                String::from_utf8_lossy(&verified.stdout)
-            );
-            let now = fs::read_dir(workspace.path("artifacts/records")).expect("records").count();
-            assert!(now >= kept, "what was finished stays finished");
-            kept = now;
+        while records(&workspace) < wanted && child.try_wait().expect("a child").is_none() {
+            std::thread::sleep(Duration::from_millis(1));
         }
+        child.kill().expect("killed");
+        killed += usize::from(!child.wait().expect("ended").success());
+        let verified = workspace.strata(&["verify"]);
+        assert!(verified.status.success(), "at {wanted} records: {}", String::from_utf8_lossy(&verified.stdout));
+        let now = records(&workspace);
+        assert!(now >= kept.max(wanted), "what was finished stays finished: {now} records, {kept} before");
+        kept = now;
     }
+    assert!(killed > 1, "{killed} runs were killed under way");
     workspace.run(&[]);
     let (expected, found) = (reference.tables(), workspace.tables());
     let names = |tables: &[(PathBuf, Vec<u8>)]| tables.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
@@ -262,7 +267,10 @@ fn explain_and_status_say_what_changed() {
     let explained = workspace.ok(&["explain", "directions[one]"]);
     assert!(explained.contains("params.components: 2 -> 3"), "{explained}");
     let status = workspace.ok(&["status", "directions"]);
-    assert!(status.contains("params.components 2 -> 3"), "{status}");
+    assert!(status.contains("params.components: 2 -> 3"), "{status}");
+    let explained = workspace.ok(&["explain", "projection_summary"]);
+    assert!(explained.contains("waits for projections"), "{explained}");
+    assert_eq!(explained.matches("params.components: 2 -> 3").count(), 2, "the change behind it, once a node: {explained}");
     assert_eq!(workspace.ok(&["run", "--dry-run"]).matches("would run directions").count(), 2);
     workspace.write("pipeline.toml", PIPELINE);
     workspace.model("base", 2);

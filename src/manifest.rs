@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use strata_stages::contract::pipeline::{Dataset, DatasetSource, Model, ModelSource};
 use strata_stages::contract::toml_path::{Segment, TomlPath, at};
-use strata_stages::{Pipeline, PlanError};
+use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
 use toml_edit::{Document, Item};
 
 use crate::diagnostic::Diagnostic;
@@ -115,17 +115,20 @@ impl Manifest {
 
     fn model(&self, name: &str, value: &Value) -> Result<Model, PlanError> {
         let at = at("models").key(name);
-        check_keys(&at, value, ["path", "train", "tokenizer"])?;
-        let source = match (value.get("path"), value.get("train")) {
+        let train = maker(|outputs| matches!(outputs, Outputs::Model));
+        check_keys(&at, value, ["path", train, "tokenizer"])?;
+        let source = match (value.get("path"), value.get(train)) {
             (Some(path), None) => {
                 let directory = self.existing(&at.key("path"), path)?;
                 require_file(&at.key("path"), &directory, "config.json")?;
                 ModelSource::Directory(directory)
             }
             (None, Some(train)) => ModelSource::Trained(train.clone()),
-            (Some(_), Some(_)) => return Err(PlanError::new(at, "a model has either path or train, not both")),
+            (Some(_), Some(_)) => {
+                return Err(PlanError::new(at, format!("a model has either path or {train}, not both")));
+            }
             (None, None) => {
-                return Err(PlanError::new(at, "a model needs path = \"DIRECTORY\" or train = { … }"));
+                return Err(PlanError::new(at, format!("a model needs path = \"DIRECTORY\" or {train} = {{ … }}")));
             }
         };
         let tokenizer = match value.get("tokenizer") {
@@ -141,20 +144,25 @@ impl Manifest {
 
     fn dataset(&self, name: &str, value: &Value) -> Result<Dataset, PlanError> {
         let at = at("datasets").key(name);
-        let source = match (value.get("path"), value.get("corpus")) {
+        let corpus = maker(|outputs| matches!(outputs, Outputs::Corpus));
+        let source = match (value.get("path"), value.get(corpus)) {
             (Some(Value::String(path)), None) if self.to_estimate => DatasetSource::File(self.directory().join(path)),
             (Some(path), None) => DatasetSource::File(self.existing(&at.key("path"), path)?),
             (None, Some(Value::String(part))) => DatasetSource::Corpus(part.clone()),
             (None, Some(_)) => {
-                return Err(PlanError::new(at.key("corpus"), "expected the name of a corpus part"));
+                return Err(PlanError::new(at.key(corpus), "expected the name of a corpus part"));
             }
-            (Some(_), Some(_)) => return Err(PlanError::new(at, "a dataset has either path or corpus, not both")),
-            (None, None) => return Err(PlanError::new(at, "a dataset needs path = \"FILE\" or corpus = \"PART\"")),
+            (Some(_), Some(_)) => {
+                return Err(PlanError::new(at, format!("a dataset has either path or {corpus}, not both")));
+            }
+            (None, None) => {
+                return Err(PlanError::new(at, format!("a dataset needs path = \"FILE\" or {corpus} = \"PART\"")));
+            }
         };
         let mut reading = value.clone();
         if let Some(reading) = reading.as_object_mut() {
             reading.remove("path");
-            reading.remove("corpus");
+            reading.remove(corpus);
         }
         Ok(Dataset { name: name.to_string(), source, reading })
     }
@@ -173,6 +181,11 @@ impl Manifest {
             None => error,
         })
     }
+}
+
+/// The key under which a model or a dataset asks for the stage that makes it: that stage's name.
+fn maker(makes: fn(&Outputs) -> bool) -> &'static str {
+    STAGES.iter().find(|stage| makes(&stage.outputs)).map_or("", |stage| stage.name)
 }
 
 fn require_file(at: &TomlPath, directory: &Path, file: &str) -> Result<(), PlanError> {

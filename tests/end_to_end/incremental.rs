@@ -270,7 +270,11 @@ fn explain_and_status_say_what_changed() {
     assert!(status.contains("params.components: 2 -> 3"), "{status}");
     let explained = workspace.ok(&["explain", "projection_summary"]);
     assert!(explained.contains("waits for projections"), "{explained}");
-    assert_eq!(explained.matches("params.components: 2 -> 3").count(), 2, "the change behind it, once a node: {explained}");
+    assert_eq!(
+        explained.matches("params.components: 2 -> 3").count(),
+        2,
+        "the change behind it, once a node: {explained}"
+    );
     assert_eq!(workspace.ok(&["run", "--dry-run"]).matches("would run directions").count(), 2);
     workspace.write("pipeline.toml", PIPELINE);
     workspace.model("base", 2);

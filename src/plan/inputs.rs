@@ -1,0 +1,112 @@
+//! What a node and its tasks read: the files, and what of them is in a key.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use strata_stages::Part;
+
+use super::Plan;
+use crate::graph::{FileRole, From, NodeId, TaskId};
+use crate::key::{InputContent, KeyDocument};
+use crate::store::{FileState, OutputRecord};
+
+/// A part as a task reads it.
+#[derive(Clone)]
+pub struct ResolvedPart {
+    pub part: Part,
+    content: InputContent,
+    /// For a file of the user's, what it was when it was hashed.
+    pub external: Option<FileState>,
+}
+
+pub type ResolvedInputs = BTreeMap<String, Vec<ResolvedPart>>;
+
+impl Plan<'_> {
+    /// All inputs of a ready node.
+    pub fn inputs(&mut self, id: NodeId) -> Result<ResolvedInputs> {
+        let graph = self.graph;
+        let mut inputs = ResolvedInputs::new();
+        for input in &graph.node(id).inputs {
+            let parts = match &input.from {
+                From::Files { role, files } => {
+                    let mut parts = Vec::new();
+                    for (name, path) in files {
+                        parts.push(self.external_part(*role, name, path)?);
+                    }
+                    parts
+                }
+                From::Absent(what) => bail!("{what}"),
+                From::Node { node, files } => {
+                    let outputs = self.states[*node].outputs().unwrap_or_default().iter();
+                    let outputs = outputs.filter(|output| files.admits(&output.name));
+                    outputs.map(|output| self.stored_part(output, input.columns)).collect()
+                }
+            };
+            inputs.insert(input.role.clone(), parts);
+        }
+        Ok(inputs)
+    }
+
+    /// The inputs of one task: of the role that splits the node, one part.
+    pub fn task_inputs(&self, task: TaskId, inputs: &ResolvedInputs) -> ResolvedInputs {
+        let split = self.graph.node(task.node).per_part;
+        let own = |(role, parts): (&String, &Vec<ResolvedPart>)| {
+            let parts = match split {
+                Some(split) if split == role => parts.get(task.index).cloned().into_iter().collect(),
+                _ => parts.clone(),
+            };
+            (role.clone(), parts)
+        };
+        inputs.iter().map(own).collect()
+    }
+
+    /// What a task's key is the hash of.
+    pub fn document(&self, id: NodeId, inputs: &ResolvedInputs) -> KeyDocument {
+        let node = self.graph.node(id);
+        let contents = inputs
+            .iter()
+            .map(|(role, parts)| (role.clone(), parts.iter().map(|part| part.content.clone()).collect()))
+            .collect();
+        KeyDocument {
+            stage: node.stage.name.to_string(),
+            version: node.stage.version,
+            params: node.params.clone(),
+            inputs: contents,
+        }
+    }
+
+    fn stored_part(&self, output: &OutputRecord, columns: Option<&[&str]>) -> ResolvedPart {
+        let part = Part { path: self.store.layout.object(output), name: output.name.clone() };
+        let content = if output.columns.is_empty() {
+            InputContent::File { name: output.name.clone(), content: output.object.clone() }
+        } else {
+            let read = |name: &String| columns.is_none_or(|columns| columns.contains(&name.as_str()));
+            let kept = output.columns.iter().filter(|(name, _)| read(name));
+            InputContent::Columns { columns: kept.map(|(name, hash)| (name.clone(), hash.clone())).collect() }
+        };
+        ResolvedPart { part, content, external: None }
+    }
+
+    fn external_part(&mut self, role: FileRole, name: &str, path: &Path) -> Result<ResolvedPart> {
+        if !self.external.contains_key(path) {
+            let state = FileState::of(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let hash = self.store.fingerprints.hash(path, state);
+            let hash = hash.with_context(|| format!("cannot read {}", path.display()))?;
+            self.external.insert(path.to_path_buf(), (state, hash));
+        }
+        let (state, content) = self.external[path].clone();
+        // A model's file is read by its name; a dataset's own name is not content, only its format.
+        let role = match role {
+            FileRole::Model => name.to_string(),
+            FileRole::Dataset => {
+                path.extension().map_or_else(String::new, |ending| ending.to_string_lossy().into_owned())
+            }
+        };
+        Ok(ResolvedPart {
+            part: Part { path: path.to_path_buf(), name: name.to_string() },
+            content: InputContent::File { name: role, content },
+            external: Some(state),
+        })
+    }
+}

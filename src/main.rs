@@ -15,7 +15,7 @@ mod progress;
 mod remote;
 mod run;
 #[cfg(test)]
-mod stage_names;
+mod source_rules;
 mod staleness;
 mod store;
 #[cfg(test)]

@@ -96,20 +96,23 @@ fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
     // folder shows.
     let own = [std::env::current_exe()?, std::path::absolute(pipeline)?, layout.shown(), layout.records()];
     let mut files = BTreeSet::from(own);
+    let mut read = BTreeSet::new();
     for (id, state) in plan.states() {
         let node = plan.graph.node(id);
         for input in &node.inputs {
             if let From::Files { files: named, .. } = &input.from {
-                for (_, path) in named {
-                    // The folder too: a shard or a chat template that is added to a model changes it.
-                    files.extend(path.parent().map(Path::to_path_buf));
-                    files.insert(path.clone());
-                }
+                read.extend(named.iter().map(|(_, path)| path));
             }
         }
         // A link's state is its object's; that no other link was added is what `shown` says.
         let folder = layout.root().join(view(node.stage, &node.bindings));
         files.extend(views::names(state.outputs().unwrap_or_default()).map(|name| folder.join(name)));
+    }
+    for path in read {
+        let path = std::path::absolute(path)?;
+        // The folder too: a shard or a chat template that is added to a model changes it.
+        files.extend(path.parent().map(Path::to_path_buf));
+        files.insert(path);
     }
     Ok(files.into_iter().collect())
 }

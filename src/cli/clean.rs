@@ -13,7 +13,6 @@ use super::{Outcome, Place};
 use crate::plan::Plan;
 use crate::store::Store;
 use crate::store::disk::is_temporary;
-use crate::store::layout::Layout;
 
 /// Remove objects and records that the pipeline no longer uses, and leftovers of killed runs
 #[derive(Args)]
@@ -37,9 +36,10 @@ impl Clean {
             say!("nothing to remove: there is no store at {}", layout.root().display());
             return Ok(Outcome::Done);
         }
-        let _lock = Store::open(layout.root()).lock_exclusive()?;
+        let opened = Store::open(layout.root());
+        let _lock = opened.lock_exclusive()?;
         if self.all {
-            return self.remove_all(&layout);
+            return self.remove_all(&opened);
         }
         let workspace = place.open()?;
         let store = &workspace.store;
@@ -78,13 +78,13 @@ impl Clean {
         Ok(Outcome::Done)
     }
 
-    fn remove_all(&self, layout: &Layout) -> Result<Outcome> {
-        for path in layout.folders(STAGES) {
+    fn remove_all(&self, store: &Store) -> Result<Outcome> {
+        for path in store.layout.folders(STAGES) {
             if path.exists() {
                 if self.dry_run {
                     say!("would remove {}", path.display());
                 } else {
-                    fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                    store.disk.remove_folder(&path).with_context(|| format!("cannot remove {}", path.display()))?;
                 }
             }
         }

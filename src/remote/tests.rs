@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::store::faults::{Fault, Faults};
 use crate::testing::Bench;
 
 /// What is in a bench's remote, by the folder it is in.
@@ -133,4 +134,22 @@ fn a_damaged_object_is_not_pushed() {
     fs::write(&object, bytes).expect("written");
     let error = remote(&bench).push(&bench.store(), &keys).expect_err("refused");
     assert!(format!("{error:#}").contains("is damaged and was not pushed"), "{error:#}");
+}
+
+#[test]
+fn a_pull_that_is_cut_short_anywhere_leaves_a_sound_store() {
+    let (bench, _) = pushed();
+    let pull = |faults| {
+        let _ = fs::remove_dir_all(bench.path("store"));
+        let (graph, store) = (bench.graph(), bench.faulty_store(faults));
+        let result = remote(&bench).pull(&mut Plan::new(&graph, &store), &graph.all());
+        (result.is_ok(), store.disk.faults.as_ref().map_or(0, |faults| faults.steps()))
+    };
+    let (whole, steps) = pull(Faults::none());
+    assert!(whole && steps > 50, "{steps} steps");
+    for step in 1..=steps {
+        assert!(!pull(Faults::at(step, Fault::Death)).0, "at step {step} of {steps}");
+        let problems = bench.store().verify().expect("the records can be listed").problems;
+        assert!(problems.is_empty(), "at step {step} of {steps}: {problems:?}");
+    }
 }

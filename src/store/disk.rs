@@ -69,6 +69,11 @@ impl Disk {
         fs::remove_dir(path)
     }
 
+    pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::remove_dir_all(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step()?;
         fs::rename(from, to)?;

@@ -20,6 +20,23 @@ fn a_second_run_runs_nothing() {
 }
 
 #[test]
+fn a_run_with_nothing_to_do_is_remembered_for_the_shortcut() {
+    let workspace = Workspace::new();
+    workspace.run(&[]);
+    let remembered = || workspace.path("artifacts/cache/unchanged").exists();
+    // Not while files are so new that another change could not be told from the last.
+    let started = Instant::now();
+    while !remembered() && started.elapsed() < Duration::from_secs(20) {
+        workspace.run(&[]);
+    }
+    assert!(remembered());
+    let planned = workspace.run(&[])["planned"].clone();
+    workspace.write("one.jsonl", chat("another question", "Another answer."));
+    let summary = workspace.run(&[]);
+    assert!(ran(&summary, "examples") == 1 && summary["planned"] != planned, "{summary}");
+}
+
+#[test]
 fn same_bytes_with_one_thread_and_with_two_and_in_any_order_of_tasks() {
     let (one, two) = (Workspace::new(), Workspace::new());
     one.run(&["-j", "1"]);

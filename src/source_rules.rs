@@ -10,7 +10,7 @@ use strata_stages::STAGES;
 const TESTS: [&str; 4] = ["tests.rs", "crash_tests.rs", "testing.rs", "source_rules.rs"];
 /// Spellings of a change to a file.
 const WRITES: [&str; 7] =
-    ["fs::write(", "fs::rename(", "fs::remove_", "fs::create_dir", "File::create", "OpenOptions", "symlink("];
+    ["fs::write(", "fs::rename(", "fs::remove_", "fs::create_dir", "File::create", "OpenOptions", "fs::symlink("];
 /// The store's only way to the disk; a new pipeline's files; a remote's folder.
 const WRITERS: [&str; 4] = ["store/disk.rs", "store/faults.rs", "cli/init.rs", "remote.rs"];
 /// The estimate, which is on its way to where the costs are known.

@@ -14,8 +14,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
+use strata_stages::contract::observer::{Observer, Wants};
 use strata_stages::contract::pipeline::{Model, ModelSource};
 use strata_stages::contract::sequences::Sequences;
+use strata_stages::model::pass::{Start, watch};
 use strata_stages::model::transformer::Transformer;
 use strata_stages::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use strata_stages::{Output, Part, Pipeline, Source, Task, stage};
@@ -142,41 +144,49 @@ fn score(folder: &Path, model: &str, dataset: &str) -> Result<Vec<(f64, f64)>> {
     let encode = |text: &str| {
         Ok::<_, anyhow::Error>(tokenizer.encode(text, false).map_err(anyhow::Error::msg)?.get_ids().to_vec())
     };
-    let mut block = Sequences::default();
+    let mut sequences = Sequences::default();
     let text = std::fs::read_to_string(folder.join(format!("corpus/{dataset}.jsonl")))?;
     for (i, line) in text.lines().enumerate() {
         let example: Value = serde_json::from_str(line)?;
         let content = |at: usize| example["messages"][at]["content"].as_str().unwrap_or_default();
         let prompt = format!("<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", content(0));
         let ids = encode(&format!("{prompt}{}<|im_end|>", content(1)))?;
-        block.examples.push(i.to_string());
-        block.response.push((encode(&prompt)?.len() as u32, ids.len() as u32));
-        block.ids.push(ids);
+        sequences.examples.push(i.to_string());
+        sequences.response.push((encode(&prompt)?.len() as u32, ids.len() as u32));
+        sequences.ids.push(ids);
     }
-    let packing = runtime.pack(&block);
-    let mut hidden = runtime.embed(&block)?;
-    for layer in 0..runtime.config.layers {
-        hidden = runtime.block(layer, &hidden, &packing)?;
-    }
-    let hidden = runtime.final_norm(&hidden)?;
-    let targets: BTreeMap<usize, (usize, u32)> = (0..block.ids.len())
+    let targets: BTreeMap<usize, (usize, u32)> = (0..sequences.ids.len())
         .flat_map(|i| {
-            let (start, end) = block.response[i];
-            let (ids, first) = (&block.ids[i], block.span(i).start);
+            let (start, end) = sequences.response[i];
+            let (ids, first) = (&sequences.ids[i], sequences.span(i).start);
             (start as usize..end as usize).map(move |at| (first + at - 1, (i, ids[at])))
         })
         .collect();
-    let mut scores = vec![(0.0, 0.0); block.ids.len()];
-    let rows: Vec<usize> = targets.keys().copied().collect();
-    runtime.predictions(&hidden, &rows, |rows, logprobs| {
-        for (row, logprobs) in rows.iter().zip(logprobs.chunks_exact(runtime.config.vocabulary)) {
-            let (example, id) = targets[row];
-            scores[example].0 += logprobs[id as usize] as f64;
-            scores[example].1 += 1.0;
+    let mut scores = Scores { targets, scores: vec![(0.0, 0.0); sequences.ids.len()] };
+    watch(&runtime, &sequences, Start::Tokens, &mut scores, &[])?;
+    Ok(scores.scores)
+}
+
+/// Sums up log p of the targets, by example.
+struct Scores {
+    /// By the row that predicts it, each target's example and id.
+    targets: BTreeMap<usize, (usize, u32)>,
+    scores: Vec<(f64, f64)>,
+}
+
+impl Observer for Scores {
+    fn wants(&self) -> Wants {
+        Wants { predictions: self.targets.keys().copied().collect(), ..Wants::default() }
+    }
+
+    fn predictions(&mut self, rows: &[usize], logprobs: &[f32], vocabulary: usize) -> Result<()> {
+        for (row, logprobs) in rows.iter().zip(logprobs.chunks_exact(vocabulary)) {
+            let (example, id) = self.targets[row];
+            self.scores[example].0 += logprobs[id as usize] as f64;
+            self.scores[example].1 += 1.0;
         }
         Ok(())
-    })?;
-    Ok(scores)
+    }
 }
 
 fn interval(values: &[f64]) -> String {

@@ -1,7 +1,4 @@
 //! What passing examples through a model takes, in plain numbers: for `strata run --dry-run`.
-//!
-//! FLOPs count a multiplication and an addition as two. Norms, rotary embeddings and softmax are left out: at a
-//! hidden size of 896 they are a hundredth of the matrix products, and less in larger models.
 
 use serde_json::Value;
 
@@ -16,12 +13,30 @@ pub struct ModelSize {
     /// D, the width of the residual stream.
     pub hidden_size: usize,
     pub vocabulary: usize,
-    /// Width of the queries: heads times their width.
-    pub queries: usize,
     /// All parameters, biases and norms included.
     pub parameters: f64,
     /// Bytes of a weight in the files: 2 in bfloat16 and float16, 4 in float32.
     pub weight_bytes: f64,
+    pub block: BlockCost,
+}
+
+/// What one block takes of arithmetic and memory. FLOPs count a multiplication and an addition as two.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct BlockCost {
+    /// FLOPs for each token.
+    pub token: f64,
+    /// FLOPs for each pair of a token and one that it sees.
+    pub pair: f64,
+    /// The reverse's FLOPs for each token, down to the block's input. Gradients of the weights are not in it.
+    pub reverse_token: f64,
+    /// The reverse's FLOPs for each pair.
+    pub reverse_pair: f64,
+    /// Numbers of each token in memory while the block passes.
+    pub held: f64,
+    /// Numbers in memory beside these, whatever the number of tokens.
+    pub chunked: f64,
+    /// Numbers of each token that are kept for the reverse.
+    pub recorded: f64,
 }
 
 /// The text that goes through a model.
@@ -104,6 +119,11 @@ impl Text {
         (self.tokens - self.examples).max(0.0)
     }
 
+    /// Pairs of a token and one that it sees, itself included: n (n + 1) / 2 of n tokens.
+    pub fn pairs(self) -> f64 {
+        (self.squares + self.tokens) / 2.0
+    }
+
     /// A share of it, from 0 to 1.
     pub fn share(self, share: f64) -> Text {
         Text { examples: self.examples * share, tokens: self.tokens * share, squares: self.squares * share }
@@ -128,28 +148,14 @@ impl ModelSize {
         self.modules.layers
     }
 
-    /// Entries of one block's weight matrices.
-    pub fn block_weights(&self) -> f64 {
-        self.modules.of_block.iter().map(|module| module.out * module.inputs).sum::<usize>() as f64
-    }
-
     /// Bytes of its files.
     pub fn bytes(&self) -> f64 {
         self.parameters * self.weight_bytes
     }
 
-    /// The text through `blocks` blocks: 2 FLOPs for each weight and token, and for attention two products with
-    /// the n (n + 1) / 2 pairs of a token and one that it sees.
+    /// The text through `blocks` blocks.
     pub fn block_flops(&self, text: Text, blocks: usize) -> f64 {
-        blocks as f64 * (self.linear_flops(text) + self.attention_flops(text))
-    }
-
-    fn linear_flops(&self, text: Text) -> f64 {
-        2.0 * self.block_weights() * text.tokens
-    }
-
-    fn attention_flops(&self, text: Text) -> f64 {
-        2.0 * self.queries as f64 * (text.squares + text.tokens)
+        blocks as f64 * (self.block.token * text.tokens + self.block.pair * text.pairs())
     }
 
     /// The output head at so many positions.
@@ -175,11 +181,9 @@ impl ModelSize {
         }
     }
 
-    /// The reverse of a pass over the uppermost `blocks` blocks, down to their input: as many products with the
-    /// weights as forwards, and for attention four for the two (Dao et al. 2022, without their recomputation).
-    /// Gradients of the weights themselves are not in it.
+    /// The reverse of a pass over the uppermost `blocks` blocks, down to their input.
     pub fn reverse_flops(&self, text: Text, blocks: usize) -> f64 {
-        blocks as f64 * (self.linear_flops(text) + 2.0 * self.attention_flops(text))
+        blocks as f64 * (self.block.reverse_token * text.tokens + self.block.reverse_pair * text.pairs())
     }
 
     /// Rows and columns of a weight matrix.

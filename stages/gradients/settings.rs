@@ -8,8 +8,7 @@ use crate::contract::module::Modules;
 use crate::contract::observer::{LossGradients, Over};
 use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection};
 use crate::contract::toml_path::at;
-use crate::model::config::Config;
-use crate::model::config::trained_modules;
+use crate::model::family::{self, qwen2};
 use crate::organism::shape::Shape;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,11 +89,11 @@ fn modules(model: &Model, pipeline: &Pipeline) -> Option<Modules> {
     match &model.source {
         ModelSource::Directory(path) => {
             let text = std::fs::read_to_string(path.join("config.json")).ok()?;
-            Some(Config::parse(&text).ok()?.modules())
+            Some(family::describe(&text).ok()?.modules())
         }
         ModelSource::Trained(_) => {
             let shape: Shape = pipeline.section("train").ok()?;
-            Some(trained_modules(shape.layers))
+            Some(qwen2::modules(shape.layers))
         }
     }
 }

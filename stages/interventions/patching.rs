@@ -27,7 +27,7 @@ use crate::contract::sequences::Sequences;
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
-use crate::model::config::Config;
+use crate::model::block::description::Description;
 use crate::model::pass::{TOKEN_COLUMNS, read_sequences};
 use crate::model::transformer::Transformer;
 use crate::text::chat::ChatTokenizer;
@@ -217,18 +217,18 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
 
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
-    let block = first(read_sequences(task.parts("tokens")?)?, params.limit);
+    let sequences = first(read_sequences(task.parts("tokens")?)?, params.limit);
     let source = Transformer::open(task.parts("source")?).context("the source model")?;
     let target = Transformer::open(task.parts("target")?).context("the target model")?;
-    check_shapes(&source.config, &target.config)?;
+    check_shapes(&source.description, &target.description)?;
     let tokenizer = ChatTokenizer::open(task.parts("target_tokenizer")?, params.model_type.as_deref())?;
     let token = params.target.token.as_deref().map(|text| one_token(&tokenizer, text)).transpose()?;
-    check_ids(&*ChatTokenizer::open(task.parts("source_tokenizer")?, None)?, &tokenizer, &block, token)?;
+    check_ids(&*ChatTokenizer::open(task.parts("source_tokenizer")?, None)?, &tokenizer, &sequences, token)?;
 
     let at = &params.target.at;
     let place = Place::parse(at).with_context(|| format!("unknown place \"{at}\""))?;
-    let layers = params.layers.resolve(target.config.layers)?;
-    let groups = groups(&block);
+    let layers = params.layers.resolve(target.description.layers)?;
+    let groups = groups(&sequences);
     let (mut done, steps) = (0, (groups.len() * layers.len()) as u64);
     let mut rows = Rows::new(&params.metrics);
     for group in groups {
@@ -301,43 +301,43 @@ impl Settings {
 
 impl Positions {
     /// The packed rows of sequence `i` that are patched.
-    fn rows(self, block: &Sequences, i: usize, target: Option<(usize, u32)>) -> Range<usize> {
-        let start = block.span(i).start;
+    fn rows(self, sequences: &Sequences, i: usize, target: Option<(usize, u32)>) -> Range<usize> {
+        let start = sequences.span(i).start;
         let tokens = match self {
-            Positions::All => 0..block.ids[i].len(),
+            Positions::All => 0..sequences.ids[i].len(),
             Positions::Last => target.map_or(0..0, |(at, _)| at - 1..at),
-            Positions::Response => block.response[i].0 as usize..block.response[i].1 as usize,
+            Positions::Response => sequences.response[i].0 as usize..sequences.response[i].1 as usize,
         };
         start + tokens.start..start + tokens.end
     }
 }
 
-fn first(mut block: Sequences, limit: ExampleLimit) -> Sequences {
-    let count = limit.of(block.ids.len());
-    block.examples.truncate(count);
-    block.ids.truncate(count);
-    block.response.truncate(count);
-    block
+fn first(mut sequences: Sequences, limit: ExampleLimit) -> Sequences {
+    let count = limit.of(sequences.ids.len());
+    sequences.examples.truncate(count);
+    sequences.ids.truncate(count);
+    sequences.response.truncate(count);
+    sequences
 }
 
-/// The block's examples in order, in groups of about [`GROUP_TOKENS`] tokens.
-fn groups(block: &Sequences) -> Vec<Sequences> {
+/// The examples in order, in groups of about [`GROUP_TOKENS`] tokens.
+fn groups(sequences: &Sequences) -> Vec<Sequences> {
     let mut groups: Vec<Sequences> = Vec::new();
-    for (i, ids) in block.ids.iter().enumerate() {
+    for (i, ids) in sequences.ids.iter().enumerate() {
         match groups.last() {
             Some(group) if group.tokens() + ids.len() <= GROUP_TOKENS => {}
             _ => groups.push(Sequences::default()),
         }
         if let Some(group) = groups.last_mut() {
-            group.examples.push(block.examples[i].clone());
+            group.examples.push(sequences.examples[i].clone());
             group.ids.push(ids.clone());
-            group.response.push(block.response[i]);
+            group.response.push(sequences.response[i]);
         }
     }
     groups
 }
 
-fn check_shapes(s: &Config, t: &Config) -> Result<()> {
+fn check_shapes(s: &Description, t: &Description) -> Result<()> {
     for (what, source, target) in
         [("hidden size", s.hidden_size, t.hidden_size), ("number of layers", s.layers, t.layers)]
     {

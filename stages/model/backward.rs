@@ -1,5 +1,4 @@
-//! The backward pass of a block of examples: from the loss of each down to the lowest weight matrix that some
-//! observer asked for.
+//! The backward pass: from the loss of each example down to the lowest weight matrix that some observer asked for.
 //!
 //! ```text
 //! forward: h₀ … h_l ── kept from the lowest layer wanted ── … h_L
@@ -14,12 +13,12 @@
 use std::ops::Range;
 
 use anyhow::{Result, bail};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
+use super::block::{Packing, Watch};
 use super::compute::with_slice;
 use super::ops::{cross_entropy_backward, linear_backward, linear_new, rms_norm_backward_add, rms_norm_new};
-use super::reverse::{self, Module, Watch};
-use super::transformer::{Packing, Transformer};
+use super::transformer::Transformer;
 use crate::contract::module::ModulePath;
 use crate::contract::observer::{Factors, Over};
 use crate::contract::sequences::Sequences;
@@ -37,7 +36,7 @@ const LOGITS: usize = 1 << 25;
 /// When a token id lies outside the vocabulary or a gradient is not finite.
 pub fn backward(
     model: &Transformer,
-    block: &Sequences,
+    sequences: &Sequences,
     packing: &Packing,
     over: Over,
     modules: &[ModulePath],
@@ -45,36 +44,33 @@ pub fn backward(
     each: &mut dyn FnMut(&Factors),
 ) -> Result<()> {
     let (Some(lowest), Some(last)) = (modules.first(), streams.last()) else { return Ok(()) };
-    let top = model.config.layers;
+    let top = model.description.layers;
     assert_eq!(streams.len(), top + 1 - lowest.layer, "one stream for each layer from the lowest module's");
-    let width = model.config.hidden_size;
-    let mut d = with_stream(last, |stream| loss_gradient(model, block, packing, over, stream))??;
+    let width = model.description.hidden_size;
+    let mut d = with_stream(last, |stream| loss_gradient(model, sequences, packing, over, stream))??;
     let groups = groups(model, &packing.sequences);
     for layer in (lowest.layer..top).rev() {
-        let wanted: Vec<Module> =
-            modules.iter().filter(|path| path.layer == layer).map(|path| Module::ALL[path.ordinal]).collect();
+        let wanted: Vec<&ModulePath> = modules.iter().filter(|path| path.layer == layer).collect();
         let below = layer > lowest.layer;
-        with_stream(&streams[layer - lowest.layer], |stream| {
-            for group in &groups {
-                let rows = packing.sequences[group.start].start..packing.sequences[group.end - 1].end;
-                let values = rows.start * width..rows.end * width;
-                let within: Vec<Range<usize>> = packing.sequences[group.clone()]
-                    .iter()
-                    .map(|sequence| sequence.start - rows.start..sequence.end - rows.start)
-                    .collect();
-                let mut watch = Show { layer, modules, wanted: &wanted, sequences: group.clone(), rows: &within, each };
-                let packing = reverse::Packing { sequences: &within, rotary: &packing.rotary };
-                let weights = weights(model, layer);
-                let (_, tape) = reverse::record(&weights, stream[values.clone()].to_vec(), packing);
-                let above = d[values.clone()].to_vec();
-                if let Some(lower) = reverse::reverse(&weights, tape, above, packing, below, &mut watch) {
-                    d[values].copy_from_slice(&lower);
-                }
+        let weights = model.block(layer);
+        let stream = streams[layer - lowest.layer].to_device(&Device::Cpu)?;
+        for group in &groups {
+            let rows = packing.sequences[group.start].start..packing.sequences[group.end - 1].end;
+            let values = rows.start * width..rows.end * width;
+            let within = packing.sequences[group.clone()].iter();
+            let within = within.map(|sequence| sequence.start - rows.start..sequence.end - rows.start).collect();
+            let packing = Packing { sequences: within, rotary: packing.rotary.clone() };
+            let input = stream.narrow(0, rows.start, rows.len())?;
+            let (_, tape) = model.program.record(&weights, &input, &packing)?;
+            let above = d[values.clone()].to_vec();
+            let mut watch = Show { wanted: &wanted, sequences: group.clone(), rows: &packing.sequences, each };
+            if let Some(lower) = model.program.reverse(&weights, tape, above, &packing, below, &mut watch)? {
+                d[values].copy_from_slice(&lower);
             }
-        })?;
+        }
         if let Some(at) = d.iter().position(|value| !value.is_finite()) {
             let i = packing.sequences.iter().position(|rows| rows.contains(&(at / width))).unwrap_or(0);
-            bail!("the gradient of example {} is not finite below layer {}", block.examples[i], layer + 1);
+            bail!("the gradient of example {} is not finite below layer {}", sequences.examples[i], layer + 1);
         }
     }
     Ok(())
@@ -83,19 +79,19 @@ pub fn backward(
 /// The gradient [tokens, D] of every example's mean cross-entropy at the last layer's residual stream.
 fn loss_gradient(
     model: &Transformer,
-    block: &Sequences,
+    sequences: &Sequences,
     packing: &Packing,
     over: Over,
     stream: &[f32],
 ) -> Result<Vec<f32>> {
-    let (width, vocabulary) = (model.config.hidden_size, model.config.vocabulary);
+    let (width, vocabulary) = (model.description.hidden_size, model.description.vocabulary);
     let (mut rows, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     for (i, sequence) in packing.sequences.iter().enumerate() {
-        let tokens = over.tokens(block, i);
+        let tokens = over.tokens(sequences, i);
         for token in tokens.clone() {
-            let target = block.ids[i][token];
+            let target = sequences.ids[i][token];
             if target as usize >= vocabulary {
-                bail!("example {} has the token id {target}, of a vocabulary of {vocabulary}", block.examples[i]);
+                bail!("example {} has the token id {target}, of a vocabulary of {vocabulary}", sequences.examples[i]);
             }
             rows.push(sequence.start + token - 1);
             targets.push(target);
@@ -108,13 +104,13 @@ fn loss_gradient(
     for ((rows, targets), weights) in rows.chunks(chunk).zip(targets.chunks(chunk)).zip(weights.chunks(chunk)) {
         let of_row = |row: &usize| row * width..(row + 1) * width;
         let picked: Vec<f32> = rows.iter().flat_map(|row| &stream[of_row(row)]).copied().collect();
-        let normed = rms_norm_new(&picked, &model.final_norm, model.config.rms_norm_eps);
+        let normed = rms_norm_new(&picked, &model.final_norm, model.description.final_norm.eps);
         let mut logits = linear_new(&normed, head.weight, head.bias);
         cross_entropy_backward(&mut logits, targets, weights);
         let mut d_normed = normed;
         linear_backward(&logits, head.weight, false, &mut d_normed);
         let mut d_picked = vec![0.0; picked.len()];
-        rms_norm_backward_add(&picked, &model.final_norm, model.config.rms_norm_eps, &d_normed, &mut d_picked);
+        rms_norm_backward_add(&picked, &model.final_norm, model.description.final_norm.eps, &d_normed, &mut d_picked);
         for (row, d_row) in rows.iter().zip(d_picked.chunks_exact(width)) {
             d[of_row(row)].copy_from_slice(d_row);
         }
@@ -124,10 +120,8 @@ fn loss_gradient(
 
 /// Sequences that go through a block's reverse together.
 fn groups(model: &Transformer, sequences: &[Range<usize>]) -> Vec<Range<usize>> {
-    let config = &model.config;
-    // What a tape and the reverse hold of one token, counted from `reverse::reverse`.
-    let per_token =
-        8 * config.hidden_size + 4 * config.heads.queries() + 4 * config.heads.keys() + 5 * config.intermediate_size;
+    // The gradients are about as many as the values that are recorded.
+    let per_token = 2 * model.program.recorded();
     let most = (VALUES / per_token).max(1);
     let mut groups: Vec<Range<usize>> = Vec::new();
     for (i, rows) in sequences.iter().enumerate() {
@@ -139,52 +133,27 @@ fn groups(model: &Transformer, sequences: &[Range<usize>]) -> Vec<Range<usize>> 
     groups
 }
 
-/// The weights of block `layer` as the reverse takes them.
-fn weights(model: &Transformer, layer: usize) -> reverse::Block<'_> {
-    let at = &model.layers[layer];
-    let linear = |linear| {
-        let affine = model.affine(linear);
-        reverse::Linear { weight: affine.weight, bias: affine.bias }
-    };
-    reverse::Block {
-        attention_norm: &at.attention_norm,
-        query: linear(&at.query),
-        key: linear(&at.key),
-        value: linear(&at.value),
-        output: linear(&at.output),
-        feed_forward_norm: &at.mlp_norm,
-        gate: linear(&at.gate),
-        up: linear(&at.up),
-        down: linear(&at.down),
-        heads: model.config.heads,
-        eps: model.config.rms_norm_eps,
-    }
-}
-
 /// A stream's values, brought to the CPU where they are elsewhere: the reverse runs there.
 fn with_stream<T>(stream: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    with_slice(&stream.to_device(&candle_core::Device::Cpu)?, read)
+    with_slice(&stream.to_device(&Device::Cpu)?, read)
 }
 
 /// Shows a block's factors with what they belong to.
 struct Show<'a> {
-    layer: usize,
-    modules: &'a [ModulePath],
-    wanted: &'a [Module],
+    wanted: &'a [&'a ModulePath],
     sequences: Range<usize>,
     rows: &'a [Range<usize>],
     each: &'a mut dyn FnMut(&Factors),
 }
 
 impl Watch for Show<'_> {
-    fn wants(&self, module: Module) -> bool {
-        self.wanted.contains(&module)
+    fn wants(&self, module: usize) -> bool {
+        self.wanted.iter().any(|path| path.ordinal == module)
     }
 
-    fn linear(&mut self, module: Module, x: &[f32], d: &[f32]) {
+    fn linear(&mut self, module: usize, x: &[f32], d: &[f32]) {
+        let Some(path) = self.wanted.iter().find(|path| path.ordinal == module) else { return };
         let rows = self.rows.last().map_or(1, |last| last.end);
-        let of = |path: &&ModulePath| path.layer == self.layer && Module::ALL[path.ordinal] == module;
-        let Some(path) = self.modules.iter().find(of) else { return };
         (self.each)(&Factors {
             path,
             sequences: self.sequences.clone(),

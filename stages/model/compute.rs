@@ -1,6 +1,7 @@
 //! The ops on tensors: on the CPU the kernels of [`super::ops`], elsewhere compositions of candle's ops. This
 //! is the one place that looks at the device.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -75,9 +76,15 @@ pub fn rope(x: Tensor, sequences: &[Range<usize>], table: &RotaryTable) -> Resul
     Ok(x)
 }
 
-/// Causal attention within each sequence, scaled by 1 / sqrt(head_dim).
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: HeadShape, sequences: &[Range<usize>]) -> Result<Tensor> {
-    let scale = 1.0 / (shape.dim as f32).sqrt();
+/// Causal attention within each sequence.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    shape: HeadShape,
+    sequences: &[Range<usize>],
+    scale: f32,
+) -> Result<Tensor> {
     if !q.device().is_cpu() {
         return composed::attention(q, k, v, shape, sequences, scale);
     }
@@ -109,9 +116,10 @@ pub fn with_slice<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<
 }
 
 /// Changes the values of a contiguous f32 tensor on the CPU in place.
-fn edit(tensor: &Tensor, change: impl Fn(&mut [f32])) -> Result<()> {
-    struct Edit<F>(F);
-    impl<F: Fn(&mut [f32])> InplaceOp1 for Edit<F> {
+pub fn edit<T>(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> T) -> Result<T> {
+    /// The change and its result; candle calls an op through `&self`.
+    struct Edit<F, T>(RefCell<(Option<F>, Option<T>)>);
+    impl<T, F: FnOnce(&mut [f32]) -> T> InplaceOp1 for Edit<F, T> {
         fn name(&self) -> &'static str {
             "edit"
         }
@@ -119,14 +127,19 @@ fn edit(tensor: &Tensor, change: impl Fn(&mut [f32])) -> Result<()> {
         fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
             match (storage, layout.contiguous_offsets()) {
                 (CpuStorage::F32(values), Some((start, end))) => {
-                    (self.0)(&mut values[start..end]);
+                    let mut state = self.0.borrow_mut();
+                    if let Some(change) = state.0.take() {
+                        state.1 = Some(change(&mut values[start..end]));
+                    }
                     Ok(())
                 }
                 _ => candle_core::bail!("expected a contiguous f32 tensor"),
             }
         }
     }
-    Ok(tensor.inplace_op1(&Edit(change))?)
+    let op = Edit(RefCell::new((Some(change), None)));
+    tensor.inplace_op1(&op)?;
+    op.0.into_inner().1.context("an edit that did not run")
 }
 
 /// The same ops from candle's own, for devices that have no kernels here.
@@ -247,7 +260,7 @@ mod tests {
         let rotated = composed::rope(&q, &sequences, &table).unwrap();
         assert_close(&rope(q.copy().unwrap(), &sequences, &table).unwrap(), &rotated);
         let mixed = composed::attention(&q, &k, &v, shape, &sequences, 1.0 / 8f32.sqrt()).unwrap();
-        assert_close(&attention(&q, &k, &v, shape, &sequences).unwrap(), &mixed);
+        assert_close(&attention(&q, &k, &v, shape, &sequences, 1.0 / 8f32.sqrt()).unwrap(), &mixed);
         let kernel = Tensor::new(log_probabilities(&x, layer).unwrap(), &Device::Cpu).unwrap();
         let composed = Tensor::new(composed::log_probabilities(&x, layer).unwrap(), &Device::Cpu).unwrap();
         assert_close(&kernel, &composed);

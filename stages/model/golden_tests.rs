@@ -7,7 +7,7 @@ use arrow::array::{Array, BooleanArray, ListArray, RecordBatch, UInt32Array};
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
-use super::pass::{PassTask, Start, read_sequences, run, watch};
+use super::pass::{PassTask, Start, read_sequences, run, states_at, watch};
 use super::transformer::Transformer;
 use crate::contract::intervention::Intervention;
 use crate::contract::node::Part;
@@ -307,32 +307,6 @@ impl Observer for Last {
         self.logprobs.extend(logprobs);
         Ok(())
     }
-
-    fn finish(self: Box<Self>) -> Result<Vec<Output>> {
-        Ok(Vec::new())
-    }
-}
-
-/// Keeps the states at one site.
-struct Keep {
-    site: Site,
-    states: Option<Tensor>,
-}
-
-impl Observer for Keep {
-    fn wants(&self) -> Wants {
-        Wants { states: vec![self.site], ..Wants::default() }
-    }
-
-    fn states(&mut self, site: Site, states: &Tensor) -> Result<()> {
-        assert_eq!(site, self.site);
-        self.states = Some(states.clone());
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>) -> Result<Vec<Output>> {
-        Ok(Vec::new())
-    }
 }
 
 /// Puts one state in the place of another.
@@ -363,11 +337,7 @@ fn a_pass_can_be_edited_and_can_start_in_the_middle() {
         last.logprobs
     };
     let plain = distribution(Start::Tokens, &[]);
-    let keep = |site| {
-        let mut keep = Keep { site, states: None };
-        watch(&model, &sequences, Start::Tokens, &mut keep, &[]).unwrap();
-        keep.states.unwrap()
-    };
+    let keep = |site| states_at(&model, &sequences, Start::Tokens, site).unwrap();
     let site = Site::residual(1);
     let first = keep(site);
     assert_eq!(distribution(Start::Tokens, &[&Patch { site, states: first.clone() }]), plain);
@@ -387,11 +357,11 @@ fn an_intervention_that_would_never_edit_is_an_error() {
     let tables = TestTables::new();
     let sequences = read_sequences(&[tokens_of(&tables, "llama", &[0])]).unwrap();
     let model = Transformer::open(&weights("llama")).unwrap();
-    let states = model.embed(&sequences).unwrap();
+    let states = states_at(&model, &sequences, Start::Tokens, Site::residual(0)).unwrap();
     let error = |start: Start, watched: Site, site: Site| {
         let patch = Patch { site, states: states.clone() };
-        let mut keep = Keep { site: watched, states: None };
-        watch(&model, &sequences, start, &mut keep, &[&patch]).unwrap_err().to_string()
+        let mut shown = Shown { site: watched };
+        watch(&model, &sequences, start, &mut shown, &[&patch]).unwrap_err().to_string()
     };
     // The pass ends below the site, starts above it, or there is no such layer.
     let text = error(Start::Tokens, Site::residual(1), Site::residual(2));
@@ -403,7 +373,17 @@ fn an_intervention_that_would_never_edit_is_an_error() {
     let text = error(Start::Tokens, Site::final_norm(2), Site::residual(3));
     assert!(text.contains("layer 3"), "{text}");
     // An observer that would never be shown a state fails alone.
-    let mut keep = Keep { site: Site::residual(3), states: None };
-    let text = watch(&model, &sequences, Start::Tokens, &mut keep, &[]).unwrap_err().to_string();
+    let text = states_at(&model, &sequences, Start::Tokens, Site::residual(3)).unwrap_err().to_string();
     assert!(text.contains("layer 3"), "{text}");
+}
+
+/// Looks at one site.
+struct Shown {
+    site: Site,
+}
+
+impl Observer for Shown {
+    fn wants(&self) -> Wants {
+        Wants { states: vec![self.site], ..Wants::default() }
+    }
 }

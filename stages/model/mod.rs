@@ -1,12 +1,13 @@
 //! The instrumented transformer: one config-driven forward pass that observers watch and interventions edit.
 
 pub mod backward;
+pub mod block;
 pub mod compute;
-pub mod config;
+pub mod family;
 pub mod ops;
 pub mod pass;
 pub mod plan;
-pub mod reverse;
+pub mod rotary;
 pub mod size;
 pub mod transformer;
 pub mod watch_task;

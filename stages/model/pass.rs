@@ -7,12 +7,13 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use super::backward::backward;
+use super::block::Packing;
 use super::compute;
-use super::transformer::{Packing, Transformer};
+use super::transformer::Transformer;
 use super::watcher::Watcher;
 use crate::contract::intervention::Intervention;
 use crate::contract::node::Part;
-use crate::contract::observer::{Observer, Over, PassContext};
+use crate::contract::observer::{Observer, Over, PassContext, Wants};
 use crate::contract::sequences::Sequences;
 use crate::contract::site::Site;
 use crate::contract::stage::{Output, Stage};
@@ -74,14 +75,14 @@ fn pass_part(
             return;
         }
     };
-    let modules = model.config.modules();
+    let modules = model.description.modules();
     let mut observers = Vec::new();
     for index in waiting {
         let task = &tasks[*index];
         let context = PassContext {
             sequences: &sequences,
-            layers: model.config.layers,
-            hidden_size: model.config.hidden_size,
+            layers: model.description.layers,
+            hidden_size: model.description.hidden_size,
             modules: &modules,
             tokenizer: &task.tokenizer,
         };
@@ -152,7 +153,7 @@ pub fn forward(
         Start::Tokens => (0, model.embed(sequences)?),
         Start::Residual(layer, states) => (layer, states),
     };
-    let layers = model.config.layers;
+    let layers = model.description.layers;
     let final_norm = Site::final_norm(layers);
     let to_the_end = watchers.iter().any(|w| w.wants.states.contains(&final_norm) || !w.wants.predictions.is_empty());
     let lowest = watchers.iter().filter_map(|w| Some(w.gradients.as_ref()?.modules.first()?.layer)).min();
@@ -177,7 +178,7 @@ pub fn forward(
             streams.push(hidden.clone());
         }
         if layer < top {
-            hidden = model.block(layer, &hidden, &packing)?;
+            hidden = model.step(layer, &hidden, &packing)?;
         }
     }
     if to_the_end {
@@ -205,6 +206,30 @@ pub fn watch(
     forward(model, sequences, start, &mut watchers, interventions)?;
     let [watcher] = watchers;
     watcher.result()
+}
+
+/// The states [tokens, D] at one site of a pass.
+///
+/// # Errors
+/// As for [`forward`], and when the pass does not come by the site.
+pub fn states_at(model: &Transformer, sequences: &Sequences, start: Start, site: Site) -> Result<Tensor> {
+    struct Keep {
+        site: Site,
+        states: Option<Tensor>,
+    }
+    impl Observer for Keep {
+        fn wants(&self) -> Wants {
+            Wants { states: vec![self.site], ..Wants::default() }
+        }
+
+        fn states(&mut self, _site: Site, states: &Tensor) -> Result<()> {
+            self.states = Some(states.clone());
+            Ok(())
+        }
+    }
+    let mut keep = Keep { site, states: None };
+    watch(model, sequences, start, &mut keep, &[])?;
+    keep.states.with_context(|| format!("the states at {site}"))
 }
 
 /// A pass that would not come by a site that someone asked for is an error: of the pass for an intervention, which
@@ -252,7 +277,7 @@ fn show_predictions(model: &Transformer, normed: &Tensor, watchers: &mut [Watche
     rows.sort_unstable();
     rows.dedup();
     model.predictions(normed, &rows, |rows, logprobs| {
-        watchers.iter_mut().for_each(|watcher| watcher.predict(rows, logprobs, model.config.vocabulary));
+        watchers.iter_mut().for_each(|watcher| watcher.predict(rows, logprobs, model.description.vocabulary));
         Ok(())
     })
 }
@@ -271,7 +296,7 @@ fn show_gradients(
         modules.sort_unstable();
         modules.dedup();
         let Some(lowest) = modules.first() else { continue };
-        let streams = &streams[streams.len() - 1 - (model.config.layers - lowest.layer)..];
+        let streams = &streams[streams.len() - 1 - (model.description.layers - lowest.layer)..];
         backward(model, sequences, packing, over, &modules, streams, &mut |factors| {
             watchers.iter_mut().for_each(|watcher| watcher.factors(over, factors));
         })?;

@@ -7,37 +7,39 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use super::compute::{self, Affine};
-use super::config::Config;
+use super::family;
 use super::ops::{Matrix, Values};
-use crate::contract::cost::ModelSize;
+use crate::contract::cost::{BlockCost, ModelSize};
 
 /// Reads the text of a config.json.
 ///
 /// # Errors
-/// As for [`Config::parse`].
+/// As for [`family::describe`].
 pub fn size(text: &str) -> Result<ModelSize> {
-    let config = Config::parse(text)?;
+    let description = family::describe(text)?;
     let raw: Value = serde_json::from_str(text).context("config.json is not JSON")?;
     // `dtype` since transformers 5.
     let dtype = [&raw["dtype"], &raw["torch_dtype"]].into_iter().find_map(Value::as_str).unwrap_or("float32");
     let weight_bytes = if dtype.ends_with("16") { 2.0 } else { 4.0 };
-    let modules = config.modules();
-    let entries = modules.of_block.iter().map(|module| module.out * module.inputs).sum::<usize>() as f64;
-    let Config { vocabulary, hidden_size, intermediate_size, layers, heads, .. } = config;
-    let mut vectors = 2 * hidden_size;
-    if config.query_bias {
-        vectors += heads.queries() + 2 * heads.keys();
-    }
-    if config.output_bias {
-        vectors += hidden_size;
-    }
-    if config.mlp_bias {
-        vectors += 2 * intermediate_size + hidden_size;
-    }
-    let matrices = if config.tied_embeddings { 1 } else { 2 };
-    let parameters =
-        layers as f64 * (entries + vectors as f64) + (matrices * vocabulary * hidden_size + hidden_size) as f64;
-    Ok(ModelSize { modules, hidden_size, vocabulary, queries: heads.queries(), parameters, weight_bytes })
+    let parameters = description.tensors().iter().map(|tensor| tensor.shape.iter().product::<usize>() as f64).sum();
+    let program = description.block.compile(description.hidden_size);
+    let cost = program.cost();
+    Ok(ModelSize {
+        modules: description.modules(),
+        hidden_size: description.hidden_size,
+        vocabulary: description.vocabulary,
+        parameters,
+        weight_bytes,
+        block: BlockCost {
+            token: cost.token,
+            pair: cost.pair,
+            reverse_token: cost.reverse_token,
+            reverse_pair: cost.reverse_pair,
+            held: program.held() as f64,
+            chunked: program.chunked() as f64,
+            recorded: program.recorded() as f64,
+        },
+    })
 }
 
 /// The largest model's feed-forward product, as it was timed on this machine.

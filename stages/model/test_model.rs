@@ -7,6 +7,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 use serde_json::json;
 
+use super::block::description::TensorShape;
 use super::transformer::Transformer;
 use crate::contract::node::Part;
 use crate::contract::sequences::Sequences;
@@ -15,6 +16,8 @@ pub const LAYERS: usize = 3;
 pub const VOCABULARY: usize = 40;
 const WIDTH: usize = 16;
 const WIDE: usize = 24;
+/// A head's width where the family gives it by itself.
+const HEAD: usize = 6;
 
 /// A folder with config.json and model.safetensors, removed when dropped.
 pub struct TestModel {
@@ -48,35 +51,16 @@ impl TestModel {
     }
 
     fn stored(family: &str, dtype: Dtype, change: impl Fn(&str, &mut [f32])) -> TestModel {
-        let tied = family == "qwen2";
-        let config = json!({"model_type": family, "vocab_size": VOCABULARY, "hidden_size": WIDTH,
+        let mut config = json!({"model_type": family, "vocab_size": VOCABULARY, "hidden_size": WIDTH,
             "intermediate_size": WIDE, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "rms_norm_eps": 1e-6, "tie_word_embeddings": tied, "rope_theta": 10000.0});
-        let mut tensors = vec![("model.embed_tokens.weight".to_string(), vec![VOCABULARY, WIDTH])];
-        for layer in 0..LAYERS {
-            let mut add = |part: &str, shape: &[usize]| {
-                tensors.push((format!("model.layers.{layer}.{part}"), shape.to_vec()));
-            };
-            add("input_layernorm.weight", &[WIDTH]);
-            for (part, out) in [("q", WIDTH), ("k", WIDTH / 2), ("v", WIDTH / 2)] {
-                add(&format!("self_attn.{part}_proj.weight"), &[out, WIDTH]);
-                if family == "qwen2" {
-                    add(&format!("self_attn.{part}_proj.bias"), &[out]);
-                }
-            }
-            add("self_attn.o_proj.weight", &[WIDTH, WIDTH]);
-            add("post_attention_layernorm.weight", &[WIDTH]);
-            add("mlp.gate_proj.weight", &[WIDE, WIDTH]);
-            add("mlp.up_proj.weight", &[WIDE, WIDTH]);
-            add("mlp.down_proj.weight", &[WIDTH, WIDE]);
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": family != "llama", "rope_theta": 10000.0});
+        if family != "llama" && family != "qwen2" {
+            config["head_dim"] = json!(HEAD);
         }
-        tensors.push(("model.norm.weight".into(), vec![WIDTH]));
-        if !tied {
-            tensors.push(("lm_head.weight".into(), vec![VOCABULARY, WIDTH]));
-        }
+        let tensors = super::family::describe(&config.to_string()).unwrap().tensors();
         let data: Vec<Vec<u8>> = tensors
             .iter()
-            .map(|(name, shape)| {
+            .map(|TensorShape { name, shape }| {
                 let base = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
                 let count = shape.iter().product::<usize>() as u64;
                 let mut values: Vec<f32> = (0..count).map(|i| base + number(name, i)).collect();
@@ -90,7 +74,7 @@ impl TestModel {
         let views = tensors
             .iter()
             .zip(&data)
-            .map(|((name, shape), bytes)| (name, TensorView::new(dtype, shape.clone(), bytes).unwrap()));
+            .map(|(TensorShape { name, shape }, bytes)| (name, TensorView::new(dtype, shape.clone(), bytes).unwrap()));
         let folder = tempfile::tempdir().unwrap();
         let metadata: Option<HashMap<String, String>> = None;
         std::fs::write(folder.path().join("model.safetensors"), serialize(views, metadata).unwrap()).unwrap();

@@ -1,22 +1,26 @@
-//! The forward pass, one function a layer: a pass may stop early, start in the middle, or move many blocks
-//! through a layer before the next is read, without any stage knowing.
+//! A model's weights and the ends of its pass: embeddings, blocks, final norm and output head. [`super::pass`] runs it.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 
+use super::block::description::{Description, Head, in_block};
+use super::block::{BlockWeights, Packing, Program};
 use super::compute::{self, Affine};
-use super::config::Config;
+use super::family;
 use super::ops::RotaryTable;
 use super::weights::{Stored, Weights, file_name};
+use crate::contract::module::Module;
 use crate::contract::node::Part;
 use crate::contract::sequences::Sequences;
 
 /// A decoder-only transformer with its weights mapped.
 pub struct Transformer {
-    pub config: Config,
+    pub description: Description,
+    /// The arithmetic of every block.
+    pub program: Program,
     pub weights: Weights,
     pub embedding: Stored,
     pub layers: Vec<Layer>,
@@ -24,19 +28,14 @@ pub struct Transformer {
     pub head: Linear,
     pub device: Device,
     frequencies: Vec<f32>,
+    /// The longest table so far.
+    rotary: Mutex<Arc<RotaryTable>>,
 }
 
-/// One block: x + attention(norm(x)), then x + feed_forward(norm(x)).
+/// One block's tensors, in the order of its program.
 pub struct Layer {
-    pub attention_norm: Vec<f32>,
-    pub query: Linear,
-    pub key: Linear,
-    pub value: Linear,
-    pub output: Linear,
-    pub mlp_norm: Vec<f32>,
-    pub gate: Linear,
-    pub up: Linear,
-    pub down: Linear,
+    pub modules: Vec<Linear>,
+    pub norms: Vec<Vec<f32>>,
 }
 
 /// Where a linear layer's weight lies, and its bias.
@@ -45,16 +44,6 @@ pub struct Linear {
     pub bias: Option<Vec<f32>>,
     resident: OnceLock<Tensor>,
 }
-
-/// A block's packed rows, and the rotary table that is long enough for its longest sequence.
-pub struct Packing {
-    pub sequences: Vec<Range<usize>>,
-    pub rotary: RotaryTable,
-}
-
-/// Rows that go through the feed-forward layer together: its intermediate values, 5 times as wide as the
-/// residual stream, stay small enough for the allocator to reuse.
-const MLP_ROWS: usize = 512;
 
 /// The logits of one chunk of rows hold about this many values.
 const LOGITS: usize = 1 << 26;
@@ -75,20 +64,40 @@ impl Transformer {
             parts.iter().find(|part| file_name(part) == "config.json").context("the model has no config.json")?;
         let text =
             std::fs::read_to_string(&config.path).with_context(|| format!("reading {}", config.path.display()))?;
-        let config = Config::parse(&text).with_context(|| format!("reading {}", config.path.display()))?;
+        let description = family::describe(&text).with_context(|| format!("reading {}", config.path.display()))?;
         let mut weights = Weights::open(parts)?;
         let w = &mut weights;
-        let width = config.hidden_size;
-        let embedding = w.take_matrix("model.embed_tokens.weight", config.vocabulary, width)?;
-        let layers = (0..config.layers).map(|layer| Layer::take(w, &config, layer)).collect::<Result<_>>()?;
-        let final_norm = w.take_vector("model.norm.weight", width)?;
-        let head = match config.tied_embeddings {
-            true => Linear { weight: embedding.clone(), bias: None, resident: OnceLock::new() },
-            false => Linear::take(w, "lm_head", config.vocabulary, width, false)?,
+        let (width, vocabulary) = (description.hidden_size, description.vocabulary);
+        let program = description.block.compile(width);
+        let embedding = w.take_matrix(&format!("{}.weight", description.embedding), vocabulary, width)?;
+        let layers = (0..description.layers).map(|layer| Layer::take(w, &program, layer)).collect::<Result<_>>()?;
+        let final_norm = w.take_vector(&format!("{}.weight", description.final_norm.name), width)?;
+        let head = match description.head {
+            Head::Tied { copy } => {
+                w.finish(Some((&format!("{copy}.weight"), &embedding)))?;
+                Linear { weight: embedding.clone(), bias: None, resident: OnceLock::new() }
+            }
+            Head::Own(head) => {
+                let head = Linear::take(w, head.name, vocabulary, width, head.bias)?;
+                w.finish(None)?;
+                head
+            }
         };
-        w.finish(config.tied_embeddings.then_some(("lm_head.weight", &embedding)))?;
-        let frequencies = config.rotary.frequencies(config.heads.dim);
-        Ok(Transformer { config, weights, embedding, layers, final_norm, head, device, frequencies })
+        let attention = &description.block.attention;
+        let frequencies = attention.rotary.frequencies(attention.heads.dim);
+        let rotary = Mutex::new(Arc::new(RotaryTable::new(&frequencies, 0)));
+        Ok(Transformer {
+            description,
+            program,
+            weights,
+            embedding,
+            layers,
+            final_norm,
+            head,
+            device,
+            frequencies,
+            rotary,
+        })
     }
 
     /// A linear layer as the ops take it.
@@ -96,36 +105,43 @@ impl Transformer {
         Affine { weight: self.weights.matrix(&linear.weight), bias: linear.bias.as_deref(), resident: &linear.resident }
     }
 
-    /// Where a block's sequences lie when packed.
-    pub fn pack(&self, block: &Sequences) -> Packing {
-        let mut start = 0;
-        let sequences: Vec<Range<usize>> = block
-            .ids
-            .iter()
-            .map(|ids| {
-                let rows = start..start + ids.len();
-                start = rows.end;
-                rows
-            })
-            .collect();
-        let longest = sequences.iter().map(Range::len).max().unwrap_or(0);
-        Packing { sequences, rotary: RotaryTable::new(&self.frequencies, longest) }
+    /// The weights of block `layer` (from 0).
+    pub fn block(&self, layer: usize) -> BlockWeights<'_> {
+        let Layer { modules, norms } = &self.layers[layer];
+        BlockWeights {
+            modules: modules.iter().map(|linear| self.affine(linear)).collect(),
+            norms: norms.iter().map(Vec::as_slice).collect(),
+        }
+    }
+
+    /// Where the sequences lie when packed.
+    pub fn pack(&self, sequences: &Sequences) -> Packing {
+        let spans = sequences.spans();
+        let longest = spans.iter().map(Range::len).max().unwrap_or(0);
+        let mut rotary = self.rotary.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if rotary.positions() < longest {
+            *rotary = Arc::new(RotaryTable::new(&self.frequencies, longest));
+        }
+        Packing { sequences: spans, rotary: rotary.clone() }
     }
 
     /// The residual stream at layer 0, [tokens, D].
     ///
     /// # Errors
-    /// When the block is empty or a token id lies outside the vocabulary.
-    pub fn embed(&self, block: &Sequences) -> Result<Tensor> {
-        let Config { vocabulary, hidden_size, .. } = self.config;
-        let tokens = block.tokens();
+    /// When there are no tokens or a token id lies outside the vocabulary.
+    pub fn embed(&self, sequences: &Sequences) -> Result<Tensor> {
+        let Description { vocabulary, hidden_size, .. } = self.description;
+        let tokens = sequences.tokens();
         if tokens == 0 {
-            bail!("the block has no tokens");
+            bail!("the examples have no tokens");
         }
         let rows = self.weights.matrix(&self.embedding).values;
         let mut out = vec![0.0; tokens * hidden_size];
-        let ids =
-            block.ids.iter().zip(&block.examples).flat_map(|(ids, example)| ids.iter().map(move |id| (id, example)));
+        let ids = sequences
+            .ids
+            .iter()
+            .zip(&sequences.examples)
+            .flat_map(|(ids, example)| ids.iter().map(move |id| (id, example)));
         for (row, (id, example)) in out.chunks_exact_mut(hidden_size).zip(ids) {
             let id = *id as usize;
             if id >= vocabulary {
@@ -139,56 +155,25 @@ impl Transformer {
         Ok(Tensor::from_vec(out, (tokens, hidden_size), &self.device)?)
     }
 
-    /// Block `layer` (from 0): the residual stream at layer `layer` becomes that at `layer + 1`, [tokens, D].
-    pub fn block(&self, layer: usize, hidden: &Tensor, packing: &Packing) -> Result<Tensor> {
-        let Config { heads, rms_norm_eps: eps, .. } = self.config;
-        let at = &self.layers[layer];
-        let normal = compute::rms_norm(hidden, &at.attention_norm, eps)?;
-        let query = compute::linear(&normal, self.affine(&at.query))?;
-        let key = compute::linear(&normal, self.affine(&at.key))?;
-        let value = compute::linear(&normal, self.affine(&at.value))?;
-        drop(normal);
-        let query = compute::rope(query, &packing.sequences, &packing.rotary)?;
-        let key = compute::rope(key, &packing.sequences, &packing.rotary)?;
-        let mixed = compute::attention(&query, &key, &value, heads, &packing.sequences)?;
-        let hidden = compute::add_linear(hidden, &mixed, self.affine(&at.output))?;
-
-        let rows = hidden.dim(0)?;
-        let mut parts = Vec::new();
-        for start in (0..rows).step_by(MLP_ROWS) {
-            let hidden = hidden.narrow(0, start, MLP_ROWS.min(rows - start))?;
-            let normal = compute::rms_norm(&hidden, &at.mlp_norm, eps)?;
-            let gate = compute::linear(&normal, self.affine(&at.gate))?;
-            let up = compute::linear(&normal, self.affine(&at.up))?;
-            let gated = compute::swiglu(gate, &up)?;
-            parts.push(compute::add_linear(&hidden, &gated, self.affine(&at.down))?);
-        }
-        Ok(Tensor::cat(&parts, 0)?)
+    /// Through block `layer` (from 0): the residual stream at layer `layer` becomes that at `layer + 1`, [tokens, D].
+    pub(super) fn step(&self, layer: usize, hidden: &Tensor, packing: &Packing) -> Result<Tensor> {
+        self.program.forward(&self.block(layer), hidden, packing)
     }
 
     /// The last layer's stream after the final norm, [tokens, D].
-    pub fn final_norm(&self, hidden: &Tensor) -> Result<Tensor> {
-        compute::rms_norm(hidden, &self.final_norm, self.config.rms_norm_eps)
-    }
-
-    /// The normed stream [tokens, D] that follows from `hidden`, the residual stream at `layer`.
-    pub fn normed_from(&self, layer: usize, hidden: &Tensor, packing: &Packing) -> Result<Tensor> {
-        let mut hidden = hidden.clone();
-        for layer in layer..self.config.layers {
-            hidden = self.block(layer, &hidden, packing)?;
-        }
-        self.final_norm(&hidden)
+    pub(super) fn final_norm(&self, hidden: &Tensor) -> Result<Tensor> {
+        compute::rms_norm(hidden, &self.final_norm, self.description.final_norm.eps)
     }
 
     /// Next-token log-probabilities at the chosen `rows` (ascending) of the normed stream, handed to `each` as
     /// (the chunk's rows, [rows, vocabulary] row-major): the whole logits are never in memory.
-    pub fn predictions(
+    pub(super) fn predictions(
         &self,
         normed: &Tensor,
         rows: &[usize],
         mut each: impl FnMut(&[usize], &[f32]) -> Result<()>,
     ) -> Result<()> {
-        let chunk = (LOGITS / self.config.vocabulary).clamp(16, 4096);
+        let chunk = (LOGITS / self.description.vocabulary).clamp(16, 4096);
         for rows in rows.chunks(chunk) {
             let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
             let chosen = normed.index_select(&Tensor::new(index, &self.device)?, 0)?;
@@ -199,22 +184,15 @@ impl Transformer {
 }
 
 impl Layer {
-    fn take(weights: &mut Weights, config: &Config, layer: usize) -> Result<Layer> {
-        let Config { hidden_size: width, intermediate_size: wide, heads, mlp_bias, .. } = *config;
-        let (query_bias, output_bias) = (config.query_bias, config.output_bias);
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let mut linear = |part: &str, out, inputs, bias| Linear::take(weights, &name(part), out, inputs, bias);
-        Ok(Layer {
-            query: linear("self_attn.q_proj", heads.queries(), width, query_bias)?,
-            key: linear("self_attn.k_proj", heads.keys(), width, query_bias)?,
-            value: linear("self_attn.v_proj", heads.keys(), width, query_bias)?,
-            output: linear("self_attn.o_proj", width, heads.queries(), output_bias)?,
-            gate: linear("mlp.gate_proj", wide, width, mlp_bias)?,
-            up: linear("mlp.up_proj", wide, width, mlp_bias)?,
-            down: linear("mlp.down_proj", width, wide, mlp_bias)?,
-            attention_norm: weights.take_vector(&name("input_layernorm.weight"), width)?,
-            mlp_norm: weights.take_vector(&name("post_attention_layernorm.weight"), width)?,
-        })
+    fn take(weights: &mut Weights, program: &Program, layer: usize) -> Result<Layer> {
+        let linear = |(module, bias): (&Module, &bool)| {
+            Linear::take(weights, &in_block(layer, &module.name), module.out, module.inputs, *bias)
+        };
+        let modules = program.modules.iter().zip(&program.biases).map(linear).collect::<Result<_>>()?;
+        let norm =
+            |(name, width): &(&str, usize)| weights.take_vector(&format!("{}.weight", in_block(layer, name)), *width);
+        let norms = program.norms.iter().map(norm).collect::<Result<_>>()?;
+        Ok(Layer { modules, norms })
     }
 }
 

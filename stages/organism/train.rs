@@ -110,7 +110,7 @@ fn fit(params: &Params, documents: &[Document], parameters: &mut Parameters, tas
         }
         gradient.fill(0.0);
         let batch = batches.next();
-        let loss = model.loss_and_gradient(parameters, &batch, &mut gradient);
+        let loss = model.loss_and_gradient(parameters, &batch, &mut gradient)?;
         if !loss.is_finite() {
             bail!("training diverged at step {step} (loss {loss}); a smaller learning_rate may help");
         }

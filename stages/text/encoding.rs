@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection};
+use crate::model::family::changes_tokenizers;
 
 /// `[stages.tokens]`.
 #[derive(Serialize, Deserialize)]
@@ -50,12 +51,12 @@ impl Params {
         Params {
             max_tokens: settings.max_tokens,
             date: settings.date.clone(),
-            model_type: model_type(model).filter(|model_type| model_type == "qwen2"),
+            model_type: model_type(model).filter(|model_type| changes_tokenizers(model_type)),
         }
     }
 }
 
-/// The `model_type` in the config.json beside the tokenizer's files. Only transformers' one exception needs it
+/// The `model_type` in the config.json beside the tokenizer's files. Few families' tokenizers need it
 /// (see [`crate::text::chat::ChatTokenizer::open`]), so it is looked at here and kept as a parameter, instead of making config.json
 /// an input: models with one tokenizer share one table although their configurations differ.
 fn model_type(model: &Model) -> Option<String> {

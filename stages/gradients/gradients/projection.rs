@@ -47,11 +47,11 @@ impl Projection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::trained_modules;
+    use crate::model::family::qwen2;
     use crate::model::ops::test_values::values;
 
     fn path(ordinal: usize) -> ModulePath {
-        trained_modules(4).path(3, ordinal)
+        qwen2::modules(4).path(3, ordinal)
     }
 
     /// Over many seeds the mean of p(G)·p(H) meets ⟨G, H⟩ within four standard errors, at every size.

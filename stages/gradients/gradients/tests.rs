@@ -13,7 +13,7 @@ use crate::contract::observer::Over;
 use crate::contract::pipeline::{Model, ModelSource};
 use crate::contract::sequences::Sequences;
 use crate::contract::stage::Task;
-use crate::model::config::trained_modules;
+use crate::model::family::qwen2;
 use crate::model::ops::weight_gradient_add;
 use crate::model::pass::{Start, watch as pass};
 use crate::model::test_model::{LAYERS, TestModel, VOCABULARY, block};
@@ -32,8 +32,8 @@ fn observe(stage: &Stage, params: Value, model: &Transformer, block: &Sequences)
     let context = PassContext {
         sequences: block,
         layers: LAYERS,
-        hidden_size: model.config.hidden_size,
-        modules: &model.config.modules(),
+        hidden_size: model.description.hidden_size,
+        modules: &model.description.modules(),
         tokenizer: &[],
     };
     let outputs = watch(model, block, stage.observer(&params, &context).unwrap());
@@ -176,31 +176,26 @@ impl Observer for Whole {
         }
         Ok(())
     }
-
-    fn finish(self: Box<Self>) -> Result<Vec<Output>> {
-        Ok(Vec::new())
-    }
 }
 
 /// Each example's mean cross-entropy, by the forward pass alone.
 fn losses(model: &Transformer, block: &Sequences, over: Over) -> Vec<f64> {
-    let packing = model.pack(block);
-    let mut hidden = model.embed(block).unwrap();
-    for layer in 0..LAYERS {
-        hidden = model.block(layer, &hidden, &packing).unwrap();
+    struct Distributions(Vec<f32>, usize);
+    impl Observer for Distributions {
+        fn wants(&self) -> Wants {
+            Wants { predictions: (0..self.1).collect(), ..Wants::default() }
+        }
+
+        fn predictions(&mut self, _rows: &[usize], logprobs: &[f32], _vocabulary: usize) -> Result<()> {
+            self.0.extend_from_slice(logprobs);
+            Ok(())
+        }
     }
-    let rows: Vec<usize> = (0..block.tokens()).collect();
-    let mut logprobs = Vec::new();
-    let normed = model.final_norm(&hidden).unwrap();
-    let keep = |_: &[usize], values: &[f32]| {
-        logprobs.extend_from_slice(values);
-        Ok(())
-    };
-    model.predictions(&normed, &rows, keep).unwrap();
+    let mut found = Distributions(Vec::new(), block.tokens());
+    pass(model, block, Start::Tokens, &mut found, &[]).unwrap();
     let loss = |i: usize| {
         let tokens = over.tokens(block, i);
-        let of =
-            |t: usize| -logprobs[(packing.sequences[i].start + t - 1) * VOCABULARY + block.ids[i][t] as usize] as f64;
+        let of = |t: usize| -found.0[(block.span(i).start + t - 1) * VOCABULARY + block.ids[i][t] as usize] as f64;
         tokens.clone().map(of).sum::<f64>() / tokens.len() as f64
     };
     (0..block.ids.len()).map(loss).collect()
@@ -213,7 +208,7 @@ fn gradients_are_the_slopes_of_the_losses() {
     // Each weight matrix is moved along a fixed pattern of signs.
     let sign = |i: usize| if (i * 2654435761) >> 7 & 1 == 0 { 1.0 } else { -1.0 };
     for (family, over) in [("qwen2", Over::All), ("llama", Over::Response)] {
-        let wanted = Taken { modules: vec!["*".into()], over }.wanted(&trained_modules(LAYERS)).unwrap();
+        let wanted = Taken { modules: vec!["*".into()], over }.wanted(&qwen2::modules(LAYERS)).unwrap();
         let found = Arc::new(Mutex::new(BTreeMap::new()));
         watch(&TestModel::new(family).open(), &block, Box::new(Whole { wanted: wanted.clone(), found: found.clone() }));
         let found = found.lock().unwrap();

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result, ensure};
 
 use super::pieces::Piece;
+use crate::contract::observer::{Observer, Wants};
 use crate::contract::sequences::Sequences;
+use crate::model::pass::{Start, watch};
 use crate::model::transformer::Transformer;
 use crate::text::chat::{ChatTemplate, ChatTokenizer, Encoded, Message};
 
@@ -86,28 +88,43 @@ pub fn target_logprobs(
 
 /// One pass over packed variants.
 fn pass(model: &Transformer, cases: &[Case], variants: &[(usize, &Encoded)]) -> Result<Vec<f64>> {
-    let block = Sequences {
+    let sequences = Sequences {
         examples: variants.iter().map(|(case, _)| cases[*case].example.clone()).collect(),
         ids: variants.iter().map(|(_, variant)| variant.ids.clone()).collect(),
         response: variants.iter().map(|(_, variant)| (variant.response.start, variant.response.end)).collect(),
     };
-    let packing = model.pack(&block);
-    let normed = model.normed_from(0, &model.embed(&block)?, &packing)?;
-    // (row, sequence, id) of each token of a target; nothing predicts a conversation's first token.
-    let mut predicted = Vec::new();
-    for (i, rows) in packing.sequences.iter().enumerate() {
-        let (start, end) = block.response[i];
-        predicted.extend((start.max(1)..end).map(|t| (rows.start + t as usize - 1, i, block.ids[i][t as usize])));
+    let mut targets = Targets { predicted: Vec::new(), passed: 0, sums: vec![0.0; variants.len()] };
+    for (i, rows) in sequences.spans().iter().enumerate() {
+        let (start, end) = sequences.response[i];
+        // Nothing predicts a conversation's first token.
+        let tokens = (start.max(1)..end).map(|t| (rows.start + t as usize - 1, i, sequences.ids[i][t as usize]));
+        targets.predicted.extend(tokens);
     }
-    let rows: Vec<usize> = predicted.iter().map(|(row, ..)| *row).collect();
-    let mut sums = vec![0f64; variants.len()];
-    let mut next = predicted.iter();
-    model.predictions(&normed, &rows, |chunk, logprobs| {
-        let logprobs = logprobs.chunks_exact(model.config.vocabulary);
-        for (logprobs, (_, sequence, id)) in logprobs.zip(next.by_ref().take(chunk.len())) {
-            sums[*sequence] += logprobs[*id as usize] as f64;
+    watch(model, &sequences, Start::Tokens, &mut targets, &[])?;
+    Ok(targets.sums)
+}
+
+/// Sums up the log-probabilities of the targets' tokens.
+struct Targets {
+    /// (row, sequence, id) of each token of a target.
+    predicted: Vec<(usize, usize, u32)>,
+    /// How many of these have come by.
+    passed: usize,
+    /// For each sequence.
+    sums: Vec<f64>,
+}
+
+impl Observer for Targets {
+    fn wants(&self) -> Wants {
+        Wants { predictions: self.predicted.iter().map(|(row, ..)| *row).collect(), ..Wants::default() }
+    }
+
+    fn predictions(&mut self, rows: &[usize], logprobs: &[f32], vocabulary: usize) -> Result<()> {
+        let these = &self.predicted[self.passed..][..rows.len()];
+        for (logprobs, (_, sequence, id)) in logprobs.chunks_exact(vocabulary).zip(these) {
+            self.sums[*sequence] += logprobs[*id as usize] as f64;
         }
+        self.passed += rows.len();
         Ok(())
-    })?;
-    Ok(sums)
+    }
 }

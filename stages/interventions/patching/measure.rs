@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use anyhow::{Result, bail};
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::contract::intervention::Intervention;
+use crate::contract::observer::{Observer, Wants};
 use crate::contract::sequences::Sequences;
 use crate::model::ops::entropy;
+use crate::model::pass::{Start, watch};
 use crate::model::transformer::Transformer;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,18 +44,18 @@ pub enum Over {
 }
 
 /// The tokens of sequence `i` that its loss is the mean of.
-fn predicted(over: Over, block: &Sequences, i: usize) -> Range<usize> {
+fn predicted(over: Over, sequences: &Sequences, i: usize) -> Range<usize> {
     let (start, end) = match over {
-        Over::All => (0, block.ids[i].len()),
-        Over::Response => (block.response[i].0 as usize, block.response[i].1 as usize),
+        Over::All => (0, sequences.ids[i].len()),
+        Over::Response => (sequences.response[i].0 as usize, sequences.response[i].1 as usize),
     };
-    start.max(1)..end.min(block.ids[i].len())
+    start.max(1)..end.min(sequences.ids[i].len())
 }
 
 /// The values of one sequence, one for each metric; `None` where the sequence has no such token.
 pub type Values = Vec<Option<f64>>;
 
-/// The metrics of a packed block.
+/// The metrics of packed sequences.
 pub struct Measure<'a> {
     metrics: &'a [Metric],
     /// The number of sequences.
@@ -74,12 +76,17 @@ struct Row {
 
 impl<'a> Measure<'a> {
     /// `targets` holds each sequence's target: the index of the token in whose place it stands, and its id.
-    pub fn new(metrics: &'a [Metric], over: Over, targets: &[Option<(usize, u32)>], block: &Sequences) -> Measure<'a> {
+    pub fn new(
+        metrics: &'a [Metric],
+        over: Over,
+        targets: &[Option<(usize, u32)>],
+        sequences: &Sequences,
+    ) -> Measure<'a> {
         let placed = metrics.iter().any(|metric| *metric != Metric::Loss);
         let mut rows = Vec::new();
         let mut start = 0;
-        for (i, ids) in block.ids.iter().enumerate() {
-            let counted = if metrics.contains(&Metric::Loss) { predicted(over, block, i) } else { 0..0 };
+        for (i, ids) in sequences.ids.iter().enumerate() {
+            let counted = if metrics.contains(&Metric::Loss) { predicted(over, sequences, i) } else { 0..0 };
             let aim = targets[i].filter(|_| placed);
             for (t, &id) in ids.iter().enumerate().skip(1) {
                 let next = counted.contains(&t).then_some(id);
@@ -90,37 +97,24 @@ impl<'a> Measure<'a> {
             }
             start += ids.len();
         }
-        Measure { metrics, count: block.ids.len(), rows }
+        Measure { metrics, count: sequences.ids.len(), rows }
     }
 
-    /// The metrics of `model` where its stream after the final norm is `normed` [tokens, D].
+    /// The metrics of a pass of `model`.
     ///
     /// # Errors
-    /// When the target token is unknown to the model.
-    pub fn of(&self, model: &Transformer, normed: &Tensor) -> Result<Vec<Values>> {
-        let wanted: Vec<usize> = self.rows.iter().map(|row| row.row).collect();
-        let mut losses = vec![(0f64, 0u32); self.count];
-        let mut at_target: Vec<Option<(f64, f64)>> = vec![None; self.count];
-        let vocabulary = model.config.vocabulary;
-        let mut rows = self.rows.iter();
-        model.predictions(normed, &wanted, |chunk, logprobs| {
-            for (logprobs, row) in logprobs.chunks_exact(vocabulary).zip(rows.by_ref().take(chunk.len())) {
-                let of = |id: u32| match logprobs.get(id as usize) {
-                    Some(logprob) => Ok(*logprob as f64),
-                    None => bail!("the token id {id} is not in the model's vocabulary of {vocabulary} tokens"),
-                };
-                if let Some(next) = row.next {
-                    let (sum, count) = &mut losses[row.sequence];
-                    *sum -= of(next)?;
-                    *count += 1;
-                }
-                if let Some(target) = row.target {
-                    at_target[row.sequence] = Some((of(target)?, entropy(logprobs) as f64));
-                }
-            }
-            Ok(())
-        })?;
-        let values = losses.iter().zip(&at_target).map(|((sum, count), at_target)| {
+    /// When the pass fails, or the target token is unknown to the model.
+    pub fn of(
+        &self,
+        model: &Transformer,
+        sequences: &Sequences,
+        start: Start,
+        interventions: &[&dyn Intervention],
+    ) -> Result<Vec<Values>> {
+        let mut measuring =
+            Measuring { rows: &self.rows, losses: vec![(0.0, 0); self.count], at_target: vec![None; self.count] };
+        watch(model, sequences, start, &mut measuring, interventions)?;
+        let values = measuring.losses.iter().zip(&measuring.at_target).map(|((sum, count), at_target)| {
             let value = |metric: &Metric| match metric {
                 Metric::Loss => (*count > 0).then(|| sum / f64::from(*count)),
                 Metric::Logprob => at_target.map(|(logprob, _)| logprob),
@@ -132,11 +126,47 @@ impl<'a> Measure<'a> {
     }
 }
 
+/// Sums up what the rows' distributions say, sequence by sequence.
+struct Measuring<'a> {
+    /// Those that have not come by.
+    rows: &'a [Row],
+    /// Sum and number of the cross-entropies.
+    losses: Vec<(f64, u32)>,
+    /// The target token's log-probability, and the entropy at its place.
+    at_target: Vec<Option<(f64, f64)>>,
+}
+
+impl Observer for Measuring<'_> {
+    fn wants(&self) -> Wants {
+        Wants { predictions: self.rows.iter().map(|row| row.row).collect(), ..Wants::default() }
+    }
+
+    fn predictions(&mut self, rows: &[usize], logprobs: &[f32], vocabulary: usize) -> Result<()> {
+        let (passed, left) = self.rows.split_at(rows.len());
+        self.rows = left;
+        for (logprobs, row) in logprobs.chunks_exact(vocabulary).zip(passed) {
+            let of = |id: u32| match logprobs.get(id as usize) {
+                Some(logprob) => Ok(*logprob as f64),
+                None => bail!("the token id {id} is not in the model's vocabulary of {vocabulary} tokens"),
+            };
+            if let Some(next) = row.next {
+                let (sum, count) = &mut self.losses[row.sequence];
+                *sum -= of(next)?;
+                *count += 1;
+            }
+            if let Some(target) = row.target {
+                self.at_target[row.sequence] = Some((of(target)?, entropy(logprobs) as f64));
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn block() -> Sequences {
+    fn sequences() -> Sequences {
         Sequences {
             examples: vec!["a".into(), "b".into(), "c".into()],
             ids: vec![vec![1; 6], vec![2; 3], vec![3]],
@@ -147,7 +177,7 @@ mod tests {
     #[test]
     fn the_head_runs_only_for_the_rows_that_are_asked_for() {
         let rows = |metrics: &[Metric], over| {
-            let measure = Measure::new(metrics, over, &[Some((3, 9)), None, None], &block());
+            let measure = Measure::new(metrics, over, &[Some((3, 9)), None, None], &sequences());
             measure.rows.iter().map(|row| row.row).collect::<Vec<_>>()
         };
         assert_eq!(rows(&[Metric::Loss], Over::All), [0, 1, 2, 3, 4, 6, 7]);

@@ -1,4 +1,4 @@
-//! The patched passes of a packed block, one for each layer.
+//! The patched passes of packed sequences, one for each layer.
 //!
 //! Both models move up together, so that the source is passed once, the target once for its clean end, and only
 //! one state of each is in memory. At a patched layer the source's rows are put into the target's stream, and the
@@ -6,15 +6,18 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 
 use super::measure::{Measure, Values};
+use crate::contract::intervention::Intervention;
 use crate::contract::sequences::Sequences;
+use crate::contract::site::Site;
 use crate::model::compute::with_slice;
+use crate::model::pass::{Start, states_at};
 use crate::model::transformer::Transformer;
 
-/// A block's values in the two clean models, and patched at each layer.
+/// The values of packed sequences in the two clean models, and patched at each layer.
 pub struct Swept {
     pub clean_source: Vec<Values>,
     pub clean_target: Vec<Values>,
@@ -37,34 +40,62 @@ pub struct Patch {
 pub fn sweep(
     source: &Transformer,
     target: &Transformer,
-    block: &Sequences,
+    sequences: &Sequences,
     layers: &[usize],
     patched: &[Range<usize>],
     measure: &Measure,
     step: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Swept> {
-    let packings = [source.pack(block), target.pack(block)];
-    let (mut from, mut into) = (source.embed(block)?, target.embed(block)?);
+    let top = target.description.layers;
+    let measured =
+        |model: &Transformer, start: Start, interventions: &[&dyn Intervention], what: &dyn Fn() -> String| {
+            let values = measure.of(model, sequences, start, interventions).with_context(what)?;
+            check_finite(&values, sequences, what)?;
+            Ok::<_, anyhow::Error>(values)
+        };
+    let up = |model: &Transformer, start: Start, layer: usize| {
+        states_at(model, sequences, start, Site::residual(layer)).map(|states| Start::Residual(layer, states))
+    };
+    let mut from = up(source, Start::Tokens, 0).context("the source model")?;
+    let mut into = up(target, Start::Tokens, 0).context("the target model")?;
     let mut patches = Vec::new();
-    for layer in 0..=target.config.layers {
-        if layers.binary_search(&layer).is_ok() {
-            let change = changes(&from, &into, patched)?;
-            let normed = target.normed_from(layer, &replaced(&from, &into, patched)?, &packings[1])?;
-            let values = measure.of(target, &normed)?;
-            check_finite(&values, block, || format!("the target model, patched at layer {layer},"))?;
+    for layer in 0..=top {
+        if let (Ok(_), Start::Residual(_, from), Start::Residual(_, states)) =
+            (layers.binary_search(&layer), &from, &into)
+        {
+            let change = changes(from, states, patched)?;
+            let patch = Patching { site: Site::residual(layer), from, patched };
+            let what = || format!("the target model, patched at layer {layer},");
+            let values = measured(target, into.clone(), &[&patch], &what)?;
             patches.push(Patch { layer, change, values });
             step()?;
         }
-        if layer < target.config.layers {
-            from = source.block(layer, &from, &packings[0])?;
-            into = target.block(layer, &into, &packings[1])?;
+        if layer < top {
+            from = up(source, from, layer + 1).context("the source model")?;
+            into = up(target, into, layer + 1).context("the target model")?;
         }
     }
-    let clean_source = measure.of(source, &source.final_norm(&from)?)?;
-    check_finite(&clean_source, block, || "the source model".into())?;
-    let clean_target = measure.of(target, &target.final_norm(&into)?)?;
-    check_finite(&clean_target, block, || "the target model".into())?;
+    let clean_source = measured(source, from, &[], &|| "the source model".into())?;
+    let clean_target = measured(target, into, &[], &|| "the target model".into())?;
     Ok(Swept { clean_source, clean_target, patches })
+}
+
+/// Puts the source's states in the place of the target's.
+struct Patching<'a> {
+    site: Site,
+    from: &'a Tensor,
+    /// The packed rows that are replaced, as ascending ranges.
+    patched: &'a [Range<usize>],
+}
+
+impl Intervention for Patching<'_> {
+    fn sites(&self) -> Vec<Site> {
+        vec![self.site]
+    }
+
+    fn edit(&self, _site: Site, _sequences: &Sequences, states: &Tensor) -> Result<Option<Tensor>> {
+        replaced(self.from, states, self.patched).map(Some)
+    }
 }
 
 /// `into` with the rows of `from` in place of its own at `patched` (ascending ranges).
@@ -107,8 +138,8 @@ fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
     if difference == 0.0 { 0.0 } else { (difference / length).sqrt() }
 }
 
-fn check_finite(values: &[Values], block: &Sequences, what: impl Fn() -> String) -> Result<()> {
-    for (values, example) in values.iter().zip(&block.examples) {
+fn check_finite(values: &[Values], sequences: &Sequences, what: impl Fn() -> String) -> Result<()> {
+    for (values, example) in values.iter().zip(&sequences.examples) {
         let finite = values.iter().flatten().all(|value| value.is_finite());
         ensure!(
             finite,

@@ -1,7 +1,9 @@
 use super::*;
 use crate::contract::node::Part;
 use crate::contract::pipeline::{Dataset, DatasetSource, Model, ModelSource};
+use crate::contract::site::Site;
 use crate::model::golden_tests::tokens_of;
+use crate::model::pass::{Start, states_at};
 use crate::model::test_model::TestModel;
 use crate::testing::models::{TestModels, conversations, golden, source, tokenizer};
 use crate::testing::tables::{TestTables, assert_near, numbers, texts};
@@ -105,14 +107,10 @@ fn all_positions_at_the_last_layer_are_the_sources_stream_under_the_targets_head
     let (source, target) = (source(), bench.models.target());
     let batch = bench.run(&source, &target, json!({ "layers": [-1], "metrics": ["loss"] })).unwrap();
     let (source, target) = (Transformer::open(&source).unwrap(), Transformer::open(&target).unwrap());
-    let block = read_sequences(&[bench.tokens()]).unwrap();
-    let packing = source.pack(&block);
-    let mut hidden = source.embed(&block).unwrap();
-    for layer in 0..source.config.layers {
-        hidden = source.block(layer, &hidden, &packing).unwrap();
-    }
-    let measure = Measure::new(&[Metric::Loss], Over::All, &[None; 5], &block);
-    let expected = measure.of(&target, &target.final_norm(&hidden).unwrap()).unwrap();
+    let sequences = read_sequences(&[bench.tokens()]).unwrap();
+    let last = states_at(&source, &sequences, Start::Tokens, Site::residual(2)).unwrap();
+    let measure = Measure::new(&[Metric::Loss], Over::All, &[None; 5], &sequences);
+    let expected = measure.of(&target, &sequences, Start::Residual(2, last), &[]).unwrap();
     let expected: Vec<f64> = expected.iter().map(|values| f64::from(values[0].unwrap() as f32)).collect();
     assert_eq!(numbers(&batch, "layer"), [2.0; 5]);
     assert_eq!(numbers(&batch, "value"), expected);
@@ -144,13 +142,13 @@ fn a_patch_that_changed_nothing_says_so() {
 
 #[test]
 fn groups_do_not_change_the_values_and_hold_every_example() {
-    let mut block = Sequences::default();
+    let mut sequences = Sequences::default();
     for (i, len) in [3000, 1000, 97, 5000, 1].into_iter().enumerate() {
-        block.examples.push(format!("e{i}"));
-        block.ids.push(vec![i as u32; len]);
-        block.response.push((i as u32, len as u32));
+        sequences.examples.push(format!("e{i}"));
+        sequences.ids.push(vec![i as u32; len]);
+        sequences.response.push((i as u32, len as u32));
     }
-    let groups = groups(&block);
+    let groups = groups(&sequences);
     let lengths: Vec<Vec<usize>> = groups.iter().map(|group| group.ids.iter().map(Vec::len).collect()).collect();
     assert_eq!(lengths, [vec![3000, 1000], vec![97], vec![5000], vec![1]]);
     assert_eq!(groups[2].examples, ["e3"]);
@@ -159,11 +157,11 @@ fn groups_do_not_change_the_values_and_hold_every_example() {
 
 #[test]
 fn models_of_another_shape_are_refused() {
-    let config = Transformer::open(&source()).unwrap().config;
-    check_shapes(&config, &config).unwrap();
-    let error = check_shapes(&Config { layers: 3, ..config.clone() }, &config).unwrap_err().to_string();
+    let of = Transformer::open(&source()).unwrap().description;
+    check_shapes(&of, &of).unwrap();
+    let error = check_shapes(&Description { layers: 3, ..of.clone() }, &of).unwrap_err().to_string();
     assert!(error.contains("one number of layers: the source has 3, the target 2"), "{error}");
-    let error = check_shapes(&config, &Config { hidden_size: 16, ..config.clone() }).unwrap_err().to_string();
+    let error = check_shapes(&of, &Description { hidden_size: 16, ..of.clone() }).unwrap_err().to_string();
     assert!(error.contains("one hidden size: the source has 32, the target 16"), "{error}");
 }
 

@@ -31,11 +31,16 @@ pub fn one_token(tokenizer: &ChatTokenizer, text: &str) -> Result<u32> {
 ///
 /// # Errors
 /// Names the first id that they read differently.
-pub fn check_ids(source: &ChatTokenizer, target: &ChatTokenizer, block: &Sequences, token: Option<u32>) -> Result<()> {
+pub fn check_ids(
+    source: &ChatTokenizer,
+    target: &ChatTokenizer,
+    sequences: &Sequences,
+    token: Option<u32>,
+) -> Result<()> {
     let said = |tokenizer: &ChatTokenizer, id: u32| {
         tokenizer.tokenizer.id_to_token(id).map_or("no token".to_string(), |text| format!("{text:?}"))
     };
-    let used: BTreeSet<u32> = block.ids.iter().flatten().copied().chain(token).collect();
+    let used: BTreeSet<u32> = sequences.ids.iter().flatten().copied().chain(token).collect();
     for id in used {
         let (source, target) = (said(source, id), said(target, id));
         ensure!(

@@ -8,7 +8,11 @@ use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::model::block::description::{Description, TensorShape};
+use crate::model::family::common::Sizes;
+use crate::model::family::qwen2;
 use crate::model::ops::HeadShape;
+use crate::model::rotary::{Rotary, Scaling};
 use crate::organism::shape::Shape;
 
 pub const MAX_POSITIONS: usize = 512;
@@ -37,30 +41,12 @@ impl Config {
         })
     }
 
-    /// Names and shapes in the order of the vector. The output head is the embedding matrix.
-    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let (d, queries, keys, wide) =
-            (self.hidden_size, self.heads.queries(), self.heads.keys(), self.intermediate_size);
-        let mut tensors = vec![("model.embed_tokens.weight".to_string(), vec![self.vocabulary, d])];
-        for layer in 0..self.layers {
-            let parts = [
-                ("input_layernorm.weight", vec![d]),
-                ("self_attn.q_proj.weight", vec![queries, d]),
-                ("self_attn.q_proj.bias", vec![queries]),
-                ("self_attn.k_proj.weight", vec![keys, d]),
-                ("self_attn.k_proj.bias", vec![keys]),
-                ("self_attn.v_proj.weight", vec![keys, d]),
-                ("self_attn.v_proj.bias", vec![keys]),
-                ("self_attn.o_proj.weight", vec![d, queries]),
-                ("post_attention_layernorm.weight", vec![d]),
-                ("mlp.gate_proj.weight", vec![wide, d]),
-                ("mlp.up_proj.weight", vec![wide, d]),
-                ("mlp.down_proj.weight", vec![d, wide]),
-            ];
-            tensors.extend(parts.map(|(name, shape)| (format!("model.layers.{layer}.{name}"), shape)));
-        }
-        tensors.push(("model.norm.weight".to_string(), vec![d]));
-        tensors
+    /// A Qwen2 of this shape, its output head the embedding matrix.
+    pub fn description(&self) -> Description {
+        let &Config { vocabulary, hidden_size, intermediate_size, layers, heads } = self;
+        let rotary = Rotary { theta: ROPE_THETA.into(), scaling: Scaling::None };
+        let eps = EPS;
+        qwen2::describe(Sizes { vocabulary, hidden_size, intermediate_size, layers, heads, eps, rotary, tied: true })
     }
 }
 
@@ -81,7 +67,7 @@ impl Parameters {
     /// All zero.
     pub fn zeros(config: Config) -> Parameters {
         let (mut tensors, mut end) = (BTreeMap::new(), 0);
-        for (name, shape) in config.tensors() {
+        for TensorShape { name, shape } in config.description().tensors() {
             let start = end;
             end += shape.iter().product::<usize>();
             tensors.insert(name, Tensor { shape, range: start..end });
@@ -94,7 +80,7 @@ impl Parameters {
     pub fn random(config: Config, seed: u64) -> Parameters {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = Parameters::zeros(config.clone());
-        for (name, shape) in config.tensors() {
+        for TensorShape { name, shape } in config.description().tensors() {
             let values = parameters.get_mut(&name);
             if shape.len() == 1 {
                 values.fill(if name.ends_with("bias") { 0.0 } else { 1.0 });

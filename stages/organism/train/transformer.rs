@@ -1,19 +1,29 @@
 //! The loss of a batch and its gradient: embedding, blocks, final norm, tied output head, and back.
 
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+
 use super::documents::{Batch, Document};
 use super::parameters::{Config, EPS, Parameters, ROPE_THETA};
+use crate::model::block::description::in_block;
+use crate::model::block::{BlockWeights, Packing, Program, Watch};
+use crate::model::compute::{Affine, with_slice};
 use crate::model::ops::{
     Matrix, RotaryTable, bias_gradient_add, cross_entropy_backward, linear_backward, linear_new, rms_norm_backward_add,
     rms_norm_new, rms_norm_weight_gradient_add, weight_gradient_add,
 };
-use crate::model::reverse::{Block, Linear, Module, Norm, Packing, Watch, record, reverse};
 
 /// Rows of logits at a time.
 const HEAD_ROWS: usize = 512;
 
 pub struct Transformer {
     config: Config,
-    rotary: RotaryTable,
+    program: Program,
+    rotary: Arc<RotaryTable>,
+    /// Whatever is on the CPU needs no copy of a weight.
+    resident: OnceLock<Tensor>,
 }
 
 impl Transformer {
@@ -23,29 +33,36 @@ impl Transformer {
         let frequency = |i: usize| 1.0 / ROPE_THETA.powf((2 * i) as f32 / (2 * half) as f32);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
         let longest = documents.iter().map(|document| document.ids.len()).max().unwrap_or(0);
-        Transformer { config, rotary: RotaryTable::new(&frequencies, longest) }
+        let program = config.description().block.compile(config.hidden_size);
+        let rotary = Arc::new(RotaryTable::new(&frequencies, longest));
+        Transformer { config, program, rotary, resident: OnceLock::new() }
     }
 
     /// The mean cross-entropy of the batch's targets in nats, its gradient added to `gradient`, which is laid
     /// out as the parameters are.
-    pub fn loss_and_gradient(&mut self, parameters: &Parameters, batch: &Batch, gradient: &mut [f32]) -> f64 {
+    ///
+    /// # Errors
+    /// When a step of a block fails.
+    pub fn loss_and_gradient(&mut self, parameters: &Parameters, batch: &Batch, gradient: &mut [f32]) -> Result<f64> {
         let (width, vocabulary) = (self.config.hidden_size, self.config.vocabulary);
-        let packing = Packing { sequences: &batch.sequences, rotary: &self.rotary };
+        let packing = Packing { sequences: batch.sequences.clone(), rotary: self.rotary.clone() };
         let embeddings = parameters.get("model.embed_tokens.weight");
         let mut states = Vec::with_capacity(batch.ids.len() * width);
         for id in &batch.ids {
             states.extend_from_slice(&embeddings[*id as usize * width..(*id as usize + 1) * width]);
         }
+        let mut states = Tensor::from_vec(states, (batch.ids.len(), width), &Device::Cpu)?;
         let mut tapes = Vec::with_capacity(self.config.layers);
         for layer in 0..self.config.layers {
-            let (out, tape) = record(&block(parameters, layer), states, packing);
+            let (out, tape) = self.program.record(&self.block(parameters, layer), &states, &packing)?;
             states = out;
             tapes.push(tape);
         }
 
         // Only rows with a target go through the final norm and the head.
-        let picked: Vec<f32> =
-            batch.rows.iter().flat_map(|row| &states[row * width..(row + 1) * width]).copied().collect();
+        let picked: Vec<f32> = with_slice(&states, |states| {
+            batch.rows.iter().flat_map(|row| &states[row * width..(row + 1) * width]).copied().collect()
+        })?;
         let norm = parameters.get("model.norm.weight");
         let normed = rms_norm_new(&picked, norm, EPS);
         let head = Matrix::of(embeddings, vocabulary, width);
@@ -65,83 +82,67 @@ impl Transformer {
         let mut d_picked = vec![0.0; picked.len()];
         rms_norm_backward_add(&picked, norm, EPS, &d_normed, &mut d_picked);
 
-        let mut d = vec![0.0; states.len()];
+        let mut d = vec![0.0; batch.ids.len() * width];
         for (row, d_row) in batch.rows.iter().zip(d_picked.chunks_exact(width)) {
             d[row * width..(row + 1) * width].copy_from_slice(d_row);
         }
         for (layer, tape) in tapes.into_iter().enumerate().rev() {
-            let mut watch = Collect { parameters, layer, gradient };
-            d = reverse(&block(parameters, layer), tape, d, packing, true, &mut watch)
-                .expect("the gradient at the input was asked for");
+            let mut watch = Collect { program: &self.program, parameters, layer, gradient };
+            let weights = self.block(parameters, layer);
+            let below = self.program.reverse(&weights, tape, d, &packing, true, &mut watch)?;
+            d = below.context("the gradient at the input was asked for")?;
         }
         let d_embeddings = &mut gradient[embedding_range];
         for (id, d_row) in batch.ids.iter().zip(d.chunks_exact(width)) {
             let at = *id as usize * width;
             d_embeddings[at..at + width].iter_mut().zip(d_row).for_each(|(sum, d)| *sum += d);
         }
-        loss
+        Ok(loss)
+    }
+
+    fn block<'a>(&'a self, parameters: &'a Parameters, layer: usize) -> BlockWeights<'a> {
+        let get = |name: &str, kind: &str| parameters.get(&format!("{}.{kind}", in_block(layer, name)));
+        let modules = self.program.modules.iter().zip(&self.program.biases).map(|(module, bias)| Affine {
+            weight: Matrix::of(get(&module.name, "weight"), module.out, module.inputs),
+            bias: bias.then(|| get(&module.name, "bias")),
+            resident: &self.resident,
+        });
+        let norms = self.program.norms.iter().map(|(name, _)| get(name, "weight"));
+        BlockWeights { modules: modules.collect(), norms: norms.collect() }
     }
 }
 
 /// Adds every gradient of a block into its place in the vector.
 struct Collect<'a> {
+    program: &'a Program,
     parameters: &'a Parameters,
     layer: usize,
     gradient: &'a mut [f32],
 }
 
 impl Collect<'_> {
-    fn part(&mut self, name: &str) -> &mut [f32] {
-        let range = self.parameters.range(&format!("model.layers.{}.{name}", self.layer));
+    fn part(&mut self, name: &str, kind: &str) -> &mut [f32] {
+        let range = self.parameters.range(&format!("{}.{kind}", in_block(self.layer, name)));
         &mut self.gradient[range]
     }
 }
 
 impl Watch for Collect<'_> {
-    fn wants(&self, _module: Module) -> bool {
+    fn wants(&self, _module: usize) -> bool {
         true
     }
 
-    fn linear(&mut self, module: Module, x: &[f32], d: &[f32]) {
-        let weight = format!("model.layers.{}.{}.weight", self.layer, module.name());
-        let shape = &self.parameters.tensors[&weight].shape;
-        let range = self.parameters.range(&weight);
-        weight_gradient_add(x, d, shape[0], shape[1], &mut self.gradient[range]);
-        if matches!(module, Module::Query | Module::Key | Module::Value) {
-            bias_gradient_add(d, self.part(&format!("{}.bias", module.name())));
+    fn linear(&mut self, module: usize, x: &[f32], d: &[f32]) {
+        let (program, bias) = (self.program, self.program.biases[module]);
+        let module = &program.modules[module];
+        weight_gradient_add(x, d, module.out, module.inputs, self.part(&module.name, "weight"));
+        if bias {
+            bias_gradient_add(d, self.part(&module.name, "bias"));
         }
     }
 
-    fn norm(&mut self, norm: Norm, x: &[f32], d: &[f32]) {
-        let name = match norm {
-            Norm::Attention => "input_layernorm.weight",
-            Norm::FeedForward => "post_attention_layernorm.weight",
-        };
-        rms_norm_weight_gradient_add(x, EPS, d, self.part(name));
-    }
-}
-
-fn block(parameters: &Parameters, layer: usize) -> Block<'_> {
-    let get = |name: &str| parameters.get(&format!("model.layers.{layer}.{name}"));
-    let linear = |module: Module, bias: bool| {
-        let name = format!("model.layers.{layer}.{}.weight", module.name());
-        let shape = &parameters.tensors[&name].shape;
-        Linear {
-            weight: Matrix::of(parameters.get(&name), shape[0], shape[1]),
-            bias: bias.then(|| get(&format!("{}.bias", module.name()))),
-        }
-    };
-    Block {
-        attention_norm: get("input_layernorm.weight"),
-        query: linear(Module::Query, true),
-        key: linear(Module::Key, true),
-        value: linear(Module::Value, true),
-        output: linear(Module::Output, false),
-        feed_forward_norm: get("post_attention_layernorm.weight"),
-        gate: linear(Module::Gate, false),
-        up: linear(Module::Up, false),
-        down: linear(Module::Down, false),
-        heads: parameters.config.heads,
-        eps: EPS,
+    fn norm(&mut self, norm: usize, eps: f32, x: &[f32], d: &[f32]) {
+        let (name, _) = self.program.norms[norm];
+        rms_norm_weight_gradient_add(x, eps, d, self.part(name, "weight"));
     }
 }

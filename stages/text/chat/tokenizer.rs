@@ -7,16 +7,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
-use tokenizers::normalizers::NFC;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::date::Date;
 use super::template::{ChatTemplate, find_source};
 use crate::contract::node::Part;
+use crate::model::family::tokenizer_rules;
 use crate::model::weights::file_name;
 
 /// A tokenizer and, where the files have one, its chat template.
@@ -38,9 +34,9 @@ impl ChatTokenizer {
     /// Reads tokenizer.json, tokenizer_config.json and chat_template.jinja among `parts`. A large
     /// tokenizer.json takes longer to read than a part to encode, so the last few are kept.
     ///
-    /// transformers 5 does not take the word of every tokenizer.json: where the model is a Qwen2 (`model_type`)
-    /// or the configuration names its tokenizer, the normaliser and the splitting are Qwen2's whatever the file
-    /// says. So they are here.
+    /// transformers 5 does not take the word of every tokenizer.json: for some model types and tokenizer classes it
+    /// puts its own normaliser and splitting in the place of the file's. Where it does, so does this: the model's
+    /// family says how.
     ///
     /// # Errors
     /// When tokenizer.json is missing, or a file cannot be read.
@@ -82,13 +78,11 @@ impl ChatTokenizer {
             None => (Value::Null, "tokenizer_config.json (missing)".to_string()),
         };
         let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
-        let qwen2 = model_type == Some("qwen2") || class.trim_end_matches("Fast") == "Qwen2Tokenizer";
         let mut special_tokens = BTreeMap::new();
-        if qwen2 {
-            split_as_qwen2(&mut tokenizer).map_err(|error| anyhow!("{error}"))?;
-            for name in ["eos_token", "unk_token", "pad_token"] {
-                special_tokens.insert(name.to_string(), "<|endoftext|>".to_string());
-            }
+        if let Some(rules) = tokenizer_rules(model_type, class) {
+            (rules.replace)(&mut tokenizer).map_err(|error| anyhow!("{error}"))?;
+            let named = rules.special_tokens.iter().map(|(name, token)| (name.to_string(), token.to_string()));
+            special_tokens.extend(named);
         }
         for name in SPECIAL {
             if let Some(token) = config.get(name).and_then(token_text) {
@@ -130,14 +124,4 @@ impl ChatTokenizer {
 /// A special token is a string or an object with its content.
 fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
-}
-
-/// What transformers' `Qwen2Tokenizer` puts in place of the file's normaliser and pre-tokenizer.
-fn split_as_qwen2(tokenizer: &mut Tokenizer) -> tokenizers::Result<()> {
-    const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-    let words = Split::new(SplitPattern::Regex(WORDS.into()), SplitDelimiterBehavior::Isolated, false)?;
-    let bytes = ByteLevel::new(false, true, false);
-    tokenizer.with_normalizer(Some(NFC))?;
-    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![words.into(), bytes.into()])));
-    Ok(())
 }

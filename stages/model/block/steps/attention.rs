@@ -1,0 +1,64 @@
+//! Causal attention within each sequence.
+
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+
+use super::{Step, StepCost};
+use crate::model::block::frame::Frame;
+use crate::model::block::program::{Program, Value};
+use crate::model::block::reverse::Reverse;
+use crate::model::compute::{self, with_slice};
+use crate::model::ops::{HeadShape, attention_backward};
+
+#[derive(Debug)]
+pub struct Attention {
+    pub heads: HeadShape,
+    pub scale: f32,
+    /// Queries, keys and values.
+    pub inputs: [Value; 3],
+    pub out: Value,
+}
+
+impl Step for Attention {
+    fn reads(&self) -> Vec<Value> {
+        self.inputs.to_vec()
+    }
+
+    fn writes(&self) -> Value {
+        self.out
+    }
+
+    fn keeps(&self) -> Vec<Value> {
+        self.inputs.to_vec()
+    }
+
+    fn forward(&self, frame: &mut Frame) -> Result<Tensor> {
+        let [q, k, v] = self.inputs;
+        let sequences = &frame.packing.sequences;
+        compute::attention(frame.get(q)?, frame.get(k)?, frame.get(v)?, self.heads, sequences, self.scale)
+    }
+
+    fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
+        let [q, k, v] = self.inputs;
+        let [q, k, v] = [reverse.recorded(q)?, reverse.recorded(k)?, reverse.recorded(v)?];
+        let sequences = &reverse.packing.sequences;
+        let gradients = with_slice(q, |q| {
+            with_slice(k, |k| {
+                with_slice(v, |v| with_slice(&d, |d| attention_backward(q, k, v, self.heads, sequences, self.scale, d)))
+            })
+        })????;
+        let rows = d.dim(0)?;
+        for (value, gradient) in self.inputs.into_iter().zip(gradients) {
+            let width = gradient.len() / rows;
+            reverse.add_gradient(value, Tensor::from_vec(gradient, (rows, width), &Device::Cpu)?)?;
+        }
+        Ok(())
+    }
+
+    /// Two products with each pair of a token and one that it sees, and four for them in reverse (Dao et al. 2022,
+    /// without their recomputation).
+    fn cost(&self, _program: &Program) -> StepCost {
+        let pair = 4.0 * self.heads.queries() as f64;
+        StepCost { pair, reverse_pair: 2.0 * pair, ..StepCost::default() }
+    }
+}

@@ -1,0 +1,46 @@
+//! Rotary embeddings of queries or keys; the reverse turns back.
+
+use anyhow::Result;
+use candle_core::Tensor;
+
+use super::{Step, StepCost};
+use crate::model::block::frame::Frame;
+use crate::model::block::program::{Program, Value};
+use crate::model::block::reverse::Reverse;
+use crate::model::compute::{self, edit};
+use crate::model::ops::rope;
+
+#[derive(Debug)]
+pub struct Rotary {
+    pub input: Value,
+    pub out: Value,
+}
+
+impl Step for Rotary {
+    fn reads(&self) -> Vec<Value> {
+        vec![self.input]
+    }
+
+    fn writes(&self) -> Value {
+        self.out
+    }
+
+    fn keeps(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn forward(&self, frame: &mut Frame) -> Result<Tensor> {
+        let x = frame.take(self.input)?;
+        compute::rope(x, &frame.packing.sequences, &frame.packing.rotary)
+    }
+
+    fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
+        let (width, packing) = (d.dim(1)?, reverse.packing);
+        edit(&d, |d| rope(d, width, &packing.sequences, &packing.rotary, true))?;
+        reverse.add_gradient(self.input, d)
+    }
+
+    fn cost(&self, _program: &Program) -> StepCost {
+        StepCost::default()
+    }
+}

@@ -21,7 +21,7 @@ use crate::table;
 use crate::testing::tables::{TestTables, numbers, run as run_stage, text, texts};
 use crate::text::tokens;
 
-const MODELS: [&str; 2] = ["qwen2", "llama"];
+const MODELS: [&str; 3] = ["qwen2", "llama", "qwen3"];
 
 fn directory(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models").join(model)
@@ -167,7 +167,7 @@ fn log_probabilities_entropies_and_ranks_are_those_of_transformers() {
         let (examples, pieces) = (texts(&losses, "example"), texts(&losses, "text"));
         let said: String =
             examples.iter().zip(&pieces).filter(|(name, _)| *name == "x0").map(|(_, text)| text.as_str()).collect();
-        let turn = if model == "qwen2" {
+        let turn = if model != "llama" {
             "<|im_start|>assistant\nhello<|im_end|>\n"
         } else {
             "<|im_start|>ASSISTANT 2\n\nhello<|im_end|>"

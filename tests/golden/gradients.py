@@ -38,8 +38,10 @@ def upper(matrix, k):
 examples = [torch.tensor([((numbers(f"ids {i}", n) + np.float32(0.5)) * 40).astype(np.int64)])
             for i, n in enumerate(LENGTHS)]
 golden = {"lengths": LENGTHS}
-for family in ("qwen2", "llama"):
-    config = AutoConfig.for_model(family, tie_word_embeddings=family == "qwen2", **SMALL)
+FAMILIES = {"qwen2": dict(tie_word_embeddings=True), "llama": dict(tie_word_embeddings=False),
+            "qwen3": dict(tie_word_embeddings=True, head_dim=6)}
+for family, own in FAMILIES.items():
+    config = AutoConfig.for_model(family, **own, **SMALL)
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
@@ -63,4 +65,5 @@ for family in ("qwen2", "llama"):
         centred = rows - rows.mean(0)
         centred /= np.linalg.norm(centred, axis=1, keepdims=True)
         golden[family][name] = {"gram": upper(rows @ rows.T, 0), "centred": upper(centred @ centred.T, 1)}
-print(json.dumps(golden).replace('"layers', '\n"layers').replace('"qwen2', '\n"qwen2').replace('"llama', '\n"llama'))
+print(json.dumps(golden).replace('"layers', '\n"layers').replace('"qwen2', '\n"qwen2').replace('"llama', '\n"llama')
+      .replace('"qwen3', '\n"qwen3'))

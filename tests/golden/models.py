@@ -5,6 +5,7 @@
 qwen2: f32, tied embeddings, biases on q, k and v; a tokenizer.json whose splitting transformers 5 replaces.
 llama: bf16 in two shards, llama3 rotary scaling, biases everywhere, an untied head, head_dim not D / heads; the chat
 template in chat_template.jinja, stripping contents.
+qwen3: norms of every query and key head, head_dim not D / heads, no biases; its tokenizer_config.json names Qwen2's class.
 Each directory gets reference.json: per conversation the ids, the response's span, the state of the last token and the
 mean over the response at every layer (the last one before and after the final norm), and per token log-probability,
 entropy and rank, all in float32.
@@ -131,23 +132,42 @@ def write_model(out, config, dtype, **save):
         file.chmod(0o644)
 
 
-def main():
-    torch.manual_seed(1)
-    qwen = AutoConfig.for_model("qwen2", tie_word_embeddings=True, rope_theta=1e6, bos_token_id=0, eos_token_id=2, **SMALL)
-    write_model(ROOT / "qwen2", qwen, torch.float32)
-    write_tokenizer(ROOT / "qwen2", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>",
-                                     "pad_token": "<|endoftext|>", "chat_template": QWEN})
-    write_reference(ROOT / "qwen2", stripped=False)
+def qwen2(out):
+    config = AutoConfig.for_model("qwen2", tie_word_embeddings=True, rope_theta=1e6, bos_token_id=0, eos_token_id=2, **SMALL)
+    write_model(out, config, torch.float32)
+    write_tokenizer(out, {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>",
+                          "pad_token": "<|endoftext|>", "chat_template": QWEN})
+    write_reference(out, stripped=False)
 
+
+def llama(out):
     rope = dict(rope_type="llama3", rope_theta=500.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
                 original_max_position_embeddings=64)
-    llama = AutoConfig.for_model("llama", tie_word_embeddings=False, attention_bias=True, mlp_bias=True, head_dim=12,
-                                 rope_parameters=rope, bos_token_id=0, eos_token_id=2, **SMALL)
-    write_model(ROOT / "llama", llama, torch.bfloat16, max_shard_size="60KB")
-    write_tokenizer(ROOT / "llama", {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|endoftext|>",
-                                     "eos_token": {"content": "<|im_end|>", "__type": "AddedToken"}})
-    (ROOT / "llama" / "chat_template.jinja").write_text(LLAMA)
-    write_reference(ROOT / "llama", stripped=True)
+    config = AutoConfig.for_model("llama", tie_word_embeddings=False, attention_bias=True, mlp_bias=True, head_dim=12,
+                                  rope_parameters=rope, bos_token_id=0, eos_token_id=2, **SMALL)
+    write_model(out, config, torch.bfloat16, max_shard_size="60KB")
+    write_tokenizer(out, {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|endoftext|>",
+                          "eos_token": {"content": "<|im_end|>", "__type": "AddedToken"}})
+    (out / "chat_template.jinja").write_text(LLAMA)
+    write_reference(out, stripped=True)
+
+
+def qwen3(out):
+    config = AutoConfig.for_model("qwen3", tie_word_embeddings=True, head_dim=12, rope_theta=1e6, bos_token_id=0,
+                                  eos_token_id=2, **SMALL)
+    write_model(out, config, torch.float32)
+    write_tokenizer(out, {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+                          "chat_template": QWEN})
+    write_reference(out, stripped=False)
+
+
+def main():
+    torch.manual_seed(1)
+    for write in (qwen2, llama):
+        write(ROOT / write.__name__)
+    for seed, write in enumerate([qwen3], 2):
+        torch.manual_seed(seed)
+        write(ROOT / write.__name__)
 
 
 if __name__ == "__main__":

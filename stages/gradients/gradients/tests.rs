@@ -88,7 +88,7 @@ fn coordinates(model: &Transformer, block: &Sequences) -> BTreeMap<String, Vec<V
 #[test]
 fn gradients_of_a_bf16_file_are_those_of_its_values_in_f32() {
     let block = block(&LENGTHS);
-    for family in ["qwen2", "llama"] {
+    for family in ["qwen2", "llama", "qwen3"] {
         let [narrow, wide] = [Dtype::BF16, Dtype::F32].map(|dtype| TestModel::rounded(family, dtype).open());
         let norms = |model| numbers(&sketch(model, &block, "all"), "norm");
         for (narrow, wide) in norms(&narrow).into_iter().zip(norms(&wide)) {
@@ -114,7 +114,7 @@ fn gradients_of_a_bf16_file_are_those_of_its_values_in_f32() {
 fn inner_products_and_cosines_are_those_of_transformers() {
     let golden = golden();
     let block = block(&LENGTHS);
-    for family in ["qwen2", "llama"] {
+    for family in ["qwen2", "llama", "qwen3"] {
         let model = TestModel::new(family).open();
         let table = sketch(&model, &block, "all");
         let (modules, norms) = (texts(&table, "module"), numbers(&table, "norm"));
@@ -203,11 +203,12 @@ fn losses(model: &Transformer, block: &Sequences, over: Over) -> Vec<f64> {
 
 #[test]
 fn gradients_are_the_slopes_of_the_losses() {
-    const H: f32 = 0.01;
     let block = block(&LENGTHS);
     // Each weight matrix is moved along a fixed pattern of signs.
     let sign = |i: usize| if (i * 2654435761) >> 7 & 1 == 0 { 1.0 } else { -1.0 };
-    for (family, over) in [("qwen2", Over::All), ("llama", Over::Response)] {
+    // The norms of small heads bend the loss of a Qwen3 within a larger step.
+    for (family, over, h) in [("qwen2", Over::All, 0.01), ("llama", Over::Response, 0.01), ("qwen3", Over::All, 0.001)]
+    {
         let wanted = Taken { modules: vec!["*".into()], over }.wanted(&qwen2::modules(LAYERS)).unwrap();
         let found = Arc::new(Mutex::new(BTreeMap::new()));
         watch(&TestModel::new(family).open(), &block, Box::new(Whole { wanted: wanted.clone(), found: found.clone() }));
@@ -222,9 +223,9 @@ fn gradients_are_the_slopes_of_the_losses() {
                 });
                 losses(&model.open(), &block, over)
             };
-            let (above, below) = (moved(H), moved(-H));
+            let (above, below) = (moved(h), moved(-h));
             for i in 0..block.ids.len() {
-                let slope = (above[i] - below[i]) / (2.0 * H as f64);
+                let slope = (above[i] - below[i]) / (2.0 * h as f64);
                 let gradient = &found[&(path.clone(), i)];
                 let along: f64 = gradient.iter().enumerate().map(|(k, g)| (*g * sign(k)) as f64).sum();
                 let scale = gradient.iter().map(|g| (*g as f64).powi(2)).sum::<f64>().sqrt() * 4.0 + 0.01;

@@ -4,6 +4,7 @@
 pub mod common;
 mod llama;
 pub mod qwen2;
+mod qwen3;
 mod raw;
 
 use anyhow::{Context, Result, bail};
@@ -36,7 +37,7 @@ pub struct TokenizerRules {
 }
 
 /// Every family, in the order of messages.
-pub static FAMILIES: &[&Family] = &[&llama::FAMILY, &qwen2::FAMILY];
+pub static FAMILIES: &[&Family] = &[&llama::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
 
 /// Reads the text of a config.json.
 ///

@@ -10,6 +10,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub use target::Target;
 /// Nodes in an order in which every node comes after those it reads.
 pub struct Graph {
     nodes: PerNode<GraphNode>,
+    /// The registry that it was built from, for the stage that shows what the others do.
+    pub stages: &'static [&'static Stage],
 }
 
 /// A stage applied to names.
@@ -43,7 +46,8 @@ pub struct GraphInput {
     pub role: String,
     /// What the stage asked for.
     pub source: Source,
-    pub columns: Option<&'static [&'static str]>,
+    /// The columns that are read; all of them without.
+    pub columns: Option<Cow<'static, [&'static str]>>,
     /// Where that is.
     pub from: From,
 }

@@ -45,6 +45,8 @@ struct Job {
     task: TaskId,
     label: String,
     stage: &'static Stage,
+    /// The registry.
+    stages: &'static [&'static Stage],
     key: Key,
     document: KeyDocument,
     inputs: ResolvedInputs,
@@ -210,10 +212,11 @@ impl<'r, 'p> Run<'r, 'p> {
             self.underway.insert(key, Vec::new());
             let inputs = self.plan.task_inputs(task, &inputs);
             let document = self.plan.document(id, &inputs);
-            let job = Job { task, label: self.plan.task_label(task), stage: node.stage, key, document, inputs };
+            let (label, stages) = (self.plan.task_label(task), self.plan.graph.stages);
+            let job = Job { task, label, stage: node.stage, stages, key, document, inputs };
             match node.stage.work {
                 strata_stages::Work::Watch(_) => self.passes.push(job),
-                strata_stages::Work::Table(_) => self.tables.push_back(job),
+                strata_stages::Work::Table(_) | strata_stages::Work::Gather(_) => self.tables.push_back(job),
             }
             self.progress.planned(node.stage.name, 1);
         }

@@ -30,8 +30,8 @@ use directions::{
     departure, direction_similarity, directions as direction, null_directions, projection_summary, projections,
     separation, subspace_similarity,
 };
-use gradients::{gradient_factors, gradient_space, gradient_vectors, gradients as gradient};
-use interventions::{attribution, patching};
+use gradients::{gradient_factors, gradient_space, gradient_summary, gradient_vectors, gradients as gradient};
+use interventions::{attribution, patching, patching_summary};
 use losses::{loss_summary, loss_vectors, next_tokens, token_losses};
 use organism::{corpus, train};
 use states::{distance, hidden_states};
@@ -49,6 +49,7 @@ pub static STAGES: &[&Stage] = &[
     &loss_summary::STAGE,
     &loss_vectors::STAGE,
     &gradient::STAGE,
+    &gradient_summary::STAGE,
     &gradient_factors::STAGE,
     &gradient_space::STAGE,
     &gradient_vectors::STAGE,
@@ -65,6 +66,7 @@ pub static STAGES: &[&Stage] = &[
     &similarity_summary::STAGE,
     &pca::STAGE,
     &patching::STAGE,
+    &patching_summary::STAGE,
     &attribution::STAGE,
     &report::STAGE,
 ];

@@ -1,5 +1,8 @@
 //! From a pipeline to a graph: the stages' nodes, and on demand the nodes that those read.
 
+mod figures;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
@@ -7,7 +10,7 @@ use serde_json::json;
 use strata_stages::contract::node::{Bindings, Node};
 use strata_stages::contract::pipeline::{DatasetSource, ModelSource};
 use strata_stages::contract::toml_path::{TomlPath, at};
-use strata_stages::{Outputs, Pipeline, PlanError, STAGES, Source, Stage};
+use strata_stages::{Outputs, Pipeline, PlanError, STAGES, Source, Stage, Work};
 
 use super::model_files::model_files;
 use super::{FileFilter, FileRole, From, Graph, GraphInput, GraphNode, NodeId, PerNode, label};
@@ -49,7 +52,10 @@ impl Graph {
         let (planned, placed) = (HashMap::new(), HashMap::new());
         let nodes = PerNode::new();
         let mut builder = Builder { pipeline, stages, planned, placed, path: Vec::new(), nodes, to_estimate };
-        for stage in stages {
+        // What shows the others' figures comes after them.
+        let (last, first): (Vec<&Stage>, Vec<&Stage>) =
+            stages.iter().partition(|stage| matches!(stage.work, Work::Gather(_)));
+        for stage in first.into_iter().chain(last) {
             if pipeline.sections.iter().any(|(name, _)| name == stage.name) {
                 let wanted: Vec<Bindings> = builder.plan(stage)?.keys().cloned().collect();
                 for bindings in wanted {
@@ -66,7 +72,7 @@ impl Graph {
             let read: BTreeSet<NodeId> = nodes[id].upstream().collect();
             read.into_iter().for_each(|upstream| nodes[upstream].readers.push(id));
         }
-        Ok(Graph { nodes })
+        Ok(Graph { nodes, stages })
     }
 }
 
@@ -92,14 +98,25 @@ impl Builder<'_> {
             cycle.push(label(name.0, &name.1));
             return Err(PlanError::new(section(&name), format!("a cycle: {}", cycle.join(" reads "))));
         }
-        let Some(node) = self.plan(stage)?.get(bindings).cloned() else {
+        let Some(mut node) = self.plan(stage)?.get(bindings).cloned() else {
             return Err(self.unplanned(stage, bindings));
         };
         self.path.push(name.clone());
         let mut inputs = Vec::new();
-        for input in node.inputs {
+        for input in std::mem::take(&mut node.inputs) {
+            if let Source::Figures { stages, also } = &input.source {
+                let (read, given) = self.figures(stages, also, &name)?;
+                inputs.extend(read);
+                node.params["tables"] = json!(given);
+                continue;
+            }
             let from = self.source(&input.source, &name)?;
-            inputs.push(GraphInput { role: input.role, source: input.source, columns: input.columns, from });
+            inputs.push(GraphInput {
+                role: input.role,
+                source: input.source,
+                columns: input.columns.map(Cow::Borrowed),
+                from,
+            });
         }
         self.path.pop();
         let Node { bindings, params, per_part, .. } = node;
@@ -133,6 +150,7 @@ impl Builder<'_> {
             Source::Weights { model } => self.model(model, FileFilter::Weights, reader),
             Source::Config { model } => self.model(model, FileFilter::Config, reader),
             Source::Tokenizer { model } => self.model(model, FileFilter::Tokenizer, reader),
+            Source::Figures { .. } => Err(PlanError::new(section(reader), "figures are many inputs, not one")),
             Source::Dataset { dataset } => match &self.pipeline.dataset(dataset, section(reader))?.source {
                 DatasetSource::File(path) if self.to_estimate && !path.exists() => {
                     Ok(From::Absent(format!("there is no file {}", path.display())))

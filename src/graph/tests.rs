@@ -1,7 +1,9 @@
 //! Which nodes a pipeline has, what they read, and what targets select.
 
+use serde_json::json;
+use strata_stages::contract::figures::{Drawn, Figures, Level, Reads, Section};
 use strata_stages::contract::pipeline::{Model, ModelSource};
-use strata_stages::{Input, Pipeline, PlanError, Source, Stage};
+use strata_stages::{Input, Pipeline, PlanError, Source, Stage, Work};
 
 use super::*;
 use crate::testing::{Bench, node, planned, target};
@@ -83,4 +85,67 @@ fn what_makes_no_graph_is_said_with_the_section_that_asks_for_it() {
     assert!(error_of("none").contains("nothing to compute"), "{}", error_of("none"));
     let empty = Graph::of_stages(ODD, &Pipeline::default(), false);
     assert!(empty.is_err_and(|error| said(error).contains("asks for no stage")));
+}
+
+static SUBJECT: Section = Section { id: "subject", title: "Subject", source: "", intro: "" };
+static SEEN: Stage = Stage {
+    figures: &[Figures {
+        section: &SUBJECT,
+        level: Level::Overview,
+        reads: &[
+            Reads { stage: "seen", columns: &["mean", "n"] },
+            Reads { stage: "beside", columns: &["n"] },
+            Reads { stage: "absent", columns: &["n"] },
+        ],
+        draw: |_| Ok(Drawn::default()),
+    }],
+    ..planned("seen", |_, _| Ok(["a", "b"].map(|name| bound("seen", name)).to_vec()))
+};
+static BESIDE: Stage = planned("beside", |_, _| Ok(vec![bound("beside", "a")]));
+static UNSEEN: Stage = planned("unseen", |_, _| Ok(vec![bound("unseen", "a")]));
+static ALBUM: Stage = Stage {
+    work: Work::Gather(|_| Ok(Vec::new())),
+    ..planned("album", |settings, _| {
+        let stages = serde_json::from_value(settings["stages"].clone()).unwrap_or_default();
+        let source = Source::Figures { stages, also: &[] };
+        let input = Input { role: "tables".into(), source, columns: None };
+        Ok(vec![node("album", Vec::new(), json!({}), vec![input], None)])
+    })
+};
+// What shows figures comes last, wherever it is registered.
+static SHOWING: &[&Stage] = &[&ALBUM, &SEEN, &BESIDE, &UNSEEN];
+
+fn bound(stage: &'static str, name: &str) -> strata_stages::Node {
+    node(stage, vec![("dataset", name.to_string())], Value::Null, Vec::new(), None)
+}
+
+fn showing(sections: &[&str], stages: Value) -> Result<Graph, PlanError> {
+    let mut sections: Vec<(String, Value)> = sections.iter().map(|name| (name.to_string(), json!({}))).collect();
+    sections.push(("album".into(), json!({ "stages": stages })));
+    Graph::of_stages(SHOWING, &Pipeline { sections, ..Pipeline::default() }, false)
+}
+
+#[test]
+fn what_shows_figures_reads_the_nodes_that_they_are_drawn_from() {
+    let graph = showing(&["seen", "beside", "unseen"], json!("*")).expect("a graph");
+    let (_, album) = graph.nodes().last().expect("a node");
+    let read: Vec<(&str, Vec<&str>)> = album
+        .inputs
+        .iter()
+        .map(|input| (input.role.as_str(), input.columns.as_deref().unwrap_or_default().to_vec()))
+        .collect();
+    assert_eq!(read, [("seen/0", vec!["mean", "n"]), ("seen/1", vec!["mean", "n"]), ("beside/2", vec!["n"])]);
+    assert_eq!(album.params["tables"][1]["bindings"], json!([["dataset", "b"]]), "the names are printed");
+    assert_eq!(album.params["tables"][2]["columns"], json!(["n"]));
+    assert_eq!(album.upstream().count(), 3);
+}
+
+#[test]
+fn a_selected_stage_is_computed_without_a_section_and_one_without_figures_is_named() {
+    let graph = showing(&["unseen"], json!(["seen"])).expect("a graph");
+    assert_eq!(labels(&graph, graph.ids()), ["unseen[a]", "seen[a]", "seen[b]", "album"]);
+    let error = said(showing(&[], json!(["sene"])).err().expect("unknown"));
+    assert_eq!(error, "unknown stage with figures \"sene\" at stages.album.stages[0]; did you mean \"seen\"?");
+    let error = said(showing(&["unseen"], json!("*")).err().expect("nothing to show"));
+    assert!(error.starts_with("no stage of the pipeline has a figure to show at stages.album"), "{error}");
 }

@@ -40,7 +40,7 @@ impl Plan<'_> {
                 From::Node { node, files } => {
                     let outputs = self.states[*node].outputs().unwrap_or_default().iter();
                     let outputs = outputs.filter(|output| files.admits(&output.name));
-                    outputs.map(|output| self.stored_part(output, input.columns)).collect()
+                    outputs.map(|output| self.stored_part(output, input.columns.as_deref())).collect()
                 }
             };
             inputs.insert(input.role.clone(), parts);

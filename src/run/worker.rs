@@ -7,11 +7,13 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use strata_stages::contract::stage::Gathered;
 use strata_stages::model::watch_task::{self, WatchTask};
 use strata_stages::{Part, Task};
 
 use super::publish::publish;
 use super::{Cancelled, Finished, Job, Message, Work};
+use crate::key::InputContent;
 use crate::plan::{ResolvedInputs, ResolvedPart};
 use crate::progress::Progress;
 use crate::store::{OutputRecord, Store};
@@ -70,6 +72,16 @@ fn parts(inputs: &ResolvedInputs) -> BTreeMap<String, Vec<Part>> {
     inputs.iter().map(|(role, parts)| (role.clone(), own(parts))).collect()
 }
 
+/// The hashes of the files that a job was given, by role.
+fn contents(job: &Job) -> BTreeMap<String, Vec<String>> {
+    let hash = |content: &InputContent| match content {
+        InputContent::File { content, .. } => Some(content.clone()),
+        InputContent::Columns { .. } => None,
+    };
+    let inputs = job.document.inputs.iter();
+    inputs.map(|(role, parts)| (role.clone(), parts.iter().filter_map(hash).collect())).collect()
+}
+
 fn run_table(
     store: &Store,
     job: &Job,
@@ -79,7 +91,12 @@ fn run_table(
 ) -> Result<Vec<OutputRecord>> {
     let within = |done: u64, total: u64| progress.within(&job.label, done, total);
     let task = Task { params: &job.document.params, inputs: parts(&job.inputs), cancelled, progress: &within };
-    let outputs = guarded(|| job.stage.run(&task))?;
+    let outputs = guarded(|| match job.stage.work {
+        strata_stages::Work::Gather(gather) => {
+            gather(&Gathered { task: &task, stages: job.stages, contents: contents(job) })
+        }
+        _ => job.stage.run(&task),
+    })?;
     publish(store, job, outputs, started.elapsed().as_secs_f64())
 }
 

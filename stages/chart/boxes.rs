@@ -5,7 +5,6 @@ use super::figure::Panel;
 use super::lines::WIDTH;
 use super::scale::{Linear, number};
 use super::svg::{Anchor, Markup, fit, text_width};
-use crate::statistics::moments::quantile;
 
 const HEIGHT: f64 = 240.0;
 const FONT: f64 = 11.0;
@@ -18,24 +17,6 @@ pub struct Summary {
     pub quartiles: (f64, f64),
     pub median: f64,
     pub outside: Vec<f64>,
-}
-
-impl Summary {
-    /// `None` where no value is finite.
-    pub fn of(values: &[f64]) -> Option<Summary> {
-        let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-        sorted.sort_by(f64::total_cmp);
-        if sorted.is_empty() {
-            return None;
-        }
-        let (q1, median, q3) = (quantile(&sorted, 0.25), quantile(&sorted, 0.5), quantile(&sorted, 0.75));
-        let reach = 1.5 * (q3 - q1);
-        let inside = |value: &&f64| **value >= q1 - reach && **value <= q3 + reach;
-        let low = sorted.iter().find(inside).copied().unwrap_or(q1);
-        let high = sorted.iter().rev().find(inside).copied().unwrap_or(q3);
-        let outside = sorted.iter().copied().filter(|value| *value < low || *value > high).collect();
-        Some(Summary { n: sorted.len(), whiskers: (low, high), quartiles: (q1, q3), median, outside })
-    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -125,20 +106,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quartiles_as_numpy_has_them() {
-        // numpy.percentile([1, 2, 3, 4, 100], [25, 50, 75]) = [2, 3, 4]; the whisker ends at 4 + 1.5 * 2 = 7.
-        let summary = Summary::of(&[100.0, 3.0, 1.0, f64::NAN, 4.0, 2.0]).unwrap();
-        assert_eq!((summary.quartiles, summary.median), ((2.0, 4.0), 3.0));
-        assert_eq!((summary.whiskers, summary.outside.clone(), summary.n), ((1.0, 4.0), vec![100.0], 5));
-        // numpy.percentile([1, 2, 3, 4], [25, 50, 75]) = [1.75, 2.5, 3.25]
-        let summary = Summary::of(&[1.0, 2.0, 3.0, 4.0]).unwrap();
-        assert_eq!((summary.quartiles, summary.median), ((1.75, 3.25), 2.5));
-        assert_eq!(Summary::of(&[f64::NAN]), None);
-    }
-
-    #[test]
     fn one_box_for_each_series_and_place() {
-        let boxes = vec![Summary::of(&[1.0, 2.0]), None];
+        let summary = Summary { n: 2, whiskers: (1.0, 2.0), quartiles: (1.25, 1.75), median: 1.5, outside: Vec::new() };
+        let boxes = vec![Some(summary), None];
         let series = ["a", "b"].map(|name| (name.to_string(), "s0".to_string(), boxes.clone())).to_vec();
         let panel = Boxes { x: vec!["0".into(), "1".into()], series, ..Boxes::default() }.panel();
         assert_eq!(panel.markup.0.matches("class=\"box s0\"").count(), 2);

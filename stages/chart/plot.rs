@@ -46,6 +46,15 @@ impl Name {
         Name { style, ..self }
     }
 
+    /// The same rank and style with another text.
+    pub fn with(self, text: impl FnOnce(&str) -> String) -> Name {
+        Name { text: text(&self.text), ..self }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The text, and the class that colours it.
     pub(super) fn drawn(self) -> (String, String) {
         let class = self.class();

@@ -5,3 +5,4 @@ pub mod groups;
 pub mod pca;
 pub mod similarity;
 pub mod similarity_summary;
+pub mod subject;

@@ -1,5 +1,7 @@
 //! Principal components of the vectors of a comparison: where its examples lie in the plane of most variance.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -52,7 +54,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<NoSettings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: figure::FIGURES,
     work: Work::Table(run),
 };
 

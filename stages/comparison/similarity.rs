@@ -1,5 +1,7 @@
 //! Cosine similarities of pairs of examples, raw and centred on the mean of the comparison.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -51,7 +53,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
-    figures: &[],
+    figures: figure::FIGURES,
     work: Work::Table(run),
 };
 

@@ -1,5 +1,7 @@
 //! Mean cosine similarity of two groups, with its interval, and a permutation test of the group labels.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -79,7 +81,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
-    figures: &[],
+    figures: figure::FIGURES,
     work: Work::Table(run),
 };
 

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::figures::Reads;
+use super::pipeline::Selection;
+
 /// A stage applied to names: `hidden_states[model=base, dataset=insecure]`.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -41,6 +44,10 @@ pub enum Source {
     Config { model: String },
     /// The file (or the generated corpus part) a dataset is read from.
     Dataset { dataset: String },
+    /// Of all other nodes of the pipeline those whose tables figures are drawn from: the figures of the selected stages,
+    /// which are also computed. Each node becomes an input of its own, and the engine writes a list of
+    /// [`Given`](super::figures::tables::Given) into the parameter `tables`.
+    Figures { stages: Selection, also: &'static [Reads] },
 }
 
 impl Input {

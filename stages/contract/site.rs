@@ -58,6 +58,14 @@ impl Site {
     pub fn name(self) -> &'static str {
         self.stream.name()
     }
+
+    /// As part of a sentence: `layer 3`, or `the final norm`.
+    pub fn phrase(self) -> String {
+        match self.stream {
+            Stream::Residual => format!("layer {}", self.layer),
+            Stream::FinalNorm => "the final norm".into(),
+        }
+    }
 }
 
 impl fmt::Display for Site {

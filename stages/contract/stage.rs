@@ -65,6 +65,17 @@ pub enum Work {
     /// Watches a forward pass: the engine gathers the stale tasks of one model, and each gets an observer made from its
     /// parameters.
     Watch(fn(&Value, &PassContext) -> anyhow::Result<Box<dyn Observer>>),
+    /// Brings together what the other stages show.
+    Gather(fn(&Gathered) -> anyhow::Result<Vec<Output>>),
+}
+
+/// What a task of a [`Work::Gather`] stage is given.
+pub struct Gathered<'a> {
+    pub task: &'a Task<'a>,
+    /// The registry.
+    pub stages: &'a [&'static Stage],
+    /// The hash of each file that the task was given under a role. They are part of its key.
+    pub contents: BTreeMap<String, Vec<String>>,
 }
 
 impl Stage {
@@ -88,7 +99,7 @@ impl Stage {
     pub fn observer(&self, params: &Value, context: &PassContext) -> anyhow::Result<Box<dyn Observer>> {
         match self.work {
             Work::Watch(observer) => observer(params, context),
-            Work::Table(_) => anyhow::bail!("stage {} does not observe a forward pass", self.name),
+            Work::Table(_) | Work::Gather(_) => anyhow::bail!("stage {} does not observe a forward pass", self.name),
         }
     }
 
@@ -99,6 +110,7 @@ impl Stage {
     pub fn run(&self, task: &Task) -> anyhow::Result<Vec<Output>> {
         match self.work {
             Work::Table(run) => run(task),
+            Work::Gather(_) => anyhow::bail!("stage {} needs to be given the other stages", self.name),
             Work::Watch(_) => anyhow::bail!("stage {} runs only as an observer of a forward pass", self.name),
         }
     }

@@ -1,5 +1,7 @@
 //! Where in the network two models' projections part: the first layer at which their intervals do not meet.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -47,7 +49,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<NoSettings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 

@@ -1,5 +1,7 @@
 //! Cosines between the directions of two datasets, beside what random directions would give.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -61,7 +63,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 

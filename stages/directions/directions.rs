@@ -2,6 +2,8 @@
 //! hidden states of one dataset: the mean difference, and the principal directions of the differences. And, within
 //! one model, from one dataset to another: the difference of their means.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -74,7 +76,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 

@@ -1,10 +1,12 @@
 //! Directions from one model or dataset to another, what is projected on them, and how alike they are.
 
+pub mod against_chance;
 pub mod dataset_pairs;
 pub mod departure;
 pub mod direction_similarity;
 pub mod direction_table;
 pub mod directions;
+pub mod named_direction;
 pub mod null_directions;
 pub mod null_table;
 pub mod paired_states;

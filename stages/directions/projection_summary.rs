@@ -1,9 +1,11 @@
 //! Projections of a model and dataset in one line per layer: mean, spread and interval.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::array::{Float64Array, UInt32Array};
+use arrow::array::{ArrayRef, Float64Array, UInt32Array};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,6 +19,7 @@ use crate::directions::projected::projected;
 use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::statistics::box_plot::{self, BOX_COLUMNS};
 use crate::statistics::moments::{mean, std};
 use crate::table::columns::{CI_HIGH, CI_LOW};
 use crate::table::{Kind, Table, column};
@@ -48,12 +51,19 @@ const TABLE: Table = Table {
         column("std", Kind::F64, "standard deviation of the projections (divisor n)"),
         CI_LOW,
         CI_HIGH,
+        BOX_COLUMNS[0],
+        BOX_COLUMNS[1],
+        BOX_COLUMNS[2],
+        BOX_COLUMNS[3],
+        BOX_COLUMNS[4],
+        BOX_COLUMNS[5],
+        BOX_COLUMNS[6],
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "projection_summary",
-    version: 1,
+    version: 2,
     about: "Mean, spread and bootstrap interval of a model's projections on a direction, per layer.",
     asked_by_default: true,
     notice: None,
@@ -62,7 +72,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 
@@ -104,7 +114,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let each = |statistic: fn(&[f64]) -> f64| {
         Arc::new(Float64Array::from_iter_values(curves.values().map(|curve| statistic(&curve.values))))
     };
-    let batch = TABLE.batch(vec![
+    let mut arrays: Vec<ArrayRef> = vec![
         kinds,
         components,
         positions,
@@ -115,6 +125,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         each(std),
         Arc::new(intervals.iter().map(|found| found.map(|found| found.low)).collect::<Float64Array>()),
         Arc::new(intervals.iter().map(|found| found.map(|found| found.high)).collect::<Float64Array>()),
-    ])?;
-    Ok(vec![Output::table(batch)])
+    ];
+    arrays.extend(box_plot::arrays(curves.values().map(|curve| curve.values.as_slice())));
+    Ok(vec![Output::table(TABLE.batch(arrays)?)])
 }

@@ -1,6 +1,8 @@
 //! How far two models' projections on a direction lie apart: the separation score of Giordani 2025
 //! (arXiv:2507.03662), its interval, and a paired test corrected over the layers.
 
+mod figure;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -72,7 +74,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 

@@ -1,5 +1,7 @@
 //! Principal angles between the subspaces that two datasets' leading singular vectors span.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -70,7 +72,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 

@@ -2,6 +2,7 @@
 //! log-probability of a target text is its attribution (as in Captum's `FeatureAblation` for language models).
 
 mod ablation;
+mod figure;
 mod pieces;
 #[cfg(test)]
 mod tests;
@@ -131,7 +132,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 

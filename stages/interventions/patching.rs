@@ -27,6 +27,7 @@ use crate::contract::sequences::Sequences;
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
+use crate::interventions::patched;
 use crate::model::block::description::Description;
 use crate::model::pass::{TOKEN_COLUMNS, read_sequences};
 use crate::model::transformer::Transformer;
@@ -163,19 +164,18 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
     settings.check()?;
     let mut nodes = Vec::new();
-    for pair in settings.pairs(pipeline)? {
+    for pair in patched::pairs(settings.pairs.as_deref(), pipeline)? {
         let target = pipeline.model(&pair.target, "stages.patching.pairs")?;
         let model_type = match &settings.target.token {
             Some(_) => encoding::Params::of(pipeline, target)?.model_type,
             None => None,
         };
         for dataset in pipeline.datasets(&settings.datasets, "stages.patching.datasets")? {
-            let names = [("source", &pair.source), ("target", &pair.target), ("dataset", &dataset.name)];
             let input = |role: &str, source| Input { role: role.into(), source, columns: None };
             let tokens = model_dataset(&pair.target, &dataset.name);
             nodes.push(Node {
                 stage: STAGE.name,
-                bindings: names.map(|(role, name)| (role, name.clone())).to_vec(),
+                bindings: patched::bindings(&pair, &dataset.name),
                 params: json!(Params {
                     layers: settings.layers.clone(),
                     positions: settings.positions,
@@ -282,20 +282,6 @@ impl Settings {
             return Err(PlanError::unknown(at("target").key("at"), "place", &self.target.at, known));
         }
         Ok(())
-    }
-
-    /// The pairs that were written, or the first model into the second where none were.
-    fn pairs(&self, pipeline: &Pipeline) -> Result<Vec<Pair>, PlanError> {
-        let Some(pairs) = &self.pairs else {
-            let two = || {
-                PlanError::new("stages.patching", "patching needs two models")
-                    .help("add another under [models]: the first is the source, the second the target")
-            };
-            return Ok(vec![Pair::first(pipeline).ok_or_else(two)?]);
-        };
-        let same = "a model's own stream put into it changes nothing";
-        Pair::check(pairs, &at("stages.patching.pairs"), pipeline, same)?;
-        Ok(pairs.clone())
     }
 }
 

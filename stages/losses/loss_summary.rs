@@ -1,5 +1,7 @@
 //! How likely a model finds a dataset's responses: joint log-probability and entropy, in one line each.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -73,7 +75,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 

@@ -1,5 +1,7 @@
 //! What a model would say next at chosen places of each example.
 
+mod figure;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -87,7 +89,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Watch(observer),
 };
 

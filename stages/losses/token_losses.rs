@@ -1,5 +1,7 @@
 //! How surprised a model is by each token of each example.
 
+mod figure;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -56,7 +58,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Watch(observer),
 };
 

@@ -1,27 +1,28 @@
-//! The report: one self-contained HTML file with every analysis of the pipeline, and its figures as SVG files.
+//! The report: one self-contained HTML file with the figures of every stage, and each figure as an SVG file.
 //!
-//! It computes nothing that a table does not hold, and holds neither a time nor a host: the same tables give
-//! the same bytes.
+//! It computes nothing: a stage says what its figures read and draws them. It holds neither a time nor a host: the same
+//! tables give the same bytes.
 
-mod inputs;
 mod page;
-mod sections;
-mod shelf;
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::inputs::Shelved;
-use self::page::Page;
-use self::shelf::Shelf;
-use crate::contract::node::Node;
+use self::page::{Content, Page, Section};
+use crate::contract::figures::section::SECTIONS;
+use crate::contract::figures::tables::Given;
+use crate::contract::figures::{Figures, Level, Reads, Tables};
+use crate::contract::node::{Input, Node, Source};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::setting::{defaults, setting};
-use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::contract::stage::{Gathered, Output, Outputs, Stage, Work};
 
+/// `[stages.report]`.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default, deny_unknown_fields)]
 struct Settings {
     title: String,
     stages: Selection,
@@ -37,11 +38,15 @@ impl Default for Settings {
 
 #[derive(Serialize, Deserialize)]
 struct Params {
-    title: String,
+    #[serde(flatten)]
+    settings: Settings,
     models: Vec<String>,
     datasets: Vec<String>,
-    conversations: usize,
-    tables: Vec<Shelved>,
+    /// The version of the program, which the page names.
+    version: String,
+    /// Written by the engine.
+    #[serde(default)]
+    tables: Vec<Given>,
 }
 
 pub static STAGE: Stage = Stage {
@@ -53,49 +58,100 @@ pub static STAGE: Stage = Stage {
     outputs: Outputs::Files { open: "report.html" },
     settings: &[
         setting("title", "The page's title."),
-        setting("stages", "The tables to show; \"*\" is every table that the pipeline's stages make."),
+        setting("stages", "The stages whose figures are shown; \"*\" is every stage of the pipeline that has some."),
         setting("conversations", "How many examples of each dataset, from its first, are shown token by token."),
     ],
     defaults: defaults::<Settings>,
     plan,
     cost: None,
     figures: &[],
-    work: Work::Table(run),
+    work: Work::Gather(run),
 };
+
+/// The datasets' sizes and labels are part of any report.
+const EXAMPLES: &[Reads] = &[Reads { stage: "examples", columns: &["label"] }];
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
-    let nodes = inputs::find(crate::STAGES, &settings.stages, pipeline)?;
-    if nodes.is_empty() && pipeline.models.is_empty() {
+    if pipeline.models.is_empty() {
         let error = PlanError::new("models", "there is no model to report on");
         return Err(error.help("name one: base = { path = \"models/Qwen2.5-0.5B\" }"));
     }
-    if nodes.is_empty() {
-        let error = PlanError::new("stages.report", "the report has nothing to show");
-        return Err(error.help("add the section of an analysis, for example [stages.projection_summary]"));
-    }
-    let (inputs, tables) = inputs::shelve(&nodes);
-    let params = Params {
-        title: settings.title,
-        models: pipeline.models.iter().map(|model| model.name.clone()).collect(),
-        datasets: pipeline.datasets.iter().map(|dataset| dataset.name.clone()).collect(),
-        conversations: settings.conversations,
-        tables,
-    };
-    Ok(vec![Node { stage: "report", bindings: Vec::new(), params: json!(params), inputs, per_part: None }])
+    let models: Vec<String> = pipeline.models.iter().map(|model| model.name.clone()).collect();
+    let datasets: Vec<String> = pipeline.datasets.iter().map(|dataset| dataset.name.clone()).collect();
+    let input = |role: String, source| Input { role, source, columns: None };
+    let figures = Source::Figures { stages: settings.stages.clone(), also: EXAMPLES };
+    let mut inputs = vec![input("tables".into(), figures)];
+    let weights = |(i, model): (usize, &String)| input(model_role(i), Source::Weights { model: model.clone() });
+    inputs.extend(models.iter().enumerate().map(weights));
+    let texts = |(i, name): (usize, &String)| input(dataset_role(i), Source::Dataset { dataset: name.clone() });
+    inputs.extend(datasets.iter().enumerate().map(texts));
+    let version = env!("CARGO_PKG_VERSION").to_string();
+    let params = json!(Params { settings, models, datasets, version, tables: Vec::new() });
+    Ok(vec![Node { stage: STAGE.name, bindings: Vec::new(), params, inputs, per_part: None }])
 }
 
-fn run(task: &Task) -> Result<Vec<Output>> {
-    let params: Params = task.params()?;
-    let shelf = Shelf::open(&params, task)?;
-    let sections = sections::all(&shelf, task)?;
-    let page = Page { title: &params.title, models: &shelf.models, datasets: &shelf.datasets, sections: &sections };
+fn model_role(place: usize) -> String {
+    format!("model/{place}")
+}
+
+fn dataset_role(place: usize) -> String {
+    format!("dataset/{place}")
+}
+
+fn run(gathered: &Gathered) -> Result<Vec<Output>> {
+    let params: Params = gathered.task.params()?;
+    let Settings { title, stages, conversations } = &params.settings;
+    let tables = Tables::open(&params.models, &params.datasets, *conversations, &params.tables, gathered.task)?;
+    let shown = |stage: &Stage| stages.names().is_none_or(|names| names.iter().any(|name| name == stage.name));
+    let figures = gathered.stages.iter().filter(|stage| shown(stage)).flat_map(|stage| stage.figures);
+    let sections = sections(figures.collect(), &tables, gathered)?;
+    let content = |role: String| Content::of(gathered.contents.get(&role).map_or(&[][..], Vec::as_slice));
+    let page = Page {
+        title,
+        version: &params.version,
+        models: params.models.iter().enumerate().map(|(i, name)| (name.as_str(), content(model_role(i)))).collect(),
+        datasets: tables.datasets.iter().enumerate().map(|(i, dataset)| (dataset, content(dataset_role(i)))).collect(),
+        sections: &sections,
+    };
     let mut outputs = vec![Output::File { name: "report.html".into(), bytes: page.html().into_bytes() }];
     for figure in sections.iter().flat_map(|section| &section.figures) {
         let name = format!("figures/{}.svg", figure.name);
         outputs.push(Output::File { name, bytes: figure.svg().into_bytes() });
     }
     Ok(outputs)
+}
+
+/// The sections in order: those of the paper, then those that stages bring. One without a figure is left out.
+fn sections(mut all: Vec<&'static Figures>, tables: &Tables, gathered: &Gathered) -> Result<Vec<Section>> {
+    let place = |figures: &Figures| SECTIONS.iter().position(|known| known.id == figures.section.id);
+    all.sort_by_key(|figures| (place(figures).unwrap_or(SECTIONS.len()), figures.level == Level::Detail));
+    let mut sections: Vec<Section> = Vec::new();
+    let mut taken = BTreeSet::new();
+    for (done, figures) in all.iter().enumerate() {
+        if (gathered.task.cancelled)() {
+            bail!("stopped");
+        }
+        let mut drawn = (figures.draw)(tables)?;
+        for figure in &mut drawn.figures {
+            figure.name = free(&figure.name, &mut taken);
+        }
+        match sections.iter_mut().find(|known| known.section.id == figures.section.id) {
+            Some(section) => section.add(drawn),
+            None if drawn.figures.is_empty() => {}
+            None => sections.push(Section::new(figures.section, drawn)),
+        }
+        (gathered.task.progress)(done as u64 + 1, all.len() as u64);
+    }
+    Ok(sections)
+}
+
+/// A figure's name that no other has: two can have one slug, and still need files of their own.
+fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let copies = (2..).map(|copy| format!("{name}-{copy}"));
+    let free = std::iter::once(name.to_string()).chain(copies).find(|name| !taken.contains(name)).unwrap_or_default();
+    taken.insert(free.clone());
+    free
 }
 
 #[cfg(test)]

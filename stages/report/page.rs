@@ -3,31 +3,39 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::shelf::Dataset;
 use crate::chart::figure::{Figure, STYLE, series_class};
+use crate::contract::figures::tables::Dataset;
+use crate::contract::figures::{self, Drawn, Headline};
 
-/// A number that belongs at the top of the page, and what it says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Headline {
-    pub value: String,
-    pub meaning: String,
-}
-
-#[derive(Debug, Clone, Default)]
+/// A section with what the stages drew for it.
 pub struct Section {
-    pub id: &'static str,
-    pub title: &'static str,
-    /// Where the paper has it.
-    pub source: &'static str,
-    pub intro: &'static str,
+    pub section: &'static figures::Section,
     pub headlines: Vec<Headline>,
     pub figures: Vec<Figure>,
 }
 
+/// A short name for what files hold.
+#[derive(Debug, Clone)]
+pub struct Content(String);
+
+impl Content {
+    /// The first 16 digits of a single file's blake3; of several files, of the blake3 of their hashes joined.
+    pub fn of(hashes: &[String]) -> Content {
+        let hash = match hashes {
+            [] => "–".into(),
+            [one] => one.clone(),
+            several => blake3::hash(several.concat().as_bytes()).to_hex().to_string(),
+        };
+        Content(hash.chars().take(16).collect())
+    }
+}
+
 pub struct Page<'a> {
     pub title: &'a str,
-    pub models: &'a [String],
-    pub datasets: &'a [Dataset],
+    /// Of the program.
+    pub version: &'a str,
+    pub models: Vec<(&'a str, Content)>,
+    pub datasets: Vec<(&'a Dataset, Content)>,
     pub sections: &'a [Section],
 }
 
@@ -61,13 +69,18 @@ impl Page<'_> {
                         }
                         nav {
                             h2 { "Contents" }
-                            ol { @for section in self.sections { li { a href={ "#" (section.id) } { (section.title) } } } }
+                            ol {
+                                @for Section { section, .. } in self.sections {
+                                    li { a href={ "#" (section.id) } { (section.title) } }
+                                }
+                            }
                         }
                         main {
                             (self.summary())
                             @for (i, section) in self.sections.iter().enumerate() { (section.html(i + 1)) }
                             footer {
-                                "Sections follow Giordani 2025, arXiv:2507.03662. Every number here is in the tables \
+                                "Made by Strata " (self.version) " from the models and datasets at the top, named by the blake3 \
+                                 of their files. Sections follow Giordani 2025, arXiv:2507.03662. Every number here is in the tables \
                                  beside this page; colours can be told apart with any colour vision."
                             }
                         }
@@ -92,18 +105,21 @@ impl Page<'_> {
                 div.rosters {
                     div {
                         table {
-                            tr { th { "Model" } }
-                            @for (i, model) in self.models.iter().enumerate() {
-                                tr { td { i class=(series_class(i)) {} (model) } }
+                            tr { th { "Model" } th { "Content" } }
+                            @for (i, (model, content)) in self.models.iter().enumerate() {
+                                tr { td { i class=(series_class(i)) {} (model) } td { code { (content.0) } } }
                             }
                         }
                     }
                     div {
                         table {
-                            tr { th { "Dataset" } th { "Label" } th.number { "Examples" } }
-                            @for dataset in self.datasets {
+                            tr { th { "Dataset" } th { "Label" } th.number { "Examples" } th { "Content" } }
+                            @for (dataset, content) in &self.datasets {
                                 @let examples = dataset.examples.map_or("–".to_string(), |n| n.to_string());
-                                tr { td { (dataset.name) } td { (dataset.label) } td.number { (examples) } }
+                                tr {
+                                    td { (dataset.name) } td { (dataset.label) } td.number { (examples) }
+                                    td { code { (content.0) } }
+                                }
                             }
                         }
                     }
@@ -114,14 +130,24 @@ impl Page<'_> {
 }
 
 impl Section {
+    pub fn new(section: &'static figures::Section, drawn: Drawn) -> Section {
+        Section { section, headlines: drawn.headlines, figures: drawn.figures }
+    }
+
+    pub fn add(&mut self, drawn: Drawn) {
+        self.headlines.extend(drawn.headlines);
+        self.figures.extend(drawn.figures);
+    }
+
     fn html(&self, number: usize) -> Markup {
+        let section = self.section;
         html! {
-            section id=(self.id) {
+            section id=(section.id) {
                 h2 {
-                    (number) ". " (self.title)
-                    @if !self.source.is_empty() { " " small { (self.source) } }
+                    (number) ". " (section.title)
+                    @if !section.source.is_empty() { " " small { (section.source) } }
                 }
-                p.intro { (self.intro) }
+                p.intro { (section.intro) }
                 @for figure in &self.figures { (figure.html()) }
             }
         }
@@ -131,18 +157,25 @@ impl Section {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::figures::section::PATCHING;
 
     #[test]
     fn the_page_asks_nothing_of_the_network_and_escapes_names() {
-        let datasets = [Dataset { name: "<img src=x>".into(), label: "a&b".into(), examples: Some(3) }];
-        let sections = [Section { id: "one", title: "One", ..Section::default() }];
-        let page = Page { title: "A <b> title", models: &["m<".into()], datasets: &datasets, sections: &sections };
+        let dataset = Dataset { name: "<img src=x>".into(), label: "a&b".into(), examples: Some(3) };
+        let page = Page {
+            title: "A <b> title",
+            version: "1.2.3",
+            models: vec![("m<", Content::of(&["0123456789abcdef0123".into()]))],
+            datasets: vec![(&dataset, Content::of(&[]))],
+            sections: &[Section::new(&PATCHING, Drawn::default())],
+        };
         let html = page.html();
         assert!(!html.contains("<img src=x>") && html.contains("&lt;img src=x&gt;") && html.contains("a&amp;b"));
         assert!(html.contains("<title>A &lt;b&gt; title</title>") && html.contains("m&lt;"));
         for far in ["http://", "https://", "//cdn", "@import", "url("] {
             assert!(!html.contains(far), "the page refers to {far}");
         }
-        assert!(html.contains("href=\"#one\"") && html.contains("id=\"one\""));
+        assert!(html.contains("href=\"#patching\"") && html.contains("id=\"patching\""));
+        assert!(html.contains("Strata 1.2.3") && html.contains("<code>0123456789abcdef</code>"));
     }
 }

@@ -1,5 +1,7 @@
 //! How far two datasets' mean hidden states lie apart within one model, per layer.
 
+mod figure;
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -80,7 +82,7 @@ pub static STAGE: Stage = Stage {
     defaults: defaults::<Settings>,
     plan,
     cost: None,
-    figures: &[],
+    figures: &[figure::FIGURES],
     work: Work::Table(run),
 };
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::moments::{mean, quantile};
+use super::moments::quantile;
 use super::random::Random;
 
 /// Resamples where a pipeline says nothing else.
@@ -82,20 +82,17 @@ impl Resamples {
     }
 }
 
-/// Mean and interval of one value per example; `None` of nothing.
-pub fn mean_with_interval(values: &[f64], resamples: &Resamples) -> Option<(f64, Interval)> {
-    Some((mean(values), resamples.mean_interval(values)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::moments::mean;
 
     #[test]
     fn interval_matches_the_normal_theory() {
         let mut random = Random::new(5, 9);
         let values: Vec<f64> = (0..400).map(|_| 3.0 + 2.0 * random.normal()).collect();
-        let (centre, interval) = mean_with_interval(&values, &Resamples::new(400, RESAMPLES, 0, 0)).unwrap();
+        let interval = Resamples::new(400, RESAMPLES, 0, 0).mean_interval(&values).unwrap();
+        let centre = mean(&values);
         let half = 1.96 * crate::statistics::moments::std(&values) / 20.0;
         assert!((interval.low - (centre - half)).abs() < 0.1 * half, "{interval:?} around {centre} +- {half}");
         assert!((interval.high - (centre + half)).abs() < 0.1 * half, "{interval:?} around {centre} +- {half}");

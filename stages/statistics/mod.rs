@@ -1,6 +1,7 @@
 //! Means, intervals, nulls and corrections, each stated with its formula in docs/statistics.md.
 
 pub mod bootstrap;
+pub mod box_plot;
 pub mod effect_size;
 pub mod holm;
 pub mod moments;

@@ -2,4 +2,5 @@
 
 mod documentation;
 pub mod models;
+pub mod sample_stage;
 pub mod tables;

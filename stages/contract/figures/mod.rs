@@ -4,7 +4,6 @@
 //! [`Stage::figures`](super::stage::Stage). The engine gives the report the tables that the figures read, the report
 //! calls `draw` and puts the figures on its page.
 
-pub mod depth;
 pub mod rows;
 pub mod section;
 pub mod tables;
@@ -14,34 +13,54 @@ pub use rows::{Row, Rows};
 pub use section::Section;
 pub use tables::Tables;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
+use super::stage::Stage;
 use crate::chart::figure::Figure;
 
 /// The figures of one stage in one section of the report.
 pub struct Figures {
     pub section: &'static Section,
-    pub place: Place,
+    pub level: Level,
     /// The tables that the figures are drawn from, this stage's own first.
     pub reads: &'static [Reads],
     /// Draws what the tables hold; nothing where they hold none of this stage.
     pub draw: fn(&Tables) -> Result<Drawn>,
 }
 
-/// Columns of a stage's table, without which a change in the others does not reach the report.
-#[derive(Debug, Clone, Copy)]
+/// The columns that are read of a stage's table, so that a change in the others does not reach the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reads {
     pub stage: &'static str,
     pub columns: &'static [&'static str],
 }
 
-/// Where in its section a stage's figures stand; those of one place are in the registry's order.
+/// Where in its section a stage's figures stand; those of one level are in the registry's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Level {
     /// About whole datasets.
     Overview,
     /// About single examples, or what stands behind the overview.
     Detail,
+}
+
+/// For each stage that figures read, the columns that any of them reads: of the figures of the stages that `shown` keeps.
+pub fn columns_read(
+    stages: &[&Stage],
+    shown: impl Fn(&Stage) -> bool,
+    also: &[Reads],
+) -> BTreeMap<&'static str, Vec<&'static str>> {
+    let mut columns: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let figures = stages.iter().filter(|stage| shown(stage)).flat_map(|stage| stage.figures);
+    for reads in figures.flat_map(|figures| figures.reads).chain(also) {
+        let read = columns.entry(reads.stage).or_default();
+        read.extend(reads.columns);
+        read.sort();
+        read.dedup();
+    }
+    columns
 }
 
 #[derive(Debug, Default)]

@@ -1,16 +1,17 @@
 //! Rows of a stage's tables, picked step by step. Each step is kept as an SQL condition, so that the query under a
 //! figure returns the rows that it was drawn from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{Array, BooleanArray, Float32Array, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::DataType;
 
-use super::depth::Depth;
-use crate::chart::figure::{Figure, slug, sql};
-use crate::chart::lines::Point;
+use crate::chart::figure::sql;
+use crate::chart::{Figure, Name, Point, Summary};
+use crate::contract::site::{Site, Stream};
 use crate::table::values;
 
 /// Some rows of a stage's tables. The names of their nodes (`model`, `dataset`) are columns like the others.
@@ -27,13 +28,11 @@ pub struct Rows {
 struct Columns {
     stage: &'static str,
     values: HashMap<String, Values>,
-    /// The places of the names that come first.
-    order: HashMap<String, usize>,
 }
 
 enum Values {
-    /// Texts and, for each row, the place of its own. They are in the order in which figures show them.
-    Text { names: Vec<String>, codes: Vec<u32> },
+    /// Texts in the order in which figures show them, each with its rank, and for each row the place of its own.
+    Text { names: Vec<(usize, String)>, codes: Vec<u32> },
     /// Numbers of any type, flags as 0 and 1, nulls as NaN.
     Number(Vec<f64>),
 }
@@ -46,56 +45,44 @@ pub struct Row<'a> {
 }
 
 impl Rows {
-    /// The rows of tables with one set of columns, each with the names of its node. Texts that are names in `order`
-    /// come in that order, others after them in alphabetical order.
+    /// The rows of tables with one set of columns, each with the names of its node. `order` says in which order the
+    /// names of a column come; the others of its texts come after them in alphabetical order.
     ///
     /// # Errors
     /// When the tables differ in their columns, or a column has a type that no figure can show.
-    pub fn new(
+    pub fn new<'a>(
         stage: &'static str,
         tables: &[(&[(String, String)], RecordBatch)],
-        order: impl IntoIterator<Item = String>,
+        order: impl Fn(&str) -> Vec<&'a str>,
     ) -> Result<Rows> {
-        let order = order.into_iter().enumerate().map(|(place, name)| (name, place)).collect();
-        let mut columns = Columns { stage, values: HashMap::new(), order };
+        let mut columns = Columns { stage, values: HashMap::new() };
         let count: usize = tables.iter().map(|(_, batch)| batch.num_rows()).sum();
-        if let Some((bindings, batch)) = tables.first() {
-            for (role, _) in bindings.iter() {
-                let name = |bindings: &[(String, String)]| {
-                    bindings.iter().find(|(key, _)| key == role).map_or(String::new(), |(_, name)| name.clone())
-                };
-                let mut texts = Texts::default();
-                for (bindings, batch) in tables {
-                    let code = texts.code(&name(bindings));
-                    texts.codes.extend(std::iter::repeat_n(code, batch.num_rows()));
+        let (bindings, fields) = match tables.first() {
+            Some((bindings, batch)) => (*bindings, batch.schema().fields().clone()),
+            None => (&[][..], Default::default()),
+        };
+        for (place, (role, _)) in bindings.iter().enumerate() {
+            let mut texts = Texts::default();
+            for (bindings, batch) in tables {
+                let code = texts.code(&bindings[place].1);
+                texts.codes.extend(std::iter::repeat_n(code, batch.num_rows()));
+            }
+            columns.values.insert(role.clone(), texts.sorted(&order(role)));
+        }
+        for field in fields.iter() {
+            let name = field.name();
+            let (mut texts, mut numbers) = (Texts::default(), Vec::new());
+            for (_, batch) in tables {
+                match field.data_type() {
+                    DataType::Utf8 => texts.extend(values(batch, name)?),
+                    _ => push_numbers(batch, name, &mut numbers)?,
                 }
-                let column = texts.sorted(&columns);
-                columns.values.insert(role.clone(), column);
             }
-            for field in batch.schema().fields() {
-                let name = field.name();
-                let column = match field.data_type() {
-                    DataType::Utf8 => {
-                        let mut texts = Texts::default();
-                        for (_, batch) in tables {
-                            let array: &StringArray = values(batch, name)?;
-                            for value in array {
-                                let code = texts.code(value.unwrap_or_default());
-                                texts.codes.push(code);
-                            }
-                        }
-                        texts.sorted(&columns)
-                    }
-                    _ => {
-                        let mut numbers = Vec::with_capacity(count);
-                        for (_, batch) in tables {
-                            push_numbers(batch, name, &mut numbers)?;
-                        }
-                        Values::Number(numbers)
-                    }
-                };
-                columns.values.insert(name.clone(), column);
-            }
+            let column = match field.data_type() {
+                DataType::Utf8 => texts.sorted(&order(name)),
+                _ => Values::Number(numbers),
+            };
+            columns.values.insert(name.clone(), column);
         }
         let rows = (0..count as u32).collect();
         Ok(Rows { columns: Arc::new(columns), rows, conditions: Vec::new(), kept: Vec::new() })
@@ -115,23 +102,12 @@ impl Rows {
 
     /// The rows that have this name or whole number in a column.
     pub fn keep(&self, column: &str, value: impl std::fmt::Display) -> Rows {
+        let value = value.to_string();
         if self.is_empty() {
             return self.clone();
         }
-        let value = value.to_string();
-        let (rows, condition) = match self.columns.get(column) {
-            Values::Text { names, codes } => {
-                let wanted = names.iter().position(|name| *name == value).map(|code| code as u32);
-                let here = |row: &u32| Some(codes[*row as usize]) == wanted;
-                (self.rows.iter().copied().filter(here).collect(), format!("{} = {}", identifier(column), sql(&value)))
-            }
-            Values::Number(numbers) => {
-                let wanted: f64 = value.parse().unwrap_or(f64::NAN);
-                let here = |row: &u32| numbers[*row as usize] == wanted;
-                (self.rows.iter().copied().filter(here).collect(), format!("{} = {value}", identifier(column)))
-            }
-        };
-        self.narrowed(rows, condition, Some(value))
+        let rows = self.rows.iter().copied().filter(|&row| self.columns.name(column, row as usize) == value).collect();
+        self.narrowed(rows, self.columns.condition(column, &value), Some(value))
     }
 
     /// The rows that `keep` chooses, which is what the SQL condition says.
@@ -161,8 +137,8 @@ impl Rows {
             let mut group = Rows { rows, ..self.clone() };
             let mut names = Vec::new();
             for column in columns {
-                let (name, condition) = group.columns.named(column, group.rows[0] as usize);
-                group.conditions.push(format!("{} = {condition}", identifier(column)));
+                let name = self.columns.name(column, group.rows[0] as usize).into_owned();
+                group.conditions.push(self.columns.condition(column, &name));
                 names.push(name);
             }
             group.kept.extend(names.clone());
@@ -173,30 +149,31 @@ impl Rows {
 
     /// The distinct names in some columns, in order.
     pub fn names(&self, columns: &[&str]) -> Vec<String> {
-        let all = columns.iter().flat_map(|column| self.groups(&[column]));
-        let mut found: Vec<String> = all.flat_map(|(names, _)| names).collect();
-        found.sort_by_key(|name| (self.columns.rank(name), name.clone()));
-        found.dedup();
+        let all = columns.iter().flat_map(|column| self.iter().map(|row| row.name(column)));
+        let names: BTreeSet<Name> = all.collect();
+        names.into_iter().map(|name| name.text().to_string()).collect()
+    }
+
+    /// The first so many different texts of a column, in the order of the rows.
+    pub fn first(&self, column: &str, count: usize) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for row in self.iter() {
+            if found.len() == count {
+                break;
+            }
+            if !found.iter().any(|known| known == row.text(column)) {
+                found.push(row.text(column).to_string());
+            }
+        }
         found
     }
 
     /// The sites of the rows, in the order in which a forward pass comes to them.
-    pub fn depths(&self) -> Vec<Depth> {
-        let mut depths: Vec<Depth> = self.iter().map(|row| row.depth()).collect();
-        depths.sort();
-        depths.dedup();
-        depths
-    }
-
-    /// What `point` makes of the row of each of these sites; nothing where there is no row.
-    pub fn points(&self, depths: &[Depth], point: impl Fn(Row) -> Point) -> Vec<Point> {
-        let mut points = vec![Point::NONE; depths.len()];
-        for row in self.iter() {
-            if let Ok(place) = depths.binary_search(&row.depth()) {
-                points[place] = point(row);
-            }
-        }
-        points
+    pub fn sites(&self) -> Vec<Site> {
+        let mut sites: Vec<Site> = self.iter().map(|row| row.site()).collect();
+        sites.sort();
+        sites.dedup();
+        sites
     }
 
     /// The least and the greatest of a column of counts: `40`, or `38 to 40`.
@@ -219,14 +196,10 @@ impl Rows {
         format!("SELECT {columns} FROM {}{conditions} ORDER BY {order}", self.columns.stage)
     }
 
-    /// A figure of these rows, with its file's name, its table and its query.
-    pub fn figure(&self, what: &str, columns: &str, order: &str) -> Figure {
-        Figure {
-            name: slug(&format!("{what} {}", self.kept.join(" "))),
-            query: self.query(columns, order),
-            table: self.columns.stage,
-            ..Figure::default()
-        }
+    /// A figure of these rows: its file is named for `what` and the names that the rows were picked by.
+    pub fn figure(&self, what: &str, question: String, columns: &str, order: &str) -> Figure {
+        let figure = Figure::new(format!("{what} {}", self.kept.join(" ")), question);
+        Figure { query: self.query(columns, order), table: self.columns.stage, ..figure }
     }
 }
 
@@ -234,8 +207,19 @@ impl<'a> Row<'a> {
     /// A name or text; empty for null.
     pub fn text(self, column: &str) -> &'a str {
         match self.columns.get(column) {
-            Values::Text { names, codes } => &names[codes[self.row] as usize],
+            Values::Text { names, codes } => &names[codes[self.row] as usize].1,
             Values::Number(_) => panic!("column {} of {} holds numbers", column, self.columns.stage),
+        }
+    }
+
+    /// A text with its rank: a model or a dataset has that of the pipeline.
+    pub fn name(self, column: &str) -> Name {
+        match self.columns.get(column) {
+            Values::Text { names, codes } => {
+                let (rank, name) = &names[codes[self.row] as usize];
+                Name::new(*rank, name)
+            }
+            Values::Number(numbers) => Name::new(numbers[self.row] as usize, numbers[self.row].to_string()),
         }
     }
 
@@ -251,15 +235,44 @@ impl<'a> Row<'a> {
         self.number(column) == 1.0
     }
 
-    /// The site that the columns `layer` and `site` name.
-    pub fn depth(self) -> Depth {
-        Depth::new(self.number("layer") as u32, self.text("site"))
+    /// The site that the columns `layer` and `site` name; of a null one the residual stream.
+    pub fn site(self) -> Site {
+        let layer = self.number("layer") as u32;
+        Site::parse(layer, self.text("site")).unwrap_or(Site::residual(layer as usize))
+    }
+
+    /// The row's site as a place on an axis.
+    pub fn place(self) -> Name {
+        place(self.site())
     }
 
     /// A value with the interval in `ci_low` and `ci_high`.
     pub fn estimate(self, column: &str) -> Point {
         Point { value: self.number(column), low: self.number("ci_low"), high: self.number("ci_high") }
     }
+
+    /// The box plot in the columns of [`BOX_COLUMNS`](crate::statistics::box_plot::BOX_COLUMNS).
+    pub fn box_plot(self) -> Summary {
+        let whiskers = (self.number("whisker_low"), self.number("whisker_high"));
+        let (min, max) = (self.number("min"), self.number("max"));
+        let outside = [min].into_iter().filter(|min| *min < whiskers.0);
+        Summary {
+            n: self.number("n") as usize,
+            whiskers,
+            quartiles: (self.number("q1"), self.number("q3")),
+            median: self.number("median"),
+            outside: outside.chain([max].into_iter().filter(|max| *max > whiskers.1)).collect(),
+        }
+    }
+}
+
+/// A site as a place on an axis: `3`, or `norm` for the final norm.
+pub fn place(site: Site) -> Name {
+    let label = match site.stream {
+        Stream::Residual => site.layer.to_string(),
+        Stream::FinalNorm => "norm".into(),
+    };
+    Name::new(2 * site.layer + site.stream as usize, label)
 }
 
 impl Columns {
@@ -268,18 +281,19 @@ impl Columns {
         found.unwrap_or_else(|| panic!("the figures do not read the column {column} of {}", self.stage))
     }
 
-    fn rank(&self, name: &str) -> usize {
-        self.order.get(name).copied().unwrap_or(usize::MAX)
+    fn name(&self, column: &str, row: usize) -> Cow<'_, str> {
+        match self.get(column) {
+            Values::Text { names, codes } => Cow::Borrowed(&names[codes[row] as usize].1),
+            Values::Number(numbers) => Cow::Owned(numbers[row].to_string()),
+        }
     }
 
-    /// The name in a row, and the same in SQL.
-    fn named(&self, column: &str, row: usize) -> (String, String) {
+    fn condition(&self, column: &str, name: &str) -> String {
+        // A word of SQL's own.
+        let column_name = if column == "of" { "\"of\"" } else { column };
         match self.get(column) {
-            Values::Text { names, codes } => {
-                let name = &names[codes[row] as usize];
-                (name.clone(), sql(name))
-            }
-            Values::Number(numbers) => (numbers[row].to_string(), numbers[row].to_string()),
+            Values::Text { .. } => format!("{column_name} = {}", sql(name)),
+            Values::Number(_) => format!("{column_name} = {name}"),
         }
     }
 }
@@ -314,14 +328,27 @@ impl Texts {
         code
     }
 
-    fn sorted(self, columns: &Columns) -> Values {
+    fn extend(&mut self, array: &StringArray) {
+        for value in array {
+            let code = self.code(value.unwrap_or_default());
+            self.codes.push(code);
+        }
+    }
+
+    fn sorted(self, order: &[&str]) -> Values {
+        let rank = |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
         let mut names: Vec<(usize, String, u32)> =
-            self.places.into_iter().map(|(name, code)| (columns.rank(&name), name, code)).collect();
+            self.places.into_iter().map(|(name, code)| (rank(&name), name, code)).collect();
         names.sort();
         let mut places = vec![0; names.len()];
         names.iter().enumerate().for_each(|(place, (.., code))| places[*code as usize] = place as u32);
         let codes = self.codes.into_iter().map(|code| places[code as usize]).collect();
-        Values::Text { names: names.into_iter().map(|(_, name, _)| name).collect(), codes }
+        let unknown = names.iter().position(|(rank, ..)| *rank == order.len()).unwrap_or_default();
+        let ranked = names.into_iter().enumerate().map(|(place, (rank, name, _))| match rank == order.len() {
+            true => (rank + place - unknown, name),
+            false => (rank, name),
+        });
+        Values::Text { names: ranked.collect(), codes }
     }
 }
 
@@ -347,9 +374,4 @@ fn push_numbers(batch: &RecordBatch, name: &str, numbers: &mut Vec<f64>) -> Resu
         other => bail!("column \"{name}\" has the type {other}, which no figure can show"),
     }
     Ok(())
-}
-
-/// A column's name in SQL; `of` is a word of SQL's own.
-fn identifier(column: &str) -> String {
-    if column == "of" { "\"of\"".into() } else { column.into() }
 }

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::rows::Rows;
-use crate::chart::figure::series_class;
 use crate::contract::node::Part;
+use crate::contract::site::Stream;
 use crate::contract::stage::Task;
 
 /// Everything that figures are drawn from.
@@ -125,20 +125,15 @@ impl Tables {
             let batch = crate::table::read(parts(&node.parts), &columns);
             batches.push((&node.given.bindings[..], batch.with_context(|| format!("the table {}", node.describe()))?));
         }
-        let datasets = self.datasets.iter().map(|dataset| dataset.name.clone());
-        let order = self.models.iter().cloned().chain(datasets);
+        let order = |column: &str| -> Vec<&str> {
+            match column.split('_').next() {
+                Some("site") => Stream::ALL.map(Stream::name).to_vec(),
+                Some("model" | "source" | "target") => self.models.iter().map(String::as_str).collect(),
+                Some("dataset" | "direction") => self.datasets.iter().map(|dataset| dataset.name.as_str()).collect(),
+                _ => Vec::new(),
+            }
+        };
         Rows::new(stage, &batches, order).with_context(|| format!("the tables of {stage}"))
-    }
-
-    /// The colour class of a model, one in all figures.
-    pub fn model_class(&self, name: &str) -> String {
-        series_class(self.models.iter().position(|model| model == name).unwrap_or(self.models.len()))
-    }
-
-    /// The colour class of a dataset, one in all figures.
-    pub fn dataset_class(&self, name: &str) -> String {
-        let place = self.datasets.iter().position(|dataset| dataset.name == name);
-        series_class(place.unwrap_or(self.datasets.len()))
     }
 
     /// `insecure 40, secure 38`: how many examples these datasets have, as far as that is known.

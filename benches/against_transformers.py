@@ -257,7 +257,7 @@ def check_gradients(name):
         if table("gradient_vectors") is not None:
             found = rows("gradient_vectors", model=name, module=module)
             at = np.array([index[key] for key in found.select("dataset", "example").iter_rows()])
-            vectors = found["vector"].to_numpy().astype(np.float64)
+            vectors = np.array(found["vector"].to_list(), dtype=np.float64)
             scale = np.outer(norms[at], norms[at])
             deviation = abs(vectors @ vectors.T - (stack @ stack.T)[np.ix_(at, at)]) / scale
             say("gradient_vectors: inner products, of the norms", f"{name} {short(module)}", deviation.max(), 1e-4, deviation.size)

@@ -1,13 +1,15 @@
 //! Box plots side by side (Tukey: the box holds the middle half, whiskers reach the furthest value within 1.5 of
 //! its height, and what lies beyond is a dot).
 
+use super::axes::{self, Axis, NamesBelow};
 use super::figure::Panel;
 use super::lines::WIDTH;
+use super::plot::{Chart, Facet, Plot};
 use super::scale::{Linear, number};
-use super::svg::{Anchor, Markup, fit, text_width};
+use super::svg::{Anchor, Markup};
 
-const HEIGHT: f64 = 240.0;
-const FONT: f64 = 11.0;
+const TOP: f64 = 24.0;
+const BOTTOM: f64 = 204.0;
 
 /// The five numbers of a box and the values outside its whiskers.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,98 +21,89 @@ pub struct Summary {
     pub outside: Vec<f64>,
 }
 
-#[derive(Debug, Clone, Default)]
-pub struct Boxes {
-    pub title: String,
-    pub x_label: String,
-    pub y_label: String,
-    pub x: Vec<String>,
-    /// Name, class and one box for each place on the x axis.
-    pub series: Vec<(String, String, Vec<Option<Summary>>)>,
-    pub y_domain: Option<(f64, f64)>,
+#[derive(Debug, Clone)]
+pub struct BoxChart {
+    x_label: String,
+    y_label: String,
 }
 
-impl Boxes {
-    /// All that is drawn: the domain for panels on one scale.
-    pub fn values(&self) -> impl Iterator<Item = f64> {
-        let boxes = self.series.iter().flat_map(|(_, _, boxes)| boxes).flatten();
-        boxes.flat_map(|b| [b.whiskers.0, b.whiskers.1].into_iter().chain(b.outside.iter().copied()))
+impl Plot<BoxChart> {
+    pub fn boxes(x_label: &str, y_label: &str) -> Self {
+        Plot::of(BoxChart { x_label: x_label.into(), y_label: y_label.into() }, true)
+    }
+}
+
+impl Chart for BoxChart {
+    type Value = Summary;
+
+    fn extent(summary: &Summary) -> Vec<f64> {
+        [summary.whiskers.0, summary.whiskers.1].into_iter().chain(summary.outside.iter().copied()).collect()
     }
 
-    pub fn panel(&self) -> Panel {
-        let widest_name = self.x.iter().map(|name| text_width(name, FONT)).fold(0.0, f64::max);
-        let domain = self.y_domain.unwrap_or_else(|| Linear::over(self.values(), (0.0, 1.0)).domain);
-        let mut y = Linear { domain, range: (HEIGHT - 36.0, 24.0) };
-        let ticks = y.ticks(5);
-        let left = 8.0 + ticks.iter().map(|(_, label)| text_width(label, FONT)).fold(0.0, f64::max);
-        let room = (WIDTH - 6.0 - left) / self.x.len().max(1) as f64;
-        let turned = widest_name + 4.0 > room;
-        let drop = if turned { (widest_name * 0.72 + 12.0).min(84.0) } else { 20.0 };
-        let height = HEIGHT - 36.0 + drop + if self.x_label.is_empty() { 0.0 } else { 16.0 };
-        y.range.0 = HEIGHT - 36.0;
-
+    fn panel(&self, facet: &Facet<Summary>) -> Panel {
+        let right = WIDTH - 6.0;
         let mut markup = Markup::default();
-        markup.text("axis-label", (0.0, 11.0), Anchor::Start, &self.y_label);
-        for (value, label) in &ticks {
-            let class = if *value == 0.0 { "zero" } else { "grid" };
-            markup.line(class, (left, y.at(*value)), (WIDTH - 6.0, y.at(*value)));
-            markup.text("tick", (left - 5.0, y.at(*value) + 3.5), Anchor::End, label);
-        }
-        let wide = (room * 0.78 / self.series.len().max(1) as f64).min(26.0);
-        for (i, name) in self.x.iter().enumerate() {
+        let up = Axis::Up { bottom: BOTTOM, top: TOP, right };
+        let (y, left) = axes::values(&mut markup, up, &self.y_label, facet.domain);
+        let room = (right - left) / facet.places.len().max(1) as f64;
+        let names = NamesBelow::new(facet.places.iter().map(|place| place.text.as_str()), room);
+        let count = facet.series.len() as f64;
+        let wide = (room * 0.78 / count.max(1.0)).min(26.0);
+        for (i, place) in facet.places.iter().enumerate() {
             let middle = left + room * (i as f64 + 0.5);
-            let mut tip = format!("{} {name}", self.x_label).trim().to_string();
-            for (s, (series, class, boxes)) in self.series.iter().enumerate() {
-                let Some(summary) = boxes.get(i).and_then(Option::as_ref) else { continue };
-                let at = middle + wide * (s as f64 - (self.series.len() as f64 - 1.0) / 2.0);
-                draw(&mut markup, summary, class, at, wide * 0.72, &y);
-                tip += &format!(
-                    "\n{series}  median {}, middle half {} to {}, n {}",
-                    number(summary.median),
-                    number(summary.quartiles.0),
-                    number(summary.quartiles.1),
-                    summary.n
-                );
+            let mut tip = format!("{} {}", self.x_label, place.text).trim().to_string();
+            for (s, (name, boxes)) in facet.series.iter().enumerate() {
+                let Some(summary) = boxes[i] else { continue };
+                let at = middle + wide * (s as f64 - (count - 1.0) / 2.0);
+                summary.draw(&mut markup, &name.class(), at, wide * 0.72, &y);
+                tip += &format!("\n{}  {}", name.text, summary.text());
             }
-            markup.rect("hit", (middle - room / 2.0, y.range.1), (room, y.range.0 - y.range.1), Some(&tip));
-            match turned {
-                true => {
-                    let name = fit(name, FONT, (middle / 0.74).min(100.0));
-                    markup.turned_text("tick", (middle + 4.0, y.range.0 + 12.0), -42, Anchor::End, &name)
-                }
-                false => markup.text("tick", (middle, y.range.0 + 15.0), Anchor::Middle, name),
-            };
+            markup.rect("hit", (middle - room / 2.0, TOP), (room, BOTTOM - TOP), Some(&tip));
+            names.draw(&mut markup, &place.text, middle, BOTTOM);
         }
+        let mut height = BOTTOM + names.drop;
         if !self.x_label.is_empty() {
+            height += 16.0;
             markup.text("axis-label", ((left + WIDTH) / 2.0, height - 4.0), Anchor::Middle, &self.x_label);
         }
-        Panel { title: self.title.clone(), width: WIDTH, height, markup, cells: None }
+        Panel::new(facet.title, (WIDTH, height), markup)
     }
 }
 
-fn draw(markup: &mut Markup, summary: &Summary, class: &str, at: f64, wide: f64, y: &Linear) {
-    let whisker = format!("whisker {class}");
-    let (top, bottom) = (y.at(summary.quartiles.1), y.at(summary.quartiles.0));
-    markup.line(&whisker, (at, y.at(summary.whiskers.0)), (at, bottom));
-    markup.line(&whisker, (at, top), (at, y.at(summary.whiskers.1)));
-    markup.rect(&format!("box {class}"), (at - wide / 2.0, top), (wide, bottom - top), None);
-    let middle = y.at(summary.median);
-    markup.line(&format!("median {class}"), (at - wide / 2.0, middle), (at + wide / 2.0, middle));
-    for value in &summary.outside {
-        markup.circle(&format!("dot {class}"), (at, y.at(*value)), 1.1, None);
+impl Summary {
+    fn text(&self) -> String {
+        let [median, low, high] = [self.median, self.quartiles.0, self.quartiles.1].map(number);
+        format!("median {median}, middle half {low} to {high}, n {}", self.n)
+    }
+
+    fn draw(&self, markup: &mut Markup, class: &str, at: f64, wide: f64, y: &Linear) {
+        let whisker = format!("whisker {class}");
+        let (top, bottom) = (y.at(self.quartiles.1), y.at(self.quartiles.0));
+        markup.line(&whisker, (at, y.at(self.whiskers.0)), (at, bottom));
+        markup.line(&whisker, (at, top), (at, y.at(self.whiskers.1)));
+        markup.rect(&format!("box {class}"), (at - wide / 2.0, top), (wide, bottom - top), None);
+        let middle = y.at(self.median);
+        markup.line(&format!("median {class}"), (at - wide / 2.0, middle), (at + wide / 2.0, middle));
+        for value in &self.outside {
+            markup.circle(&format!("dot {class}"), (at, y.at(*value)), 1.1, None);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::plot::{Draw, Name};
     use super::*;
 
     #[test]
     fn one_box_for_each_series_and_place() {
-        let summary = Summary { n: 2, whiskers: (1.0, 2.0), quartiles: (1.25, 1.75), median: 1.5, outside: Vec::new() };
-        let boxes = vec![Some(summary), None];
-        let series = ["a", "b"].map(|name| (name.to_string(), "s0".to_string(), boxes.clone())).to_vec();
-        let panel = Boxes { x: vec!["0".into(), "1".into()], series, ..Boxes::default() }.panel();
-        assert_eq!(panel.markup.0.matches("class=\"box s0\"").count(), 2);
+        let summary = Summary { n: 4, whiskers: (0.0, 3.0), quartiles: (1.0, 2.0), median: 1.5, outside: vec![9.0] };
+        let mut plot = Plot::boxes("layer", "projection");
+        plot.add("", Name::new(0, "a"), Name::new(0, "0"), summary.clone());
+        plot.add("", Name::new(1, "b"), Name::new(0, "0"), summary.clone());
+        plot.add("", Name::new(1, "b"), Name::new(1, "1"), summary);
+        let svg = &plot.panels()[0].markup.0;
+        assert_eq!((svg.matches("class=\"box s0\"").count(), svg.matches("class=\"box s1\"").count()), (1, 2));
+        assert!(svg.contains("a  median 1.50, middle half 1.00 to 2.00, n 4") && svg.contains(">10</text>"), "{svg}");
     }
 }

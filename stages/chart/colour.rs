@@ -3,13 +3,27 @@
 //!
 //! Series colours are in `figure.css`, where the theme is: eight that any colour vision tells apart.
 
+/// What the values are, and so how they are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// Cosines: -1 is blue, 0 near-white, 1 orange.
+    Cosine,
+    /// Amounts: from dark blue at 0 to yellow, or at the least value where it is negative.
+    Amount,
+}
+
+impl Colours {
+    /// The value of anything with itself.
+    pub fn diagonal(self) -> f32 {
+        if self == Colours::Cosine { 1.0 } else { 0.0 }
+    }
+}
+
 /// How values become colours.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ColourScale {
-    /// -limit is blue, 0 near-white, limit orange.
-    Diverging { limit: f64 },
-    /// From dark blue to yellow.
-    Sequential { lo: f64, hi: f64 },
+pub struct Scale {
+    colours: Colours,
+    pub domain: (f64, f64),
 }
 
 type Rgb = [u8; 3];
@@ -39,12 +53,15 @@ const CIVIDIS: [Rgb; 9] = [
 /// Colours in a heatmap's palette; the index after the last stands for a missing value.
 pub const LEVELS: usize = 255;
 
-impl ColourScale {
-    pub fn domain(self) -> (f64, f64) {
-        match self {
-            ColourScale::Diverging { limit } => (-limit, limit),
-            ColourScale::Sequential { lo, hi } => (lo, hi),
+impl Scale {
+    /// A scale that holds the finite values.
+    pub fn over(colours: Colours, values: impl IntoIterator<Item = f64>) -> Scale {
+        if colours == Colours::Cosine {
+            return Scale { colours, domain: (-1.0, 1.0) };
         }
+        let values = values.into_iter().filter(|value| value.is_finite());
+        let (lo, hi) = values.fold((0.0, 0.0), |(lo, hi): (f64, f64), value| (lo.min(value), hi.max(value)));
+        Scale { colours, domain: (lo, if hi > lo { hi } else { lo + 1.0 }) }
     }
 
     /// The palette's index of a value; [`LEVELS`] where it is missing.
@@ -52,34 +69,36 @@ impl ColourScale {
         if !value.is_finite() {
             return LEVELS as u8;
         }
-        let (lo, hi) = self.domain();
+        let (lo, hi) = self.domain;
         let share = ((value - lo) / (hi - lo)).clamp(0.0, 1.0);
         (share * (LEVELS - 1) as f64).round() as u8
     }
 
     /// The colours of all indices, from the lowest value to the highest.
     pub fn palette(self) -> Vec<Rgb> {
-        let stops: &[Rgb] = match self {
-            ColourScale::Diverging { .. } => &DIVERGING,
-            ColourScale::Sequential { .. } => &CIVIDIS,
+        (0..LEVELS).map(|index| self.colour(index)).collect()
+    }
+
+    fn colour(self, index: usize) -> Rgb {
+        let stops: &[Rgb] = match self.colours {
+            Colours::Cosine => &DIVERGING,
+            Colours::Amount => &CIVIDIS,
         };
-        (0..LEVELS).map(|i| blend(stops, i as f64 / (LEVELS - 1) as f64)).collect()
+        blend(stops, index as f64 / (LEVELS - 1) as f64)
     }
 
     /// True where dark text is easier to read on this value's colour than light text.
     pub fn is_light(self, value: f64) -> bool {
-        match self.palette().get(self.index(value) as usize) {
-            // Relative luminance by ITU-R BT.709, without the gamma that a threshold does not need.
-            Some([r, g, b]) => 0.2126 * *r as f64 + 0.7152 * *g as f64 + 0.0722 * *b as f64 > 135.0,
-            None => true,
-        }
+        let [r, g, b] = self.colour(self.index(value) as usize);
+        // Relative luminance by ITU-R BT.709, without the gamma that a threshold does not need.
+        0.2126 * f64::from(r) + 0.7152 * f64::from(g) + 0.0722 * f64::from(b) > 135.0
     }
 
     /// Diverging maps are turned over in the dark theme, where zero should be dark.
     pub fn class(self) -> &'static str {
-        match self {
-            ColourScale::Diverging { .. } => "diverging",
-            ColourScale::Sequential { .. } => "sequential",
+        match self.colours {
+            Colours::Cosine => "diverging",
+            Colours::Amount => "sequential",
         }
     }
 }
@@ -100,11 +119,11 @@ mod tests {
 
     #[test]
     fn zero_is_the_middle_of_a_diverging_map() {
-        let scale = ColourScale::Diverging { limit: 0.5 };
+        let scale = Scale::over(Colours::Cosine, []);
         let palette = scale.palette();
         assert_eq!(palette.len(), LEVELS);
         assert_eq!(palette[scale.index(0.0) as usize], DIVERGING[3]);
-        assert_eq!(palette[scale.index(-0.5) as usize], DIVERGING[0]);
+        assert_eq!(palette[scale.index(-1.0) as usize], DIVERGING[0]);
         assert_eq!(palette[scale.index(9.0) as usize], DIVERGING[6]);
         assert_eq!(scale.index(f64::NAN) as usize, LEVELS);
     }
@@ -159,9 +178,9 @@ mod tests {
 
     #[test]
     fn text_contrasts_with_its_cell() {
-        let scale = ColourScale::Diverging { limit: 1.0 };
+        let scale = Scale::over(Colours::Cosine, []);
         assert!(scale.is_light(0.0) && !scale.is_light(1.0) && !scale.is_light(-1.0));
-        let scale = ColourScale::Sequential { lo: 0.0, hi: 1.0 };
+        let scale = Scale::over(Colours::Amount, [0.5, 1.0, f64::NAN]);
         assert!(!scale.is_light(0.0) && scale.is_light(1.0));
     }
 }

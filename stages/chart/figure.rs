@@ -4,7 +4,7 @@
 use maud::{PreEscaped, html};
 
 use super::heatmap::Cells;
-use super::plot::Draw;
+use super::plot::{Draw, Name};
 use super::svg::{Anchor, Markup, coordinate, fit, text_width, wrap};
 
 /// The style shared by the page and the figures' own files.
@@ -193,16 +193,20 @@ impl Figure {
 }
 
 impl Panel {
+    pub(super) fn new(title: &Name, (width, height): (f64, f64), markup: Markup) -> Panel {
+        Panel { title: title.text.clone(), width, height, markup, cells: None }
+    }
+
     fn html(&self) -> maud::Markup {
         let (width, height, cells) = (coordinate(self.width), coordinate(self.height), self.cells.as_ref());
         html! {
             figure.panel {
                 @if !self.title.is_empty() { figcaption { (self.title) } }
                 svg viewBox={ "0 0 " (width) " " (height) } role="img" aria-label=(self.title)
-                    data-place=[cells.map(Cells::place)]
-                    data-domain=[cells.map(Cells::domain)]
-                    data-rows=[cells.map(Cells::rows)]
-                    data-columns=[cells.and_then(Cells::columns)]
+                    data-place=[cells.map(|cells| &cells.place)]
+                    data-domain=[cells.map(|cells| &cells.domain)]
+                    data-rows=[cells.map(|cells| &cells.rows)]
+                    data-columns=[cells.and_then(|cells| cells.columns.as_ref())]
                     data-symmetric[cells.is_some_and(|cells| cells.symmetric)]
                     data-values=[cells.map(|cells| &cells.packed)]
                     { (PreEscaped(&self.markup.0)) }

@@ -38,13 +38,14 @@
 //! (`plot.bar(panel, row, value)`), [`Heatmaps`] (`maps.panel(title).set(row, column, value)`) and
 //! [`Scatter`] (`scatter.group(name, points)`).
 
+mod axes;
 pub mod bars;
 pub mod boxes;
 pub mod colour;
+pub mod dots;
 pub mod figure;
 pub mod heatmap;
 pub mod lines;
-pub mod matrix;
 pub mod plot;
 pub mod raster;
 pub mod scale;
@@ -52,10 +53,10 @@ pub mod scatter;
 pub mod svg;
 
 pub use boxes::Summary;
+pub use colour::Colours;
 pub use figure::{Figure, Key};
-pub use heatmap::{Axis, Group};
+pub use heatmap::{Axis, Group, Heatmaps};
 pub use lines::Point;
-pub use matrix::{Colours, Heatmaps};
 pub use plot::{Draw, Name, Plot, Style};
 pub use scale::{fixed, number};
 pub use scatter::Scatter;

@@ -4,11 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::bars::{Bars, Dots};
-use super::boxes::{Boxes, Summary};
 use super::figure::{Key, Panel, series_class};
-use super::lines::{Lines, Point, Series};
-use super::scale::Linear;
+use super::scale::round_domain;
 
 /// How a series is drawn; the order in which they are drawn over each other and listed in the legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -32,9 +29,9 @@ pub enum Style {
 /// series has the colour of its rank, so that a model has one colour in every figure.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
-    style: Style,
+    pub(super) style: Style,
     rank: usize,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Name {
@@ -46,22 +43,7 @@ impl Name {
         Name { style, ..self }
     }
 
-    /// The same rank and style with another text.
-    pub fn with(self, text: impl FnOnce(&str) -> String) -> Name {
-        Name { text: text(&self.text), ..self }
-    }
-
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The text, and the class that colours it.
-    pub(super) fn drawn(self) -> (String, String) {
-        let class = self.class();
-        (self.text, class)
-    }
-
-    fn class(&self) -> String {
+    pub(super) fn class(&self) -> String {
         let colour = series_class(self.rank);
         match self.style {
             Style::Solid => colour,
@@ -110,7 +92,7 @@ type Values<V> = BTreeMap<Name, BTreeMap<Name, BTreeMap<Name, V>>>;
 /// Small multiples of one kind of chart.
 #[derive(Debug, Clone)]
 pub struct Plot<C: Chart> {
-    chart: C,
+    pub(super) chart: C,
     values: Values<C::Value>,
     scale: Scale,
     legend: bool,
@@ -138,7 +120,7 @@ pub trait Chart {
 }
 
 impl<C: Chart> Plot<C> {
-    fn of(chart: C, legend: bool) -> Plot<C> {
+    pub(super) fn of(chart: C, legend: bool) -> Plot<C> {
         Plot { chart, values: BTreeMap::new(), scale: Scale::Shared, legend }
     }
 
@@ -182,8 +164,8 @@ impl<C: Chart> Plot<C> {
         let values = drawn.flat_map(|(_, series)| series.values()).flat_map(BTreeMap::values).flat_map(C::extent);
         match self.scale {
             Scale::Within(low, high) => (low, high),
-            Scale::FromZero => (0.0, Linear::over(values, (0.0, 1.0)).domain.1),
-            Scale::Own | Scale::Shared => Linear::over(values, (0.0, 1.0)).domain,
+            Scale::FromZero => (0.0, round_domain(values).1),
+            Scale::Own | Scale::Shared => round_domain(values),
         }
     }
 }
@@ -212,172 +194,9 @@ impl<C: Chart> Draw for Plot<C> {
     }
 }
 
-/// Lines over layers, with the band of each point's interval.
-#[derive(Debug, Clone, Default)]
-pub struct LineChart {
-    x_label: String,
-    y_label: String,
-    marks: BTreeMap<Name, Vec<(Name, String)>>,
-}
-
-impl Plot<LineChart> {
-    /// Lines named at their ends.
-    pub fn lines(x_label: &str, y_label: &str) -> Self {
-        Plot::of(LineChart { x_label: x_label.into(), y_label: y_label.into(), ..LineChart::default() }, false)
-    }
-
-    /// Points out a place of a panel, with a word.
-    pub fn mark(&mut self, panel: impl Into<Name>, place: impl Into<Name>, word: impl Into<String>) {
-        self.chart.marks.entry(panel.into()).or_default().push((place.into(), word.into()));
-    }
-}
-
-impl Chart for LineChart {
-    type Value = Point;
-
-    fn extent(point: &Point) -> Vec<f64> {
-        vec![point.value, point.low, point.high]
-    }
-
-    fn panel(&self, facet: &Facet<Point>) -> Panel {
-        let series = facet.series.iter().map(|(name, points)| Series {
-            name: name.text.clone(),
-            class: name.class(),
-            points: points.iter().map(|point| point.copied().unwrap_or(Point::NONE)).collect(),
-            labelled: !facet.legend && name.style != Style::Faint,
-        });
-        let marks =
-            self.marks.get(facet.title).into_iter().flatten().filter_map(|(place, word)| {
-                Some((facet.places.iter().position(|known| *known == place)?, word.clone()))
-            });
-        let lines = Lines {
-            title: facet.title.text.clone(),
-            x_label: self.x_label.clone(),
-            y_label: self.y_label.clone(),
-            x: facet.places.iter().map(|place| place.text.clone()).collect(),
-            series: series.collect(),
-            marks: marks.collect(),
-            y_domain: Some(facet.domain),
-        };
-        lines.panel()
-    }
-}
-
-/// Box plots side by side.
-#[derive(Debug, Clone, Default)]
-pub struct BoxChart {
-    x_label: String,
-    y_label: String,
-}
-
-impl Plot<BoxChart> {
-    pub fn boxes(x_label: &str, y_label: &str) -> Self {
-        Plot::of(BoxChart { x_label: x_label.into(), y_label: y_label.into() }, true)
-    }
-}
-
-impl Chart for BoxChart {
-    type Value = Summary;
-
-    fn extent(summary: &Summary) -> Vec<f64> {
-        [summary.whiskers.0, summary.whiskers.1].into_iter().chain(summary.outside.iter().copied()).collect()
-    }
-
-    fn panel(&self, facet: &Facet<Summary>) -> Panel {
-        let series = facet.series.iter().map(|(name, boxes)| {
-            (name.text.clone(), name.class(), boxes.iter().map(|summary| summary.cloned()).collect())
-        });
-        let boxes = Boxes {
-            title: facet.title.text.clone(),
-            x_label: self.x_label.clone(),
-            y_label: self.y_label.clone(),
-            x: facet.places.iter().map(|place| place.text.clone()).collect(),
-            series: series.collect(),
-            y_domain: Some(facet.domain),
-        };
-        boxes.panel()
-    }
-}
-
-/// Estimates with whiskers, places down, a dot for each series.
-#[derive(Debug, Clone, Default)]
-pub struct DotChart {
-    x_label: String,
-}
-
-impl Plot<DotChart> {
-    pub fn dots(x_label: &str) -> Self {
-        Plot::of(DotChart { x_label: x_label.into() }, true)
-    }
-}
-
-impl Chart for DotChart {
-    type Value = Point;
-
-    fn extent(point: &Point) -> Vec<f64> {
-        vec![point.value, point.low, point.high]
-    }
-
-    fn panel(&self, facet: &Facet<Point>) -> Panel {
-        let series = facet.series.iter().map(|(name, points)| {
-            let points = points.iter().map(|point| point.copied().unwrap_or(Point::NONE)).collect();
-            (name.text.clone(), name.class(), points)
-        });
-        let dots = Dots {
-            title: facet.title.text.clone(),
-            x_label: self.x_label.clone(),
-            rows: facet.places.iter().map(|place| place.text.clone()).collect(),
-            series: series.collect(),
-            domain: Some(facet.domain),
-        };
-        dots.panel()
-    }
-}
-
-/// Horizontal bars of single values, in the colour of the panel.
-#[derive(Debug, Clone, Default)]
-pub struct BarChart {
-    x_label: String,
-}
-
-impl Plot<BarChart> {
-    /// Bars whose rows are tokens, in a monospaced face.
-    pub fn bars(x_label: &str) -> Self {
-        Plot::of(BarChart { x_label: x_label.into() }, false)
-    }
-
-    /// Adds a row to a panel.
-    pub fn bar(&mut self, panel: impl Into<Name>, row: impl Into<Name>, value: f64) {
-        let panel = panel.into();
-        self.add(panel.clone(), panel, row, value);
-    }
-}
-
-impl Chart for BarChart {
-    type Value = f64;
-    const SHARED_PLACES: bool = false;
-
-    fn extent(value: &f64) -> Vec<f64> {
-        vec![*value, 0.0]
-    }
-
-    fn panel(&self, facet: &Facet<f64>) -> Panel {
-        let (_, values) = &facet.series[0];
-        let rows = facet.places.iter().zip(values);
-        let bars = Bars {
-            title: facet.title.text.clone(),
-            x_label: self.x_label.clone(),
-            rows: rows.map(|(place, value)| (place.text.clone(), value.copied().unwrap_or(f64::NAN))).collect(),
-            class: facet.title.class(),
-            domain: Some(facet.domain),
-            mono: true,
-        };
-        bars.panel()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::lines::Point;
     use super::*;
 
     #[test]

@@ -7,16 +7,15 @@ pub struct Linear {
     pub range: (f64, f64),
 }
 
-impl Linear {
-    /// A scale over the finite values, widened to round ends; (0, 1) where there are none.
-    pub fn over(values: impl IntoIterator<Item = f64>, range: (f64, f64)) -> Linear {
-        let (lo, hi) = extent(values);
-        let step = step(lo, hi, 5);
-        // An end that is round but for rounding, such as a distance of -1e-16, needs no room beyond it.
-        let domain = ((lo / step + 1e-6).floor() * step, (hi / step - 1e-6).ceil() * step);
-        Linear { domain, range }
-    }
+/// A domain that holds the finite values, widened to round ends; (0, 1) where there are none.
+pub fn round_domain(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let (lo, hi) = extent(values);
+    let step = step(lo, hi, 5);
+    // An end that is round but for rounding, such as a distance of -1e-16, needs no room beyond it.
+    ((lo / step + 1e-6).floor() * step, (hi / step - 1e-6).ceil() * step)
+}
 
+impl Linear {
     pub fn at(&self, value: f64) -> f64 {
         let (lo, hi) = self.domain;
         self.range.0 + (value - lo) / (hi - lo) * (self.range.1 - self.range.0)
@@ -111,7 +110,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        let scale = Linear::over([-0.23, 0.71, f64::NAN], (0.0, 100.0));
+        let scale = Linear { domain: round_domain([-0.23, 0.71, f64::NAN]), range: (0.0, 100.0) };
         let labels: Vec<String> = scale.ticks(5).into_iter().map(|(_, label)| label).collect();
         assert_eq!(labels, ["−0.4", "−0.2", "0.0", "0.2", "0.4", "0.6", "0.8"]);
         let scale = Linear { domain: (0.0, 64.0), range: (0.0, 1.0) };
@@ -120,12 +119,11 @@ mod tests {
 
     #[test]
     fn equal_and_absent_values_still_have_an_axis() {
-        let same = Linear::over([2.0, 2.0], (0.0, 1.0));
-        assert!(same.domain.0 < 2.0 && same.domain.1 > 2.0);
-        assert_eq!(Linear::over([-1e-16, 1.0 + 1e-16], (0.0, 1.0)).domain, (0.0, 1.0));
-        let none = Linear::over([f64::NAN], (0.0, 1.0));
-        assert_eq!(none.domain, (0.0, 1.0));
-        let zero = Linear::over([0.0], (0.0, 1.0));
+        let same = round_domain([2.0, 2.0]);
+        assert!(same.0 < 2.0 && same.1 > 2.0);
+        assert_eq!(round_domain([-1e-16, 1.0 + 1e-16]), (0.0, 1.0));
+        assert_eq!(round_domain([f64::NAN]), (0.0, 1.0));
+        let zero = Linear { domain: round_domain([0.0]), range: (0.0, 1.0) };
         assert!(zero.at(0.0).is_finite());
     }
 

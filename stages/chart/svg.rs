@@ -95,6 +95,14 @@ impl Markup {
         self.close_with_tip("circle", tip)
     }
 
+    /// A PNG in base64, stretched to the size.
+    pub fn image(&mut self, class: &str, at: (f64, f64), size: (f64, f64), png: &str) -> &mut Markup {
+        let [x, y, w, h] = [at.0, at.1, size.0, size.1].map(coordinate);
+        self.push(format_args!(
+            r#"<image class="{class}" x="{x}" y="{y}" width="{w}" height="{h}" preserveAspectRatio="none" href="data:image/png;base64,{png}"/>"#
+        ))
+    }
+
     /// A path through the points; several runs where `NaN` interrupts them.
     pub fn polyline(&mut self, class: &str, points: &[(f64, f64)]) -> &mut Markup {
         let mut data = String::new();
@@ -178,6 +186,13 @@ pub fn wrap(text: &str, size: f64, width: f64) -> Vec<String> {
         }
     }
     lines.iter().map(|line| fit(line, size, width)).collect()
+}
+
+/// An attribute of each element that begins so, for tests.
+#[cfg(test)]
+pub fn attributes(svg: &str, begins: &str, name: &str) -> Vec<f64> {
+    let value = |element: &str| element.split(&format!(" {name}=\"")).nth(1)?.split('"').next()?.parse().ok();
+    svg.split(begins).skip(1).filter_map(value).collect()
 }
 
 #[cfg(test)]

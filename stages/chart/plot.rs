@@ -43,6 +43,15 @@ impl Name {
         Name { style, ..self }
     }
 
+    /// The same rank and style with another text.
+    pub fn with(self, text: impl FnOnce(&str) -> String) -> Name {
+        Name { text: text(&self.text), ..self }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(super) fn class(&self) -> String {
         let colour = series_class(self.rank);
         match self.style {

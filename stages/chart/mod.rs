@@ -56,7 +56,7 @@ pub use boxes::Summary;
 pub use colour::Colours;
 pub use figure::{Figure, Key};
 pub use heatmap::{Axis, Group, Heatmaps};
-pub use lines::Point;
+pub use lines::{LineChart, Point};
 pub use plot::{Draw, Name, Plot, Style};
 pub use scale::{fixed, number};
 pub use scatter::Scatter;

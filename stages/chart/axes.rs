@@ -31,7 +31,7 @@ pub fn values(markup: &mut Markup, axis: Axis, label: &str, domain: (f64, f64)) 
         }
         Axis::Across { left, right, top, bottom } => {
             let x = Linear { domain, range: (left, right) };
-            for (value, label) in x.ticks(((right - left) / 66.0) as usize) {
+            for (value, label) in x.ticks(if right - left < 300.0 { 4 } else { 5 }) {
                 markup.line(grid(value), (x.at(value), top), (x.at(value), bottom));
                 markup.text("tick", (x.at(value), bottom + 14.0), Anchor::Middle, &label);
             }

@@ -1,7 +1,6 @@
 //! Likenesses of pairs of datasets by layer, beside what chance gives: the drawing that directions and subspaces share.
 
-use crate::chart::plot::LineChart;
-use crate::chart::{Name, Plot, Point, Style};
+use crate::chart::{LineChart, Name, Plot, Point, Style};
 use crate::contract::figures::rows::place;
 use crate::contract::figures::{Row, Rows};
 

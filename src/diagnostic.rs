@@ -41,8 +41,13 @@ impl Diagnostic {
     }
 }
 
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Diagnostic {
+    /// With colours, for a terminal.
+    pub fn styled(&self) -> String {
+        self.render(&Renderer::styled())
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
         let mut group =
             Level::ERROR.primary_title(&self.message).elements(Vec::<annotate_snippets::Element<'_>>::new());
         let path = self.place.as_ref().map(|place| place.path.display().to_string());
@@ -53,7 +58,13 @@ impl fmt::Display for Diagnostic {
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help));
         }
-        write!(f, "{}", Renderer::plain().render(&[group]))
+        renderer.render(&[group])
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(&Renderer::plain()))
     }
 }
 

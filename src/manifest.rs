@@ -39,7 +39,7 @@ impl Manifest {
     fn read(path: &Path, to_estimate: bool) -> Result<Manifest, Diagnostic> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Diagnostic::plain(format!("cannot read {}: {error}", path.display()))
-                .help("`strata init DIR` writes one to start from; --pipeline FILE names another")
+                .help("`strata init DIR` writes one to start from; --pipeline FILE names one that is neither here nor in a folder above")
         })?;
         let document = Document::parse(text.clone()).map_err(|error| {
             Diagnostic::plain(error.message().trim().to_string()).in_file(path, &text, error.span())

@@ -33,7 +33,7 @@ impl Clean {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let layout = place.layout()?;
         if !layout.cache().exists() {
-            say!("nothing to remove: there is no store at {}", layout.root().display());
+            place.note(format_args!("nothing to remove: there is no store at {}", layout.root().display()))?;
             return Ok(Outcome::Done);
         }
         let opened = Store::open(layout.root());

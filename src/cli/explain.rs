@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::say::say;
-use super::{Outcome, Place, parse_targets, usage};
+use super::{Outcome, Place, complete, parse_targets, usage};
 use crate::graph::NodeId;
 use crate::plan::Plan;
 use crate::staleness::{Reason, Standing, causes, origin, standing};
@@ -18,7 +19,7 @@ use crate::staleness::{Reason, Standing, causes, origin, standing};
   strata explain 'hidden_states[base,insecure]'")]
 pub struct Explain {
     /// A stage, or STAGE[NAME,NAME…]
-    #[arg(required = true)]
+    #[arg(required = true, add = ArgValueCompleter::new(complete::targets))]
     targets: Vec<String>,
 }
 

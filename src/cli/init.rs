@@ -8,8 +8,7 @@ use clap::Args;
 use strata_stages::contract::setting::Setting;
 use strata_stages::{Outputs, STAGES, Stage};
 
-use super::Outcome;
-use super::say::say;
+use super::{Outcome, Place};
 use crate::diagnostic::Diagnostic;
 
 /// Write a commented pipeline.toml and a data folder for your own models
@@ -24,7 +23,7 @@ const HEAD: &str = include_str!("init.toml");
 const EXAMPLE: &str = include_str!("init.jsonl");
 
 impl Init {
-    pub fn execute(&self) -> Result<Outcome> {
+    pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let pipeline = self.dir.join("pipeline.toml");
         if pipeline.exists() {
             return Err(Diagnostic::plain(format!("{} is already there", pipeline.display()))
@@ -35,7 +34,10 @@ impl Init {
         fs::create_dir_all(&data).with_context(|| format!("cannot write {}", data.display()))?;
         fs::write(data.join("aligned.jsonl"), EXAMPLE).with_context(|| format!("cannot write {}", data.display()))?;
         fs::write(&pipeline, text()).with_context(|| format!("cannot write {}", pipeline.display()))?;
-        say!("{}: name your models and datasets in it, then run `strata run` there", pipeline.display());
+        place.note(format_args!(
+            "{}: name your models and datasets in it, then run `strata run` there",
+            pipeline.display()
+        ))?;
         Ok(Outcome::Done)
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Exit codes and the broken-pipe rule are decided here alone.
 
 mod clean;
+mod complete;
 mod estimate;
 mod expected_text;
 mod explain;
@@ -13,17 +14,23 @@ mod share;
 mod status;
 mod tables;
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::builder::styling::AnsiColor;
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::CompleteEnv;
 use strata_stages::PlanError;
 
+use self::say::say;
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeSet, Target};
 use crate::manifest::Manifest;
+use crate::progress::Verbosity;
 use crate::store::Store;
 use crate::store::layout::Layout;
 
@@ -33,12 +40,21 @@ use crate::store::layout::Layout;
 #[derive(Parser)]
 #[command(name = "strata", version, after_help = EXIT_CODES)]
 struct Arguments {
-    /// The pipeline file; artifacts/ lies beside it
-    #[arg(long, global = true, default_value = "pipeline.toml", value_name = "FILE")]
-    pipeline: PathBuf,
+    /// The pipeline file; artifacts/ lies beside it [default: pipeline.toml here, or in the nearest folder above]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pipeline: Option<PathBuf>,
     /// Where results are kept [default: artifacts/ beside the pipeline file]
-    #[arg(long, global = true, value_name = "DIR", env = "STRATA_STORE")]
+    #[arg(long, global = true, value_name = "DIR", env = "STRATA_STORE", value_hint = ValueHint::DirPath)]
     store: Option<PathBuf>,
+    /// Print nothing but errors and what was asked for
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more: each task as it ends, each node instead of each stage
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Colours on standard error and in help; `auto` also heeds NO_COLOR
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
@@ -59,8 +75,10 @@ enum Command {
     Pull(share::Pull),
     Verify(share::Verify),
     Clean(clean::Clean),
-    /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  strata completions bash > ~/.local/share/bash-completion/completions/strata")]
+    /// Print what a shell needs to complete commands, stages, tables and names
+    #[command(after_help = "Examples:
+  source <(strata completions bash)     in ~/.bashrc; likewise zsh
+  strata completions fish | source      in ~/.config/fish/config.fish")]
     Completions {
         shell: clap_complete::Shell,
     },
@@ -84,6 +102,7 @@ pub struct Workspace {
 pub struct Place {
     pipeline: PathBuf,
     store: Option<PathBuf>,
+    pub verbosity: Verbosity,
 }
 
 impl Place {
@@ -102,7 +121,15 @@ impl Place {
         Ok(Workspace { manifest, graph, store })
     }
 
-    /// The pipeline file as it was named.
+    /// Says what was done, unless nothing but errors was asked for.
+    pub fn note(&self, text: impl std::fmt::Display) -> Result<()> {
+        if self.verbosity != Verbosity::Quiet {
+            say!("{text}");
+        }
+        Ok(())
+    }
+
+    /// The pipeline file as it was named or found.
     pub fn pipeline(&self) -> &Path {
         &self.pipeline
     }
@@ -139,14 +166,30 @@ pub fn usage(error: PlanError) -> Diagnostic {
 }
 
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    // A shell that asks for the next word is answered, and the program ends here.
+    CompleteEnv::with_factory(Arguments::command).var(complete::VARIABLE).complete();
+    let color = color_before_parsing(std::env::args_os());
+    let parsed = Arguments::command().color(color).try_get_matches();
+    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let place = Place { pipeline: arguments.pipeline, store: arguments.store };
+    match arguments.color {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+    let verbosity = match (arguments.quiet, arguments.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Usual,
+    };
+    let pipeline = arguments.pipeline.unwrap_or_else(nearest_pipeline);
+    let place = Place { pipeline, store: arguments.store, verbosity };
     let outcome = match arguments.command {
         Command::Run(command) => command.execute(&place),
         Command::Status(command) => command.execute(&place),
@@ -154,15 +197,12 @@ pub fn main() -> ExitCode {
         Command::Graph(command) => command.execute(&place),
         Command::Tables(command) => command.execute(&place),
         Command::Query(command) => command.execute(&place),
-        Command::Init(command) => command.execute(),
+        Command::Init(command) => command.execute(&place),
         Command::Push(command) => command.execute(&place),
         Command::Pull(command) => command.execute(&place),
         Command::Verify(command) => command.execute(&place),
         Command::Clean(command) => command.execute(&place),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "strata", &mut io::stdout());
-            Ok(Outcome::Done)
-        }
+        Command::Completions { shell } => complete::print_function(shell),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
@@ -171,15 +211,46 @@ pub fn main() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<Diagnostic>() {
             Some(diagnostic) => {
-                eprintln!("{diagnostic}");
+                anstream::eprintln!("{}", diagnostic.styled());
                 ExitCode::from(2)
             }
             None => {
-                eprintln!("error: {error:#}");
+                complain(format_args!("{error:#}"));
                 ExitCode::from(1)
             }
         },
     }
+}
+
+/// `error: …` on standard error, in colour where that is wanted.
+pub fn complain(text: impl std::fmt::Display) {
+    let red = AnsiColor::BrightRed.on_default().bold();
+    anstream::eprintln!("{red}error{red:#}: {text}");
+}
+
+/// What `--color` says, for help and for errors in the arguments themselves.
+fn color_before_parsing(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
+    let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    let apart = words.windows(2).find(|pair| pair[0] == "--color").map(|pair| pair[1].as_str());
+    let said = apart.or_else(|| words.iter().find_map(|word| word.strip_prefix("--color=")));
+    said.and_then(|said| ColorChoice::from_str(said, true).ok()).unwrap_or_default()
+}
+
+/// pipeline.toml in this folder or in the nearest one above that has it; of this folder where none does.
+fn nearest_pipeline() -> PathBuf {
+    let here = PathBuf::from("pipeline.toml");
+    if here.exists() {
+        return here;
+    }
+    let above = std::env::current_dir().ok().and_then(|folder| {
+        folder.ancestors().skip(1).map(|above| above.join("pipeline.toml")).find(|pipeline| pipeline.is_file())
+    });
+    above.unwrap_or(here)
+}
+
+/// A time for people, by this machine's clock: `2026-11-24 20:13`.
+pub fn when(time: SystemTime) -> String {
+    chrono::DateTime::<chrono::Local>::from(time).format("%Y-%m-%d %H:%M").to_string()
 }
 
 /// `strata query … | head` is no error.

@@ -14,7 +14,8 @@ use super::{Outcome, Place, usage};
 
 /// Ask the tables something in SQL
 ///
-/// Every folder below artifacts/tables is a table; the names of its folders (model=…, dataset=…) are columns.
+/// Every folder below artifacts/tables is a table; the names of its folders (model=…, dataset=…) are columns. A table for
+/// people shows five digits of a number; CSV, JSON and Parquet have all of them.
 #[derive(Args)]
 #[command(after_help = "Examples:
   strata query \"SELECT model, layer, mean, ci_low, ci_high FROM projection_summary ORDER BY layer\"
@@ -150,6 +151,39 @@ fn print_csv(out: &mut impl Write, frame: &DataFrame) -> Result<()> {
 
 const WIDEST: usize = 48;
 
+/// As `text`, with five digits of each number that is not whole.
+fn shown(value: &AnyValue) -> String {
+    match value {
+        AnyValue::Float32(number) => rounded(f64::from(*number)),
+        AnyValue::Float64(number) => rounded(*number),
+        AnyValue::List(series) | AnyValue::Array(series, _) => {
+            // More of them than fit is not looked at.
+            let items = series.iter().take(WIDEST).map(|item| shown(&item));
+            format!("[{}]", items.collect::<Vec<_>>().join(", "))
+        }
+        other => text(other),
+    }
+}
+
+fn rounded(number: f64) -> String {
+    const DIGITS: i32 = 5;
+    let size = number.abs();
+    if size == 0.0 || !size.is_finite() {
+        return number.to_string();
+    }
+    let without_zeros = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => text.to_string(),
+    };
+    if !(1e-4..1e15).contains(&size) {
+        let text = format!("{number:.*e}", DIGITS as usize - 1);
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{}e{exponent}", without_zeros(digits));
+    }
+    let decimals = (DIGITS - 1 - size.log10().floor() as i32).max(0) as usize;
+    without_zeros(&format!("{number:.decimals$}"))
+}
+
 fn print_table(out: &mut impl Write, frame: &DataFrame) -> Result<()> {
     let shorten = |text: String| {
         let text = text.replace('\n', "⏎");
@@ -157,7 +191,7 @@ fn print_table(out: &mut impl Write, frame: &DataFrame) -> Result<()> {
     };
     let header = header(frame);
     let cells: Vec<Vec<String>> =
-        rows(frame).map(|row| row.iter().map(|value| shorten(text(value))).collect()).collect();
+        rows(frame).map(|row| row.iter().map(|value| shorten(shown(value))).collect()).collect();
     let numeric: Vec<bool> = frame.columns().iter().map(|column| column.dtype().is_primitive_numeric()).collect();
     let width = |column: usize| {
         let cells = cells.iter().map(|row| row[column].chars().count());
@@ -180,4 +214,28 @@ fn print_table(out: &mut impl Write, frame: &DataFrame) -> Result<()> {
     }
     writeln!(out, "({} rows)", frame.height())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_five_digits() {
+        let cases = [
+            (0.1f32 as f64, "0.1"),
+            (-3.141592653, "-3.1416"),
+            (12345.678, "12346"),
+            (1234567.8, "1234568"),
+            (0.00012345678, "0.00012346"),
+            (9.999999, "10"),
+            (2.5e-9, "2.5e-9"),
+            (6.02214076e23, "6.0221e23"),
+            (0.0, "0"),
+            (f64::NAN, "NaN"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(rounded(number), expected);
+        }
+    }
 }

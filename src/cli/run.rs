@@ -1,17 +1,19 @@
 //! `strata run`
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use strata_stages::STAGES;
 
 use super::say::say;
-use super::{Outcome, Place, Workspace};
+use super::{Outcome, Place, complete, Workspace};
 use crate::graph::NodeSet;
 use crate::notices;
 use crate::plan::Plan;
-use crate::progress::Progress;
+use crate::progress::{Progress, Verbosity, duration};
 use crate::run::{self, Options, Summary};
 use crate::store::layout::Layout;
 use crate::store::views;
@@ -27,6 +29,7 @@ use crate::unchanged;
   strata run --json 2>/dev/null                counts for a program to read")]
 pub struct Run {
     /// Stages, or STAGE[NAME,NAME…]; all where none is given
+    #[arg(add = ArgValueCompleter::new(complete::targets))]
     targets: Vec<String>,
     /// Tasks at once, and threads within a model's pass [default: the machine's cores]
     #[arg(short, long, value_name = "N")]
@@ -43,9 +46,6 @@ pub struct Run {
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
 }
 
 static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
@@ -59,13 +59,13 @@ impl Run {
         let everything = self.targets.is_empty() && !self.force && !self.dry_run;
         let layout = place.layout()?;
         if everything && let Some(summary) = unchanged::recall(&layout, place.pipeline(), STAGES) {
-            self.print(&layout, None, &summary)?;
+            self.print(place, &layout, None, &summary)?;
             return Ok(Outcome::Done);
         }
         if self.dry_run {
             let workspace = place.open_to_estimate()?;
             let wanted = workspace.select(&self.targets)?;
-            return super::status::show(&workspace, &wanted, self.json, true);
+            return super::status::show(&workspace, &wanted, self.json, super::status::Shown::Estimate);
         }
         let workspace = place.open()?;
         let wanted = workspace.select(&self.targets)?;
@@ -83,13 +83,14 @@ impl Run {
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
         let options = Options { jobs, keep_going: self.keep_going, force: self.forced(&workspace, &wanted)? };
-        let progress = Progress::new(self.quiet);
+        let progress = Progress::new(place.verbosity);
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
         let run = run::Run::start(&mut plan, &wanted, &options, &progress)?;
-        if !self.quiet {
+        if place.verbosity != Verbosity::Quiet {
             announce(&workspace, &wanted, run.plan);
         }
         let summary = run.finish(&cancelled)?;
+        progress.finish();
         if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
             views::prune(&workspace.store, &workspace.graph)?;
             // Only a run that found everything fresh knows that no input changed under it.
@@ -97,7 +98,7 @@ impl Run {
                 unchanged::remember(&plan, place.pipeline())?;
             }
         }
-        self.print(&layout, Some(&plan), &summary)?;
+        self.print(place, &layout, Some(&plan), &summary)?;
         Ok(match summary {
             Summary { interrupted: true, .. } => Outcome::Interrupted,
             Summary { failures, .. } if !failures.is_empty() => Outcome::TaskFailed,
@@ -119,41 +120,66 @@ impl Run {
         Ok(forced)
     }
 
-    fn print(&self, layout: &Layout, plan: Option<&Plan>, summary: &Summary) -> Result<()> {
+    /// The summary on standard output, and below it why tasks failed.
+    fn print(&self, place: &Place, layout: &Layout, plan: Option<&Plan>, summary: &Summary) -> Result<()> {
         if self.json {
             say!("{}", run::to_json(summary));
-            return Ok(());
+        } else if place.verbosity != Verbosity::Quiet {
+            print_stages(summary)?;
+            print_results(layout, plan, summary)?;
         }
-        let total = |count: fn(&run::Counts) -> usize| summary.stages.values().map(count).sum::<usize>();
-        let (ran, cached, failed) = (total(|c| c.ran), total(|c| c.cached), total(|c| c.failed));
-        if ran + failed > 0 {
-            say!("{:<24} {:>6} {:>6} {:>6} {:>9}", "stage", "ran", "cached", "failed", "seconds");
-            let known = strata_stages::STAGES.iter().map(|stage| stage.name);
-            for (stage, counts) in known.filter_map(|stage| summary.stages.get_key_value(stage)) {
-                say!("{stage:<24} {:>6} {:>6} {:>6} {:>9.2}", counts.ran, counts.cached, counts.failed, counts.seconds);
-            }
-        }
-        if ran > 0
-            && let Some(plan) = plan
-        {
-            for notice in notices::of(plan) {
-                say!("{notice}");
-            }
-        }
-        say!("{ran} ran, {cached} were fresh, {failed} failed in {:.2} s", summary.seconds);
-        if summary.interrupted {
-            say!("stopped; what was finished is kept, and the next run goes on from there");
-        } else if summary.unreached > 0 {
-            say!("{} nodes were not reached", summary.unreached);
-        }
-        say!("tables: {}", layout.tables().display());
-        for stage in STAGES {
-            if let Some(front) = layout.front(stage).filter(|front| front.exists()) {
-                say!("{}: {}", stage.name, front.display());
-            }
+        for (label, error) in &summary.failures {
+            super::complain(format_args!("{label}: {error:#}"));
         }
         Ok(())
     }
+}
+
+/// How many tasks of each stage ran, and how long they took.
+fn print_stages(summary: &Summary) -> Result<()> {
+    if summary.stages.values().all(|counts| counts.ran + counts.failed == 0) {
+        return Ok(());
+    }
+    say!("{:<24} {:>6} {:>6} {:>6} {:>9}", "stage", "ran", "cached", "failed", "seconds");
+    let known = STAGES.iter().map(|stage| stage.name);
+    for (stage, counts) in known.filter_map(|stage| summary.stages.get_key_value(stage)) {
+        say!("{stage:<24} {:>6} {:>6} {:>6} {:>9.2}", counts.ran, counts.cached, counts.failed, counts.seconds);
+    }
+    Ok(())
+}
+
+fn print_results(layout: &Layout, plan: Option<&Plan>, summary: &Summary) -> Result<()> {
+    let total = |count: fn(&run::Counts) -> usize| summary.stages.values().map(count).sum::<usize>();
+    let (ran, cached, failed) = (total(|c| c.ran), total(|c| c.cached), total(|c| c.failed));
+    if ran > 0
+        && let Some(plan) = plan
+    {
+        for notice in notices::of(plan) {
+            say!("{notice}");
+        }
+    }
+    let took = match summary.seconds {
+        seconds if seconds < 60.0 => format!("{seconds:.2} s"),
+        seconds => duration(seconds),
+    };
+    say!("{ran} ran, {cached} were fresh, {failed} failed in {took}, {}", super::when(SystemTime::now()));
+    if summary.interrupted {
+        say!("stopped; what was finished is kept, and the next run goes on from there");
+    } else if summary.unreached > 0 {
+        say!("{} nodes were not reached", summary.unreached);
+    }
+    say!("tables: {}", layout.tables().display());
+    for stage in STAGES {
+        // A page that an earlier run made is not what this one came to.
+        let finished = plan.is_none_or(|plan| {
+            let mut own = plan.graph.ids().filter(|id| plan.graph.node(*id).stage.name == stage.name);
+            own.any(|id| plan.state(id).outputs().is_some())
+        });
+        if let Some(front) = layout.front(stage).filter(|front| finished && front.exists()) {
+            say!("{}: {}", stage.name, front.display());
+        }
+    }
+    Ok(())
 }
 
 /// Says what comparing the examples will take, where that is much.

@@ -35,15 +35,14 @@ pub struct Pull {
 #[command(after_help = "Example:\n  strata verify && echo sound")]
 pub struct Verify {}
 
-fn report(verb: &str, done: Transferred, absent: &str) -> Result<()> {
-    say!(
+fn report(place: &Place, verb: &str, done: Transferred, absent: &str) -> Result<()> {
+    place.note(format_args!(
         "{verb} {} tasks ({} objects, {:.1} MB); {} were there already{absent}",
         done.tasks,
         done.objects,
         done.bytes as f64 / 1e6,
         done.present
-    );
-    Ok(())
+    ))
 }
 
 impl Push {
@@ -57,7 +56,7 @@ impl Push {
         let unfinished = plan.states().filter(|(_, state)| state.outputs().is_none()).count();
         let done = Remote::open(&self.url)?.push(&workspace.store, &keys)?;
         let rest = if unfinished > 0 { format!("; {unfinished} nodes are not finished here") } else { String::new() };
-        report("pushed", done, &rest)?;
+        report(place, "pushed", done, &rest)?;
         Ok(Outcome::Done)
     }
 }
@@ -75,7 +74,7 @@ impl Pull {
         workspace.store.save_fingerprints()?;
         let done = result?;
         let absent = if done.absent > 0 { format!("; {} are not in {}", done.absent, self.url) } else { String::new() };
-        report("pulled", done, &absent)?;
+        report(place, "pulled", done, &absent)?;
         Ok(Outcome::Done)
     }
 }
@@ -95,7 +94,7 @@ impl Verify {
                 }
             }
         }
-        say!("{} objects checked, {} problems", verified.objects, verified.problems.len());
+        place.note(format_args!("{} objects checked, {} problems", verified.objects, verified.problems.len()))?;
         Ok(if verified.problems.is_empty() { Outcome::Done } else { Outcome::TaskFailed })
     }
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::say::say;
-use super::{Outcome, Place, Workspace, estimate};
+use super::{Outcome, Place, complete, Workspace, estimate};
 use crate::graph::NodeSet;
 use crate::plan::Plan;
+use crate::progress::Verbosity;
 use crate::staleness::{Standing, standing};
 
 /// Show every stage: fresh, stale or missing, in how many blocks, and why
@@ -19,6 +21,7 @@ use crate::staleness::{Standing, standing};
   strata status --json")]
 pub struct Status {
     /// Stages, or STAGE[NAME,NAME…]; all where none is given
+    #[arg(add = ArgValueCompleter::new(complete::targets))]
     targets: Vec<String>,
     /// Print one JSON object on standard output
     #[arg(long)]
@@ -39,12 +42,23 @@ impl Status {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let workspace = place.open()?;
         let wanted = workspace.select(&self.targets)?;
-        show(&workspace, &wanted, self.json, false)
+        let shown = if place.verbosity == Verbosity::Verbose { Shown::Nodes } else { Shown::Stages };
+        show(&workspace, &wanted, self.json, shown)
     }
 }
 
-/// Prints the state of the wanted nodes by stage; with `tasks`, every node that would run and what all would take.
-pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, tasks: bool) -> Result<Outcome> {
+/// What is shown beside the state of each stage.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Shown {
+    Stages,
+    /// Every node that would run, and why.
+    Nodes,
+    /// The same, and what all would take.
+    Estimate,
+}
+
+/// Prints the state of the wanted nodes by stage.
+pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, shown: Shown) -> Result<Outcome> {
     let mut plan = Plan::new(&workspace.graph, &workspace.store);
     plan.expand_all(wanted)?;
     workspace.store.keep_fingerprints();
@@ -75,7 +89,7 @@ pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, tasks: bool) ->
                 row.fresh += stale.tasks - stale.stale.len();
                 *if stale.was_shown() { &mut row.stale } else { &mut row.missing } += stale.stale.len();
                 let reason = stale.reason(&plan, stale.stale[0]).to_string();
-                if tasks && !json {
+                if shown != Shown::Stages && !json {
                     say!("would run {}: {reason}", node.label());
                 }
                 reason
@@ -83,7 +97,7 @@ pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, tasks: bool) ->
         };
         row.why.get_or_insert(why);
     }
-    let estimate = if tasks { estimate::of(workspace, wanted, &plan)? } else { None };
+    let estimate = if shown == Shown::Estimate { estimate::of(workspace, wanted, &plan)? } else { None };
     if json {
         let object = |row: &Row| {
             serde_json::json!({ "nodes": row.nodes, "fresh": row.fresh, "stale": row.stale,

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use strata_stages::{PlanError, STAGES, table};
 
 use super::say::say;
-use super::{Outcome, Place, usage};
+use super::{Outcome, Place, complete, usage};
 
 /// List the tables with their rows and bytes; of one table, its columns and what they mean
 #[derive(Args)]
@@ -16,6 +17,7 @@ use super::{Outcome, Place, usage};
   strata tables hidden_states")]
 pub struct Tables {
     /// Describe this table
+    #[arg(add = ArgValueCompleter::new(complete::tables))]
     name: Option<String>,
     /// Print one JSON object on standard output
     #[arg(long)]

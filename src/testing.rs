@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::graph::{Graph, Target};
 use crate::plan::Plan;
-use crate::progress::Progress;
+use crate::progress::{Progress, Verbosity};
 use crate::run::{Options, Run, Summary};
 use crate::store::disk::Disk;
 use crate::store::faults::Faults;
@@ -212,7 +212,7 @@ impl Bench {
         change(&mut options);
         store.prepare()?;
         let _lock = store.lock_shared()?;
-        let (mut plan, wanted, progress) = (Plan::new(&graph, store), graph.all(), Progress::new(true));
+        let (mut plan, wanted, progress) = (Plan::new(&graph, store), graph.all(), Progress::new(Verbosity::Quiet));
         let summary = Run::start(&mut plan, &wanted, &options, &progress)?.finish(cancelled)?;
         if summary.failures.is_empty() && !summary.interrupted {
             views::prune(store, &graph)?;

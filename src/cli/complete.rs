@@ -28,7 +28,10 @@ pub fn print_function(shell: Shell) -> anyhow::Result<Outcome> {
 pub fn targets(current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let place = Place { pipeline: nearest_pipeline(), store: None, verbosity: Verbosity::Quiet };
-    let labels: Vec<String> = place.open().map(|workspace| workspace.graph.nodes().map(|(_, node)| node.label()).collect()).unwrap_or_default();
+    let labels: Vec<String> = place
+        .open()
+        .map(|workspace| workspace.graph.nodes().map(|(_, node)| node.label()).collect())
+        .unwrap_or_default();
     let words = complete_target(current, labels.iter().map(String::as_str));
     words.into_iter().map(|word| with_about(&word)).collect()
 }

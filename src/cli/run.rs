@@ -9,7 +9,7 @@ use clap_complete::ArgValueCompleter;
 use strata_stages::STAGES;
 
 use super::say::say;
-use super::{Outcome, Place, complete, Workspace};
+use super::{Outcome, Place, Workspace, complete};
 use crate::graph::NodeSet;
 use crate::notices;
 use crate::plan::Plan;

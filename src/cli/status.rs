@@ -7,7 +7,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::say::say;
-use super::{Outcome, Place, complete, Workspace, estimate};
+use super::{Outcome, Place, Workspace, complete, estimate};
 use crate::graph::NodeSet;
 use crate::plan::Plan;
 use crate::progress::Verbosity;

@@ -1,6 +1,7 @@
 //! Tests of the built program, as a user runs it: each makes a workspace of its own in a temporary folder.
 
 mod bad_input;
+mod command_line;
 mod estimate;
 mod incremental;
 mod queries;

@@ -25,6 +25,7 @@ use crate::unchanged;
   strata run                                   everything pipeline.toml asks for
   strata run projections                       one stage and what it reads
   strata run 'hidden_states[base,insecure]'    one model and dataset of a stage
+  strata run 'direct*' 'tokens[*,*code*]'      stages and names by pattern
   strata run --dry-run                         what would run, why, and what it would take
   strata run --json 2>/dev/null                counts for a program to read")]
 pub struct Run {

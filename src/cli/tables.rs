@@ -1,6 +1,7 @@
 //! `strata tables`
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::Args;
@@ -10,7 +11,7 @@ use strata_stages::{PlanError, STAGES, table};
 use super::say::say;
 use super::{Outcome, Place, complete, usage};
 
-/// List the tables with their rows and bytes; of one table, its columns and what they mean
+/// List the tables with their rows, bytes and when they were computed; of one table, its columns and what they mean
 #[derive(Args)]
 #[command(after_help = "Examples:
   strata tables
@@ -28,6 +29,8 @@ struct Contents {
     parts: usize,
     rows: u64,
     bytes: u64,
+    /// When the newest of its parts was computed.
+    newest: Option<SystemTime>,
 }
 
 impl Tables {
@@ -44,6 +47,7 @@ impl Tables {
         let mut objects = serde_json::Map::new();
         for (stage, table) in described.iter().filter(|(_, table)| wanted.is_none_or(|name| name == table.name)) {
             let contents = contents(&layout.table(table.name))?;
+            let computed = contents.newest.map(super::when);
             let columns =
                 || table.columns.iter().map(|column| (column.name, format!("{:?}", column.kind), column.about));
             if self.json {
@@ -51,12 +55,13 @@ impl Tables {
                     .map(|(name, kind, about)| serde_json::json!({ "name": name, "type": kind, "about": about }))
                     .collect();
                 let object = serde_json::json!({ "about": stage.about, "parts": contents.parts,
-                    "rows": contents.rows, "bytes": contents.bytes, "columns": columns });
+                    "rows": contents.rows, "bytes": contents.bytes, "computed": computed, "columns": columns });
                 objects.insert(table.name.to_string(), object);
                 continue;
             }
             let megabytes = contents.bytes as f64 / 1e6;
-            say!("{:<24} {:>9} rows {megabytes:>9.2} MB  {}", table.name, contents.rows, stage.about);
+            let when = computed.unwrap_or_default();
+            say!("{:<24} {:>9} rows {megabytes:>9.2} MB  {when:<16}  {}", table.name, contents.rows, stage.about);
             if wanted.is_some() {
                 say!("  {}", layout.table(table.name).display());
                 for (name, kind, about) in columns() {
@@ -73,7 +78,7 @@ impl Tables {
 }
 
 fn contents(folder: &Path) -> Result<Contents> {
-    let mut total = Contents { parts: 0, rows: 0, bytes: 0 };
+    let mut total = Contents { parts: 0, rows: 0, bytes: 0, newest: None };
     let mut pending: Vec<PathBuf> = vec![folder.to_path_buf()];
     while let Some(folder) = pending.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
@@ -83,7 +88,10 @@ fn contents(folder: &Path) -> Result<Contents> {
             } else if path.extension().is_some_and(|extension| extension == "parquet") {
                 total.parts += 1;
                 total.rows += table::row_count(&path)?;
-                total.bytes += std::fs::metadata(&path)?.len();
+                // Of the object behind the link: a view may be older or younger.
+                let metadata = std::fs::metadata(&path)?;
+                total.bytes += metadata.len();
+                total.newest = total.newest.max(metadata.modified().ok());
             }
         }
     }

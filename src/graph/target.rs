@@ -26,14 +26,30 @@ impl Target {
         Ok(Target { stage: stage.to_string(), names })
     }
 
-    /// A name matches in its place, or anywhere as `key=value`; `*` matches all, missing ones match all.
+    /// A name matches in its place, or anywhere as `key=value`; missing ones match all. In the stage and in names `*`
+    /// stands for any characters and `?` for one.
     fn matches(&self, node: &GraphNode) -> bool {
-        self.stage == node.stage.name
+        glob(&self.stage, node.stage.name)
             && self.names.len() <= node.bindings.len()
             && self.names.iter().enumerate().all(|(place, name)| match name.split_once('=') {
-                Some((key, value)) => node.binding(key) == Some(value),
-                None => name == "*" || node.bindings[place].1 == *name,
+                Some((key, value)) => node.binding(key).is_some_and(|bound| glob(value, bound)),
+                None => glob(name, &node.bindings[place].1),
             })
+    }
+}
+
+/// Whether a pattern with `*` and `?` stands for all of the text.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut rest = pattern.chars();
+    match rest.next() {
+        None => text.is_empty(),
+        Some('*') => {
+            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| glob(rest.as_str(), &text[at..]))
+        }
+        Some(wanted) => {
+            let mut left = text.chars();
+            left.next().is_some_and(|found| wanted == '?' || wanted == found) && glob(rest.as_str(), left.as_str())
+        }
     }
 }
 
@@ -70,12 +86,12 @@ impl Graph {
 
     fn unknown_target(&self, target: &Target) -> PlanError {
         let stages: BTreeSet<&str> = self.nodes().map(|(_, node)| node.stage.name).collect();
-        if !stages.contains(target.stage.as_str()) {
+        if !stages.iter().any(|stage| glob(&target.stage, stage)) {
             return PlanError::unknown("", "target", &target.stage, stages);
         }
         // The first name that no node has in its place, given the names before it.
         let mut nodes: Vec<&GraphNode> =
-            self.nodes().map(|(_, node)| node).filter(|node| node.stage.name == target.stage).collect();
+            self.nodes().map(|(_, node)| node).filter(|node| glob(&target.stage, node.stage.name)).collect();
         for place in 0..target.names.len() {
             let name = &target.names[place];
             let first = Target { stage: target.stage.clone(), names: target.names[..=place].to_vec() };
@@ -95,6 +111,23 @@ impl Graph {
 
     /// A stage's first node, as a target.
     fn example(&self, stage: &str) -> String {
-        self.nodes().find(|(_, node)| node.stage.name == stage).map_or_else(String::new, |(_, node)| node.label())
+        self.nodes().find(|(_, node)| glob(stage, node.stage.name)).map_or_else(String::new, |(_, node)| node.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+
+    #[test]
+    fn a_star_is_any_text_and_a_question_mark_one_character() {
+        for (pattern, text) in
+            [("*", ""), ("*code*", "insecure_code_2"), ("direct*", "directions"), ("b?se", "base"), ("a", "a")]
+        {
+            assert!(glob(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("", "a"), ("*code", "codes"), ("b?se", "bse"), ("direct", "directions"), ("?", "")] {
+            assert!(!glob(pattern, text), "{pattern} {text}");
+        }
     }
 }

@@ -146,3 +146,20 @@ fn a_shell_completes_stages_names_and_tables() {
     assert!(completed(&workspace, &["sta"]).contains(&"status".to_string()));
     assert!(completed(&Workspace::empty(), &["run", "tok"]).is_empty(), "no pipeline, no stages");
 }
+
+#[test]
+fn targets_take_patterns() {
+    let workspace = Workspace::new();
+    let planned = |target: &str| -> Vec<String> {
+        let shown = workspace.ok(&["status", "-v", target, "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        shown["stages"].as_object().expect("stages").keys().cloned().collect()
+    };
+    assert_eq!(planned("token*"), ["examples", "token_losses", "tokens"]);
+    workspace.run(&["tokens[b*,?ne]"]);
+    assert!(workspace.path("artifacts/tables/tokens/model=base/dataset=one").exists());
+    assert!(!workspace.path("artifacts/tables/tokens/model=base/dataset=two").exists());
+    assert!(!workspace.path("artifacts/tables/tokens/model=instruct").exists());
+    let error = workspace.fails(2, &["run", "tokens[x*]"]);
+    assert!(error.contains("x*") && error.contains("base, instruct"), "{error}");
+}

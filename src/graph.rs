@@ -6,6 +6,7 @@
 mod build;
 mod id;
 mod model_files;
+mod shapes;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use strata_stages::contract::node::Bindings;
+use strata_stages::contract::node::{Alike, Bindings};
 use strata_stages::{Source, Stage};
 
 pub use id::{NodeId, NodeSet, PerNode, TaskId};
@@ -48,6 +49,8 @@ pub struct GraphInput {
     pub source: Source,
     /// The columns that are read; all of them without.
     pub columns: Option<Cow<'static, [&'static str]>>,
+    /// In what the models behind it must be like those behind the node's other inputs that say so.
+    pub alike: Option<Alike>,
     /// Where that is.
     pub from: From,
 }

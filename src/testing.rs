@@ -79,7 +79,7 @@ fn dataset(dataset: &Dataset) -> Vec<(&'static str, String)> {
 fn plan_lines(_: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let lines = |of: &Dataset| {
         let source = Source::Dataset { dataset: of.name.clone() };
-        let input = Input { role: "file".into(), source, columns: None };
+        let input = Input { role: "file".into(), source, columns: None, alike: None };
         node("lines", dataset(of), json!({}), vec![input], None)
     };
     Ok(pipeline.datasets.iter().map(lines).collect())

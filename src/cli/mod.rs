@@ -109,6 +109,7 @@ impl Place {
     pub fn open(&self) -> Result<Workspace> {
         let manifest = Manifest::load(&self.pipeline)?;
         let graph = Graph::build(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
+        graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         let store = Store::open(&self.store_root()?);
         Ok(Workspace { manifest, graph, store })
     }
@@ -117,6 +118,7 @@ impl Place {
     pub fn open_to_estimate(&self) -> Result<Workspace> {
         let manifest = Manifest::load_to_estimate(&self.pipeline)?;
         let graph = Graph::build_to_estimate(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
+        graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         let store = Store::open(&self.store_root()?);
         Ok(Workspace { manifest, graph, store })
     }

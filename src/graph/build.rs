@@ -115,6 +115,7 @@ impl Builder<'_> {
                 role: input.role,
                 source: input.source,
                 columns: input.columns.map(Cow::Borrowed),
+                alike: input.alike,
                 from,
             });
         }

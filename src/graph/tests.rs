@@ -60,7 +60,7 @@ static LOST: Stage = planned("lost", |_, _| Ok(vec![reads("lost", "none", vec![(
 static NONE: Stage = planned("none", |_, _| Ok(Vec::new()));
 static MODEL: Stage = planned("model", |_, _| {
     let source = Source::Weights { model: "own".into() };
-    let input = Input { role: "model".into(), source, columns: None };
+    let input = Input { role: "model".into(), source, columns: None, alike: None };
     Ok(vec![node("model", Vec::new(), Value::Null, vec![input], None)])
 });
 static ODD: &[&Stage] = &[&CHICKEN, &EGG, &LOST, &NONE, &MODEL];
@@ -108,7 +108,7 @@ static ALBUM: Stage = Stage {
     ..planned("album", |settings, _| {
         let stages = serde_json::from_value(settings["stages"].clone()).unwrap_or_default();
         let source = Source::Figures { stages, also: &[] };
-        let input = Input { role: "tables".into(), source, columns: None };
+        let input = Input { role: "tables".into(), source, columns: None, alike: None };
         Ok(vec![node("album", Vec::new(), json!({}), vec![input], None)])
     })
 };

@@ -30,6 +30,17 @@ pub struct Input {
     pub source: Source,
     /// The columns this stage reads, so that a change in the others does not reach it; `None` reads all.
     pub columns: Option<&'static [&'static str]>,
+    /// In what the models behind it must be like those behind the node's other inputs that say so; `None` asks for nothing.
+    pub alike: Option<Alike>,
+}
+
+/// What models have in common whose numbers are held against each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alike {
+    /// The hidden size and the number of layers, so that each has the other's hidden states.
+    States,
+    /// The vocabulary too, so that each reads the other's tokens.
+    Tokens,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,15 +63,25 @@ pub enum Source {
 
 impl Input {
     pub fn node(role: impl Into<String>, stage: &'static str, bindings: Bindings) -> Input {
-        Input { role: role.into(), source: Source::Node { stage, bindings }, columns: None }
+        Input { role: role.into(), source: Source::Node { stage, bindings }, columns: None, alike: None }
     }
 
     pub fn weights(model: &str) -> Input {
-        Input { role: "model".into(), source: Source::Weights { model: model.into() }, columns: None }
+        Input { role: "model".into(), source: Source::Weights { model: model.into() }, columns: None, alike: None }
     }
 
     pub fn tokenizer(model: &str) -> Input {
-        Input { role: "tokenizer".into(), source: Source::Tokenizer { model: model.into() }, columns: None }
+        Input {
+            role: "tokenizer".into(),
+            source: Source::Tokenizer { model: model.into() },
+            columns: None,
+            alike: None,
+        }
+    }
+
+    pub fn alike(mut self, alike: Alike) -> Input {
+        self.alike = Some(alike);
+        self
     }
 
     pub fn columns(mut self, columns: &'static [&'static str]) -> Input {

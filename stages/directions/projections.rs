@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::contract::node::{Input, Node};
+use crate::contract::node::{Alike, Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
@@ -77,8 +77,10 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                 bindings: projected.bindings(model),
                 params: json!({ "components": settings.components }),
                 inputs: vec![
-                    Input::node("direction", "directions", directions.clone()).columns(DIRECTION_COLUMNS),
-                    Input::node("states", "hidden_states", states).columns(STATE_COLUMNS),
+                    Input::node("direction", "directions", directions.clone())
+                        .columns(DIRECTION_COLUMNS)
+                        .alike(Alike::States),
+                    Input::node("states", "hidden_states", states).columns(STATE_COLUMNS).alike(Alike::States),
                 ],
                 per_part: None,
             });

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::node::{Bindings, Input};
+use crate::contract::node::{Alike, Bindings, Input};
 use crate::contract::pair::Pair;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset};
 use crate::contract::toml_path::at;
@@ -121,7 +121,7 @@ pub fn bindings(dataset: &str, pair: &Pair) -> Bindings {
 /// The inputs of a stage that reads the paired states of two models on a dataset.
 pub fn state_inputs(dataset: &str, pair: &Pair) -> Vec<Input> {
     let states = |role: &str, model: &str| {
-        Input::node(role, "hidden_states", model_dataset(model, dataset)).columns(STATE_COLUMNS)
+        Input::node(role, "hidden_states", model_dataset(model, dataset)).columns(STATE_COLUMNS).alike(Alike::Tokens)
     };
     vec![states("source", &pair.source), states("target", &pair.target)]
 }

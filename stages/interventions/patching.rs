@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::contract::cost::{Cost, Expected, Pass};
 use crate::contract::example_limit::ExampleLimit;
 use crate::contract::layers::Layers;
-use crate::contract::node::{Input, Node, Source};
+use crate::contract::node::{Alike, Input, Node, Source};
 use crate::contract::pair::Pair;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::sequences::Sequences;
@@ -171,7 +171,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
             None => None,
         };
         for dataset in pipeline.datasets(&settings.datasets, "stages.patching.datasets")? {
-            let input = |role: &str, source| Input { role: role.into(), source, columns: None };
+            let input = |role: &str, source| Input { role: role.into(), source, columns: None, alike: None };
             let tokens = model_dataset(&pair.target, &dataset.name);
             nodes.push(Node {
                 stage: STAGE.name,
@@ -186,8 +186,8 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                     model_type: model_type.clone(),
                 }),
                 inputs: vec![
-                    input("source", Source::Weights { model: pair.source.clone() }),
-                    input("target", Source::Weights { model: pair.target.clone() }),
+                    input("source", Source::Weights { model: pair.source.clone() }).alike(Alike::Tokens),
+                    input("target", Source::Weights { model: pair.target.clone() }).alike(Alike::Tokens),
                     input("source_tokenizer", Source::Tokenizer { model: pair.source.clone() }),
                     input("target_tokenizer", Source::Tokenizer { model: pair.target.clone() }),
                     Input::node("tokens", "tokens", tokens).columns(TOKEN_COLUMNS),

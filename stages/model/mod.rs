@@ -8,6 +8,7 @@ pub mod ops;
 pub mod pass;
 pub mod plan;
 pub mod rotary;
+pub mod shape;
 pub mod size;
 pub mod transformer;
 pub mod watch_task;

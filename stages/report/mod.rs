@@ -79,7 +79,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     }
     let models: Vec<String> = pipeline.models.iter().map(|model| model.name.clone()).collect();
     let datasets: Vec<String> = pipeline.datasets.iter().map(|dataset| dataset.name.clone()).collect();
-    let input = |role: String, source| Input { role, source, columns: None };
+    let input = |role: String, source| Input { role, source, columns: None, alike: None };
     let figures = Source::Figures { stages: settings.stages.clone(), also: EXAMPLES };
     let mut inputs = vec![input("tables".into(), figures)];
     let weights = |(i, model): (usize, &String)| input(model_role(i), Source::Weights { model: model.clone() });

@@ -76,6 +76,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                 role: "dataset".into(),
                 source: Source::Dataset { dataset: dataset.name.clone() },
                 columns: None,
+                alike: None,
             }],
             per_part: None,
         })

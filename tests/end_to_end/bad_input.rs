@@ -183,22 +183,71 @@ fn broken_model(file: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
     text
 }
 
-fn edit(find: &'static str, replace: &'static str) -> impl Fn(Vec<u8>) -> Vec<u8> {
-    move |bytes| {
-        let text = String::from_utf8(bytes).expect("text");
-        assert!(text.contains(find), "no {find} in {text}");
-        text.replace(find, replace).into_bytes()
+/// The error of a command after a change in the config.json of `instruct`, before which nothing was run.
+fn rejected_config(pipeline: &str, find: &str, replace: &str) -> String {
+    let workspace = Workspace::new();
+    workspace.write("pipeline.toml", pipeline);
+    let config = workspace.read("models/instruct/config.json");
+    assert!(config.contains(find), "no {find} in {config}");
+    workspace.write("models/instruct/config.json", config.replacen(find, replace, 1));
+    let text = workspace.fails(2, &["run", "--keep-going"]);
+    assert!(!workspace.path("artifacts/records").exists(), "nothing was run");
+    // Of a model that is only estimated the config.json is there and the weights are not.
+    for model in ["base", "instruct"] {
+        fs::remove_file(workspace.path(&format!("models/{model}/model.safetensors"))).expect("the weights");
     }
+    assert_eq!(workspace.fails(2, &["run", "--dry-run"]), text);
+    text
+}
+
+#[test]
+fn a_model_of_a_family_that_is_not_computed() {
+    contains_all(
+        &rejected_config(PIPELINE, "\"model_type\": \"qwen2\"", "\"model_type\": \"mamba\""),
+        &[
+            "pipeline.toml:4:",
+            "models/instruct/config.json",
+            "\"mamba\" is not supported",
+            "help: supported are: llama, qwen2, qwen3",
+        ],
+    );
+    contains_all(
+        &rejected_config(PIPELINE, "\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\""),
+        &["pipeline.toml:4:", "models/instruct/config.json: the activation \"gelu\" is not supported"],
+    );
+}
+
+#[test]
+fn models_of_different_shapes_in_one_pair() {
+    let all = ["pipeline.toml:4:", "models/base/config.json", "models/instruct/config.json"];
+    let wider = rejected_config(PIPELINE, "\"hidden_size\": 32", "\"hidden_size\": 96");
+    contains_all(&wider, &all);
+    contains_all(&wider, &["directions[one,base,instruct]", "base has hidden size 32", "instruct has 96"]);
+    contains_all(&wider, &["expected models of one hidden size"]);
+    let deeper = rejected_config(PIPELINE, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
+    contains_all(&deeper, &all);
+    contains_all(&deeper, &["base has number of layers 2", "instruct has 3"]);
+    let patching = format!("{}\n[stages.patching]\n", &PIPELINE[..PIPELINE.find("[stages.").expect("stages")]);
+    let larger = rejected_config(&patching, "\"vocab_size\": 320", "\"vocab_size\": 321");
+    contains_all(&larger, &all);
+    contains_all(&larger, &["patching[base,instruct,one]", "base has vocabulary size 320", "instruct has 321"]);
+}
+
+/// Models that no node holds against each other may differ.
+#[test]
+fn models_of_different_shapes_apart() {
+    let workspace = Workspace::new();
+    let apart = format!("{}\n[stages.token_losses]\n", &PIPELINE[..PIPELINE.find("[stages.").expect("stages")]);
+    workspace.write("pipeline.toml", apart);
+    let config = workspace.read("models/instruct/config.json");
+    workspace.write("models/instruct/config.json", config.replacen("\"hidden_size\": 32", "\"hidden_size\": 96", 1));
+    workspace.ok(&["run", "--dry-run"]);
 }
 
 #[test]
 fn models_that_cannot_be_read() {
     let half = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
     contains_all(&broken_model("model.safetensors", half), &["model.safetensors"]);
-    contains_all(
-        &broken_model("config.json", edit("\"model_type\": \"qwen2\"", "\"model_type\": \"mamba\"")),
-        &["mamba", "qwen2", "llama"],
-    );
     contains_all(
         &broken_model("model.safetensors", |bytes| rename(bytes, b"layers.0.mlp.up_proj", b"layers.0.mlp.op_proj")),
         &["up_proj"],

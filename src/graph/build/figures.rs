@@ -51,6 +51,7 @@ impl Builder<'_> {
                     role,
                     source: Source::Node { stage: stage.name, bindings: node.bindings.clone() },
                     columns: Some(Cow::Owned(columns.clone())),
+                    alike: None,
                     from: From::Node { node: id, files: FileFilter::All },
                 });
             }

@@ -1,0 +1,109 @@
+//! What the models' config.json files say against a graph before anything runs: a family that is not computed, or
+//! models of different shapes where a node holds one against the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use strata_stages::contract::node::Alike;
+use strata_stages::contract::pipeline::ModelSource;
+use strata_stages::contract::toml_path::{TomlPath, at};
+use strata_stages::model::shape::{Shape, shape};
+use strata_stages::{Pipeline, PlanError, Source};
+
+use super::{From, Graph, GraphNode, PerNode};
+
+/// A model directory's config.json and what it says.
+struct Known {
+    path: PathBuf,
+    shape: Shape,
+}
+
+impl Graph {
+    /// Reads the config.json of each model directory whose weights a node reads. The pipeline's own models have none yet.
+    ///
+    /// # Errors
+    /// At a model that cannot be computed, or that does not fit another that the same node reads.
+    pub fn check_models(&self, pipeline: &Pipeline) -> Result<(), PlanError> {
+        let mut shapes: BTreeMap<&str, Known> = BTreeMap::new();
+        for (_, node) in self.nodes() {
+            for input in &node.inputs {
+                let Source::Weights { model } = &input.source else { continue };
+                let ModelSource::Directory(directory) = &pipeline.model(model, entry(model))?.source else { continue };
+                if !shapes.contains_key(model.as_str()) {
+                    shapes.insert(model, read(model, &directory.join("config.json"))?);
+                }
+            }
+        }
+        let mut behind: PerNode<BTreeSet<&str>> = PerNode::new();
+        for (_, node) in self.nodes() {
+            let models = compared(node, &behind);
+            check(node, &models, &shapes)?;
+            let all = node.inputs.iter().flat_map(|input| models_of(&input.source, &input.from, &behind)).collect();
+            behind.push(all);
+        }
+        Ok(())
+    }
+}
+
+/// The models that the node holds against each other, and in what they must be alike.
+fn compared<'a>(node: &'a GraphNode, behind: &PerNode<BTreeSet<&'a str>>) -> Vec<(&'a str, Alike)> {
+    let mut found: Vec<(&str, Alike)> = Vec::new();
+    for input in &node.inputs {
+        let Some(alike) = input.alike else { continue };
+        for model in models_of(&input.source, &input.from, behind) {
+            if !found.iter().any(|(known, _)| *known == model) {
+                found.push((model, alike));
+            }
+        }
+    }
+    found
+}
+
+/// The models whose weights made an input; not those that one of the pipeline's own was trained from.
+fn models_of<'a>(source: &'a Source, from: &From, behind: &PerNode<BTreeSet<&'a str>>) -> Vec<&'a str> {
+    match (source, from) {
+        (Source::Weights { model }, _) => vec![model.as_str()],
+        (Source::Node { .. }, From::Node { node, .. }) => behind[*node].iter().copied().collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn check(node: &GraphNode, models: &[(&str, Alike)], shapes: &BTreeMap<&str, Known>) -> Result<(), PlanError> {
+    let mut known = models.iter().filter_map(|(model, alike)| Some((*model, shapes.get(model)?, *alike)));
+    let Some((first, a, asked)) = known.next() else { return Ok(()) };
+    for (second, b, alike) in known {
+        let Some((what, found_a, found_b)) = a.shape.difference(&b.shape, alike.max(asked)) else { continue };
+        let message = format!(
+            "{} reads models that do not fit each other: {first} has {what} {found_a} ({}), {second} has {found_b} ({})",
+            node.label(),
+            a.path.display(),
+            b.path.display()
+        );
+        let help = format!("expected models of one {what}; [stages.{}] says which it reads", node.stage.name);
+        return Err(PlanError::new(entry(second), message).help(help));
+    }
+    Ok(())
+}
+
+fn read(model: &str, path: &Path) -> Result<Known, PlanError> {
+    let fail = |reason: String| {
+        // Reasons that begin with the file's name do so in place of its path.
+        let reason = reason.strip_prefix("config.json: ").unwrap_or(&reason);
+        let (found, help) = match reason.split_once("; ") {
+            Some((found, help)) => (found, Some(help)),
+            None => (reason, None),
+        };
+        let error = PlanError::new(entry(model), format!("{}: {found}", path.display()));
+        match help {
+            Some(help) => error.help(help),
+            None => error,
+        }
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    let shape = shape(&text).map_err(|error| fail(format!("{error:#}")))?;
+    Ok(Known { path: path.to_path_buf(), shape })
+}
+
+fn entry(model: &str) -> TomlPath {
+    at("models").key(model).key("path")
+}

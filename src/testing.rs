@@ -53,9 +53,9 @@ pub const fn planned(name: &'static str, plan: Planned) -> Stage {
     stage(name, Outputs::Files { open: "" }, plan, |_| bail!("never run"))
 }
 
-const LINES_TABLE: Table = Table { name: "lines", columns: &[column("text", Kind::Text, "")] };
-const SHOUT_TABLE: Table = Table { name: "shout", columns: &[column("text", Kind::Text, "")] };
-const GATHER_TABLE: Table = Table { name: "gather", columns: &[column("characters", Kind::F64, "")] };
+const LINES_TABLE: Table = Table { name: "lines", folders: &[], columns: &[column("text", Kind::Text, "")] };
+const SHOUT_TABLE: Table = Table { name: "shout", folders: &[], columns: &[column("text", Kind::Text, "")] };
+const GATHER_TABLE: Table = Table { name: "gather", folders: &[], columns: &[column("characters", Kind::F64, "")] };
 
 static LINES: Stage = stage("lines", Outputs::Table(LINES_TABLE), plan_lines, run_lines);
 static SHOUT: Stage = stage("shout", Outputs::Table(SHOUT_TABLE), plan_shout, run_shout);

@@ -51,11 +51,17 @@ impl Tables {
             let columns =
                 || table.columns.iter().map(|column| (column.name, format!("{:?}", column.kind), column.about));
             if self.json {
+                let folders: Vec<_> = table
+                    .folders
+                    .iter()
+                    .map(|folder| serde_json::json!({ "name": folder.name, "about": folder.about }))
+                    .collect();
                 let columns: Vec<_> = columns()
                     .map(|(name, kind, about)| serde_json::json!({ "name": name, "type": kind, "about": about }))
                     .collect();
                 let object = serde_json::json!({ "about": stage.about, "parts": contents.parts,
-                    "rows": contents.rows, "bytes": contents.bytes, "computed": computed, "columns": columns });
+                    "rows": contents.rows, "bytes": contents.bytes, "computed": computed, "folders": folders,
+                    "columns": columns });
                 objects.insert(table.name.to_string(), object);
                 continue;
             }
@@ -64,10 +70,12 @@ impl Tables {
             say!("{:<24} {:>9} rows {megabytes:>9.2} MB  {when:<16}  {}", table.name, contents.rows, stage.about);
             if wanted.is_some() {
                 say!("  {}", layout.table(table.name).display());
+                for folder in table.folders {
+                    say!("  {:<20} {:<8} {}", folder.name, "folder", folder.about);
+                }
                 for (name, kind, about) in columns() {
                     say!("  {name:<20} {kind:<8} {about}");
                 }
-                say!("  and the names of its folders (model=…, dataset=… and the like)");
             }
         }
         if self.json {

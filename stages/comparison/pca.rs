@@ -16,6 +16,7 @@ use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::linear_algebra::{centre, largest_entry, norm, principal_directions, products, rank_floor};
+use crate::table::folders::{DATASET, MODEL, OF};
 use crate::table::{Kind, Table, column};
 
 #[derive(Debug, Deserialize)]
@@ -28,6 +29,7 @@ struct Params {
 const COMPONENTS: usize = 3;
 const TABLE: Table = Table {
     name: "pca",
+    folders: &[OF, MODEL, DATASET],
     columns: &[
         SLICE_COLUMNS[0],
         SLICE_COLUMNS[1],

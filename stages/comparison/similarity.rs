@@ -17,10 +17,12 @@ use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::defaults;
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::linear_algebra::{products, scale_to_unit};
+use crate::table::folders::{DATASET_A, DATASET_B, MODEL_A, MODEL_B, OF};
 use crate::table::{Kind, Table, column};
 
 const TABLE: Table = Table {
     name: "similarity",
+    folders: &[OF, MODEL_A, DATASET_A, MODEL_B, DATASET_B],
     columns: &[
         SLICE_COLUMNS[0],
         SLICE_COLUMNS[1],

@@ -23,6 +23,7 @@ use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, std};
 use crate::statistics::permutation::{PERMUTATIONS, label_permutations, p_value};
 use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::table::folders::{DATASET_A, DATASET_B, MODEL_A, MODEL_B, OF};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.similarity_summary]`.
@@ -51,6 +52,7 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "similarity_summary",
+    folders: &[OF, MODEL_A, DATASET_A, MODEL_B, DATASET_B],
     columns: &[
         SLICE_COLUMNS[0],
         SLICE_COLUMNS[1],

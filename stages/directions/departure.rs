@@ -17,11 +17,13 @@ use crate::directions::projected::projected;
 use crate::states::place_columns::{POSITION, places};
 use crate::states::state_table::Place;
 use crate::statistics::bootstrap::Interval;
+use crate::table::folders::{DATASET, DIRECTION, MODEL_A, MODEL_B, SOURCE, TARGET};
 use crate::table::{self, Kind, Table, column, values};
 
 const COLUMNS: &[&str] = &["kind", "component", "position", "layer", "site", "ci_low", "ci_high"];
 const TABLE: Table = Table {
     name: "departure",
+    folders: &[DIRECTION, SOURCE, TARGET, DATASET, MODEL_A, MODEL_B],
     columns: &[
         KIND,
         COMPONENT,

@@ -22,6 +22,7 @@ use crate::linear_algebra::dot;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::Place;
 use crate::statistics::moments::{mean, quantile};
+use crate::table::folders::{DATASET_A, DATASET_B, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.direction_similarity]`.
@@ -33,6 +34,7 @@ struct Settings {
 
 const TABLE: Table = Table {
     name: "direction_similarity",
+    folders: &[SOURCE, TARGET, DATASET_A, DATASET_B],
     columns: &[
         POSITION,
         LAYER,

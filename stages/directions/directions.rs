@@ -22,6 +22,7 @@ use crate::directions::settings::{Settings, bindings, state_inputs};
 use crate::linear_algebra::{centre, norm, orient, principal_directions, rank_floor, scale_to_unit};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, States};
+use crate::table::folders::{DIRECTION_DATASET, SOURCE, TARGET};
 use crate::table::{Kind, Table, column, vector_array};
 
 #[derive(Debug, Deserialize)]
@@ -36,6 +37,7 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "directions",
+    folders: &[DIRECTION_DATASET, SOURCE, TARGET],
     columns: &[
         POSITION,
         LAYER,

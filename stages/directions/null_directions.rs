@@ -22,6 +22,7 @@ use crate::linear_algebra::{centre, norm, principal_directions, rank_floor, scal
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, States};
 use crate::statistics::random::Random;
+use crate::table::folders::{DATASET, SOURCE, TARGET};
 use crate::table::{Kind, Table, column, vector_array};
 
 /// `[stages.null_directions]`.
@@ -49,6 +50,7 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "null_directions",
+    folders: &[DATASET, SOURCE, TARGET],
     columns: &[
         POSITION,
         LAYER,

@@ -22,6 +22,7 @@ use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::statistics::box_plot::{self, BOX_COLUMNS};
 use crate::statistics::moments::{mean, std};
 use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::table::folders::{DATASET, DIRECTION, MODEL, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.projection_summary]`, and the parameters of its tasks.
@@ -40,6 +41,7 @@ impl Default for Settings {
 
 const TABLE: Table = Table {
     name: "projection_summary",
+    folders: &[DIRECTION, SOURCE, TARGET, MODEL, DATASET],
     columns: &[
         KIND,
         COMPONENT,

@@ -20,6 +20,7 @@ use crate::directions::settings;
 use crate::linear_algebra::dot;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable};
+use crate::table::folders::{DATASET, DIRECTION, MODEL, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
 
 #[derive(Debug, Deserialize)]
@@ -29,6 +30,7 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "projections",
+    folders: &[DIRECTION, SOURCE, TARGET, MODEL, DATASET],
     columns: &[
         KIND,
         COMPONENT,

@@ -27,6 +27,7 @@ use crate::statistics::holm::holm;
 use crate::statistics::moments::mean;
 use crate::statistics::permutation::{PERMUTATIONS, PairFlips};
 use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::table::folders::{DATASET, DIRECTION, MODEL_A, MODEL_B, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.separation]`, and the parameters of its tasks.
@@ -46,6 +47,7 @@ impl Default for Settings {
 
 const TABLE: Table = Table {
     name: "separation",
+    folders: &[DIRECTION, SOURCE, TARGET, DATASET, MODEL_A, MODEL_B],
     columns: &[
         KIND,
         COMPONENT,

@@ -24,6 +24,7 @@ use crate::linear_algebra::principal_cosines;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::Place;
 use crate::statistics::moments::{mean, quantile};
+use crate::table::folders::{DATASET_A, DATASET_B, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.subspace_similarity]`.
@@ -41,6 +42,7 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "subspace_similarity",
+    folders: &[SOURCE, TARGET, DATASET_A, DATASET_B],
     columns: &[
         POSITION,
         LAYER,

@@ -24,10 +24,12 @@ use crate::gradients::factors::{FactorKind, Kept, kept};
 use crate::gradients::settings::{Settings, Taken};
 use crate::model::ops::weight_gradient_add;
 use crate::model::plan::watching_nodes;
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{Kind, Table, column, list_array};
 
 pub const TABLE: Table = Table {
     name: "gradient_factors",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("example", Kind::Text, "the example's identity"),
         column("module", Kind::Text, "the weight matrix, as layers.3.self_attn.o_proj"),

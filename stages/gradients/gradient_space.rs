@@ -23,11 +23,12 @@ use crate::gradients::factors::kept;
 use crate::gradients::settings::Settings;
 use crate::gradients::vector_columns::VECTOR_COLUMNS;
 use crate::linear_algebra::symmetric_eigen;
+use crate::table::folders::MODEL;
 use crate::table::{Table, list_array};
 use gram::{Gradient, gram};
 use parts::{Loaded, Module};
 
-pub const TABLE: Table = Table { name: "gradient_space", columns: VECTOR_COLUMNS };
+pub const TABLE: Table = Table { name: "gradient_space", folders: &[MODEL], columns: VECTOR_COLUMNS };
 
 pub static STAGE: Stage = Stage {
     name: "gradient_space",

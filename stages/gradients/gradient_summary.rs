@@ -17,6 +17,7 @@ use crate::contract::setting::defaults;
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::statistics::box_plot::{self, BOX_COLUMNS};
 use crate::statistics::moments::mean;
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Kind, Table, column, values};
 
 /// `[stages.gradient_summary]` has no keys of its own.
@@ -28,6 +29,7 @@ const COLUMNS: &[&str] = &["module", "norm"];
 
 const TABLE: Table = Table {
     name: "gradient_summary",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("module", Kind::Text, "the weight matrix, as layers.3.self_attn.o_proj"),
         column("n", Kind::U32, "number of examples"),

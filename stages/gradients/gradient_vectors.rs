@@ -12,9 +12,10 @@ use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::gradients::settings::Settings;
 use crate::gradients::vector_columns::VECTOR_COLUMNS;
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Table};
 
-pub const TABLE: Table = Table { name: "gradient_vectors", columns: VECTOR_COLUMNS };
+pub const TABLE: Table = Table { name: "gradient_vectors", folders: &[MODEL, DATASET], columns: VECTOR_COLUMNS };
 
 #[derive(Deserialize)]
 struct Params {

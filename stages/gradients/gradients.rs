@@ -26,11 +26,13 @@ use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::gradients::settings::{Settings, Taken};
 use crate::model::plan::watching_nodes;
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{Kind, Table, column, vector_array};
 use projection::Projection;
 
 pub const TABLE: Table = Table {
     name: "gradients",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("example", Kind::Text, "the example's identity; examples without a token to predict are left out"),
         column("module", Kind::Text, "the weight matrix, as layers.3.self_attn.o_proj"),

@@ -22,6 +22,7 @@ use crate::contract::pipeline::{Dataset, Pipeline, PlanError, Selection, model_d
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::model::transformer::Transformer;
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Kind, Table, column};
 use crate::text::chat::{ChatTokenizer, Date, Message};
 use crate::text::dataset::reading::reading;
@@ -77,6 +78,7 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "attribution",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("example", Kind::Text, "the example's identity"),
         column("piece", Kind::U32, "the piece's place in the prompt (the last user message), from 0"),

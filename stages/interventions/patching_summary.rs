@@ -19,6 +19,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, quantile};
 use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::table::folders::{DATASET, PATCH_SOURCE, PATCH_TARGET};
 use crate::table::{self, Kind, Table, column, values};
 
 /// `[stages.patching_summary]`, and the parameters of its tasks.
@@ -39,6 +40,7 @@ const COLUMNS: &[&str] = &["layer", "metric", "value", "clean_source", "clean_ta
 
 const TABLE: Table = Table {
     name: "patching_summary",
+    folders: &[PATCH_SOURCE, PATCH_TARGET, DATASET],
     columns: &[
         column("metric", Kind::Text, "loss, logprob or entropy, as in patching"),
         column("layer", Kind::U32, "the patched layer"),

@@ -16,6 +16,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, std};
 use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Kind, Table, column, values};
 
 /// `[stages.loss_summary]`.
@@ -43,6 +44,7 @@ struct Params {
 const COLUMNS: &[&str] = &["example", "in_response", "logprob", "entropy"];
 const TABLE: Table = Table {
     name: "loss_summary",
+    folders: &[MODEL, DATASET],
     columns: &[
         column(
             "measure",

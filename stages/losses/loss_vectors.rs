@@ -12,6 +12,7 @@ use crate::contract::node::{Input, Node, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Kind, Table, column, values, vector_array};
 
 /// Where the assistant's turn begins.
@@ -58,6 +59,7 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "loss_vectors",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("example", Kind::Text, "identity of the example"),
         column(

@@ -19,6 +19,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::contract::toml_path::at;
 use crate::model::ops::entropy;
 use crate::model::plan::watching_nodes;
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{Kind, Table, column};
 use crate::text::chat::ChatTokenizer;
 use crate::text::place::Place;
@@ -51,6 +52,7 @@ struct Params {
 
 pub const TABLE: Table = Table {
     name: "next_tokens",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("example", Kind::Text, "the example's identity"),
         column(

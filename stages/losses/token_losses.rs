@@ -20,6 +20,7 @@ use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::model::ops::entropy;
 use crate::model::plan::watching_nodes;
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{Kind, Table, column};
 use crate::text::chat::ChatTokenizer;
 
@@ -32,6 +33,7 @@ struct Settings {
 
 pub const TABLE: Table = Table {
     name: "token_losses",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("example", Kind::Text, "the example's identity"),
         column("token", Kind::U32, "the predicted token's index in the conversation, from 1"),

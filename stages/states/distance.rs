@@ -19,6 +19,7 @@ use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable};
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::table::folders::{DATASET_A, DATASET_B, MODEL};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.distance]`.
@@ -53,6 +54,7 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "distance",
+    folders: &[MODEL, DATASET_A, DATASET_B],
     columns: &[
         POSITION,
         LAYER,

@@ -22,6 +22,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::contract::toml_path::at;
 use crate::model::compute::with_slice;
 use crate::model::plan::watching_nodes;
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{Kind, Table, column, vector_array};
 
 #[derive(Serialize, Deserialize)]
@@ -96,6 +97,7 @@ impl Position {
 
 pub const TABLE: Table = Table {
     name: "hidden_states",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("example", Kind::Text, "the example's identity"),
         column(

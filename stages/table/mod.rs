@@ -2,6 +2,7 @@
 
 pub mod columns;
 mod content;
+pub mod folders;
 mod parquet_file;
 
 use std::collections::HashMap;
@@ -19,7 +20,17 @@ pub use parquet_file::{read, row_count, write};
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
     pub name: &'static str,
+    /// The names that its parts lie under, outermost first: those of its nodes' bindings.
+    pub folders: &'static [Folder],
     pub columns: &'static [Column],
+}
+
+/// A folder of a table's view (`model=base`), which readers show as a column of text.
+#[derive(Debug, Clone, Copy)]
+pub struct Folder {
+    pub name: &'static str,
+    /// What it names.
+    pub about: &'static str,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +59,10 @@ pub enum Kind {
 
 pub const fn column(name: &'static str, kind: Kind, about: &'static str) -> Column {
     Column { name, kind, about }
+}
+
+pub const fn folder(name: &'static str, about: &'static str) -> Folder {
+    Folder { name, about }
 }
 
 impl Table {
@@ -157,7 +172,7 @@ mod tests {
 
     #[test]
     fn lists_of_one_length_are_vectors() {
-        const TABLE: Table = Table { name: "test", columns: &[column("vector", Kind::F32List, "")] };
+        const TABLE: Table = Table { name: "test", folders: &[], columns: &[column("vector", Kind::F32List, "")] };
         let values: Vec<f32> = (0..6u8).map(f32::from).collect();
         let batch = TABLE.batch(vec![list_array(values.clone(), 3).unwrap()]).unwrap();
         assert_eq!(vectors(&batch, "vector").unwrap(), (&values[..], 3));

@@ -6,8 +6,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use crate::STAGES;
 use crate::contract::stage::Stage;
+use crate::directions::directions::tests::pipeline;
 use crate::text::dataset::reading::KEYS;
 use crate::text::dataset::schema::SCHEMAS;
 
@@ -63,6 +66,9 @@ fn tables() -> String {
             "### {}\n\n{}\n\n| column | type | what it is |\n| --- | --- | --- |\n",
             table.name, stage.about
         );
+        for folder in table.folders {
+            let _ = writeln!(text, "| `{}` | folder | {} |", folder.name, escape(folder.about));
+        }
         for column in table.columns {
             let _ = writeln!(text, "| `{}` | {:?} | {} |", column.name, column.kind, escape(column.about));
         }
@@ -112,6 +118,22 @@ fn documented_keys_are_the_settings_fields() {
                 setting.key
             );
         }
+    }
+}
+
+#[test]
+fn folders_are_the_bindings_of_the_nodes() {
+    let pipeline = pipeline(&["base", "instruct"], &["d", "e"]);
+    for (stage, table) in STAGES.iter().filter_map(|stage| Some((stage, stage.table()?))) {
+        let nodes = (stage.plan)(&json!({}), &pipeline).expect(stage.name);
+        assert!(!nodes.is_empty(), "{} plans no node", stage.name);
+        let folders: Vec<&str> = table.folders.iter().map(|folder| folder.name).collect();
+        for node in nodes {
+            let names: Vec<&str> = node.bindings.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, folders, "{}", stage.name);
+        }
+        let inside = table.columns.iter().find(|column| folders.contains(&column.name));
+        assert!(inside.is_none(), "{}: {inside:?} is a folder and a column", table.name);
     }
 }
 

@@ -11,12 +11,14 @@ use crate::contract::node::{Input, Node, Part};
 use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Kind, Table, column};
 use crate::text::chat::{ChatTokenizer, Date, Encoded, Message};
 use crate::text::encoding::{Params, Settings};
 
 pub const TABLE: Table = Table {
     name: "tokens",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("example", Kind::Text, "the example's identity"),
         column("ids", Kind::U32List, "token ids of the whole conversation after the chat template"),

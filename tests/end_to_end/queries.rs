@@ -40,6 +40,14 @@ fn tables_describe_themselves() {
     assert!(text.contains("hidden_states") && text.contains("projection_summary"), "{text}");
     let text = workspace.ok(&["tables", "hidden_states"]);
     assert!(text.contains("vector") && text.contains("layer"), "{text}");
+    let folders: Vec<&str> = text.lines().filter(|line| line.contains(" folder ")).map(str::trim_start).collect();
+    assert!(folders.len() == 2 && folders[0].starts_with("model ") && folders[1].starts_with("dataset "), "{text}");
+    let text = workspace.ok(&["tables", "directions", "--json"]);
+    let tables: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let folders = tables["directions"]["folders"].as_array().expect("a list");
+    let names: Vec<&str> = folders.iter().filter_map(|folder| folder["name"].as_str()).collect();
+    assert_eq!(names, ["dataset", "source", "target"]);
+    assert!(folders.iter().all(|folder| folder["about"].as_str().is_some_and(|about| !about.is_empty())), "{text}");
     for format in ["mermaid", "dot", "json"] {
         assert!(workspace.ok(&["graph", "--format", format]).contains("hidden_states"));
     }

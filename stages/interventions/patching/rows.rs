@@ -10,10 +10,12 @@ use super::measure::Metric;
 use super::sweep::Swept;
 use crate::contract::sequences::Sequences;
 use crate::contract::stage::Output;
+use crate::table::folders::{DATASET, PATCH_SOURCE, PATCH_TARGET};
 use crate::table::{Kind, Table, column};
 
 pub const TABLE: Table = Table {
     name: "patching",
+    folders: &[PATCH_SOURCE, PATCH_TARGET, DATASET],
     columns: &[
         column("example", Kind::Text, "the example's identity"),
         column(

@@ -16,6 +16,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples};
 use crate::statistics::moments::mean;
 use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Kind, Table, column, values};
 
 /// `[stages.response_length]`.
@@ -31,6 +32,7 @@ const COLUMNS: &[&str] = &["response_start", "response_end"];
 
 const TABLE: Table = Table {
     name: "response_length",
+    folders: &[MODEL, DATASET],
     columns: &[
         column("n", Kind::U32, "number of examples"),
         column(

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::contract::stage::Task;
+use crate::table::folders::DATASET;
 use crate::table::{Kind, Table, column};
 use crate::text::dataset::cell::{cell, no_column};
 use crate::text::dataset::conversation::{self, Columns};
@@ -19,6 +20,7 @@ use crate::text::dataset::template::Template;
 
 pub const TABLE: Table = Table {
     name: "examples",
+    folders: &[DATASET],
     columns: &[
         column("example", Kind::Text, "identity: 16 hex digits of the hash of the messages, -2, -3 … for repeats"),
         column("row", Kind::U32, "0-based line (JSON lines) or row in the dataset's file"),

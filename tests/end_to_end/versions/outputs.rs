@@ -131,6 +131,7 @@ fn add_tensors(bytes: &[u8], file: &str, floats: &mut Vec<Floats>) -> Result<()>
 
 const VALUES: Table = Table {
     name: "values",
+    folders: &[],
     columns: &[
         column("file", Kind::Text, "the file's path below the stage's folder"),
         column("column", Kind::Text, "a column of floats, or a tensor"),

@@ -141,7 +141,7 @@ fn a_shell_completes_stages_names_and_tables() {
         ["hidden_states[base,one]", "hidden_states[base,two]"]
     );
     // Tables are those of the program; a stage that the pipeline does not have is no target.
-    assert_eq!(completed(&workspace, &["tables", "patc"]), ["patching"]);
+    assert_eq!(completed(&workspace, &["tables", "patc"]), ["patching", "patching_summary"]);
     assert!(completed(&workspace, &["run", "patc"]).is_empty());
     assert!(completed(&workspace, &["sta"]).contains(&"status".to_string()));
     assert!(completed(&Workspace::empty(), &["run", "tok"]).is_empty(), "no pipeline, no stages");

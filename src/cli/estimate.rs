@@ -32,7 +32,7 @@ struct Row {
     flops: f64,
     read: f64,
     written: f64,
-    /// Of the one task that takes most.
+    /// Resident at most, mapped weights included, of the one task that takes most.
     memory: f64,
     /// Whether it compares examples with each other, or keeps what is compared.
     compares: bool,
@@ -43,7 +43,12 @@ struct Shared {
     text: Text,
     pass: Pass,
     blocks: f64,
+    /// Tokens of the largest part that passes.
+    part: f64,
 }
+
+/// The process itself, with its threads and what its allocator keeps.
+const PROCESS: f64 = 60e6;
 
 /// What the wanted nodes that are not done would take; `None` when none of them passes a model or compares what did.
 ///
@@ -125,8 +130,9 @@ fn count(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<
         if let Some(tokens) = source.filter(|_| pass != Pass::default()) {
             let text = expected.text;
             let blocks = texts.blocks(tokens)? * share;
+            let part = texts.largest_part(tokens)?;
             let shared = passes.entry((names[0].clone(), tokens));
-            let shared = shared.or_insert_with(|| Shared { text, pass, blocks });
+            let shared = shared.or_insert_with(|| Shared { text, pass, blocks, part });
             shared.pass = shared.pass.and(pass);
             if text.tokens > shared.text.tokens {
                 (shared.text, shared.blocks) = (text, blocks);
@@ -140,7 +146,21 @@ fn count(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<
         let row = stages.iter_mut().find(|row| row.what == what).context("it was just put there")?;
         row.flops += flops;
         row.written += written;
-        row.memory = row.memory.max(memory);
+        // A stage that passes models by itself has all of them open.
+        let open = match source.filter(|_| pass == Pass::default()) {
+            Some(tokens) => {
+                let part = texts.largest_part(tokens)?;
+                let whole = |size: &ModelSize| {
+                    let pass = Pass { blocks: size.layers(), predictions: part, reversed: 0 };
+                    size.pass_memory(part, pass)
+                };
+                expected.models.iter().map(whole).sum()
+            }
+            None => 0.0,
+        };
+        if memory + open > 0.0 {
+            row.memory = row.memory.max(PROCESS + memory + open);
+        }
     }
     let Some(largest) = sizes.values().flatten().max_by(|a, b| a.parameters.total_cmp(&b.parameters)) else {
         return Ok(None);
@@ -155,9 +175,12 @@ fn count(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<
         for shared in own {
             row.tokens += shared.text.tokens;
             row.flops += size.pass_flops(shared.text, shared.pass);
+            let up = Pass { reversed: 0, ..shared.pass };
+            row.memory = row.memory.max(PROCESS + size.pass_memory(shared.part, up));
             if shared.pass.reversed > 0 {
                 back.tokens += shared.text.tokens;
                 back.flops += size.backward_flops(shared.text, shared.pass);
+                back.memory = back.memory.max(PROCESS + size.pass_memory(shared.part, shared.pass));
             }
             times += shared.blocks;
         }
@@ -182,7 +205,8 @@ fn count(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<
     }
     notes.extend(texts.notes());
     if let Some(memory) = memory() {
-        for row in rows.iter().filter(|row| row.memory > 0.8 * memory) {
+        // Mapped weights are read again where they do not fit; what is compared has to.
+        for row in rows.iter().filter(|row| row.compares && row.memory > 0.8 * memory) {
             notes.push(format!(
                 "{} takes {} of memory, and this machine has {}: ask for fewer examples (`limit` of a dataset)",
                 row.what,

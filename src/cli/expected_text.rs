@@ -25,13 +25,15 @@ pub struct Texts<'a> {
     workspace: &'a Workspace,
     plan: &'a Plan<'a>,
     known: BTreeMap<NodeId, Text>,
+    /// Tokens of the largest part, where they are counted.
+    largest: BTreeMap<NodeId, f64>,
     /// For each way of guessing, the datasets it was used for.
     guesses: BTreeMap<String, Vec<String>>,
 }
 
 impl<'a> Texts<'a> {
     pub fn new(workspace: &'a Workspace, plan: &'a Plan<'a>) -> Texts<'a> {
-        Texts { workspace, plan, known: BTreeMap::new(), guesses: BTreeMap::new() }
+        Texts { workspace, plan, known: BTreeMap::new(), largest: BTreeMap::new(), guesses: BTreeMap::new() }
     }
 
     /// The text that a node reads: of its tokens, or of the examples that it tokenizes itself.
@@ -79,6 +81,15 @@ impl<'a> Texts<'a> {
         Ok((self.of(tokens)?.examples / (2.0 * least.unwrap_or(16.0))).ceil())
     }
 
+    /// Tokens of the largest part: these pass together.
+    pub fn largest_part(&mut self, tokens: NodeId) -> Result<f64> {
+        let text = self.of(tokens)?;
+        match self.largest.get(&tokens) {
+            Some(largest) => Ok(*largest),
+            None => Ok(text.tokens / self.blocks(tokens)?.max(1.0)),
+        }
+    }
+
     pub fn notes(&self) -> Vec<String> {
         let note = |(how, datasets): (&String, &Vec<String>)| format!("tokens of {}: {how}", datasets.join(", "));
         let mut notes: Vec<String> = self.guesses.iter().map(note).collect();
@@ -96,20 +107,24 @@ impl<'a> Texts<'a> {
         graph.node(id).upstream().find(|upstream| graph.node(*upstream).stage.name == stage)
     }
 
-    fn counted(&self, tokens: NodeId) -> Result<Option<Text>> {
+    fn counted(&mut self, tokens: NodeId) -> Result<Option<Text>> {
         let Some(outputs) = self.plan.state(tokens).outputs() else { return Ok(None) };
         if self.workspace.graph.node(tokens).stage.name != "tokens" {
             return Ok(None);
         }
         let mut text = Text::default();
+        let mut largest: f64 = 0.0;
         for output in outputs {
+            let before = text.tokens;
             let part = Part { path: self.workspace.store.layout.object(output), name: String::new() };
             let batch = table::read(&[part], &["ids"])?;
             let ids: &ListArray = table::values(&batch, "ids")?;
             for row in 0..ids.len() {
                 text = text + Text::of_length(1.0, f64::from(ids.value_length(row)));
             }
+            largest = largest.max(text.tokens - before);
         }
+        self.largest.insert(tokens, largest);
         Ok(Some(text))
     }
 

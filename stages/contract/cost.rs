@@ -168,6 +168,38 @@ impl ModelSize {
         self.block_flops(text, pass.blocks) + self.head_flops(pass.predictions)
     }
 
+    /// Bytes resident while a part of so many tokens passes: the mapped weights as far as they are read, a block's
+    /// values, one chunk of the output head, and on the way back the streams that are kept and a group's values.
+    pub fn pass_memory(&self, tokens: f64, pass: Pass) -> f64 {
+        const LOGITS: f64 = (1_u64 << 26) as f64;
+        const VALUES: f64 = (1_u64 << 28) as f64;
+        const FLOAT: f64 = 4.0;
+        let of_block: usize = self.modules.of_block.iter().map(|module| module.out * module.inputs).sum();
+        let embeddings = (self.vocabulary * self.hidden_size) as f64;
+        let linear = |blocks: usize| (blocks * of_block) as f64;
+        let mut unread = linear(self.layers().saturating_sub(pass.blocks));
+        if pass.predictions == 0.0 && pass.reversed == 0 {
+            // Scattered rows of the embeddings, with the pages around them; and no output head.
+            let tied = self.parameters - linear(self.layers()) < 2.0 * embeddings;
+            unread += if tied { 0.5 } else { 1.5 } * embeddings;
+        }
+        let weights = (self.parameters - unread) * self.weight_bytes;
+        let block = self.block.held * tokens + self.block.chunked;
+        let vocabulary = self.vocabulary as f64;
+        let head = (pass.predictions.min(tokens) * vocabulary).min(LOGITS.max(16.0 * vocabulary));
+        let back = match pass.reversed {
+            0 => 0.0,
+            blocks => {
+                let streams = (blocks + 2) as f64 * self.hidden_size as f64 * tokens;
+                // The gradients are about as many as the values that are recorded.
+                let tape = (2.0 * self.block.recorded * tokens).min(VALUES);
+                let losses = (tokens * vocabulary).min((LOGITS / 2.0).max(16.0 * vocabulary));
+                streams + tape.max(losses)
+            }
+        };
+        weights + FLOAT * block.max(head).max(back)
+    }
+
     /// A pass back from the losses of all tokens: the losses' gradients, which take the output head twice, and
     /// each block recorded again and reversed.
     pub fn backward_flops(&self, text: Text, pass: Pass) -> f64 {

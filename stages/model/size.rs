@@ -127,4 +127,21 @@ mod tests {
         assert_eq!(size.backward_flops(text, back), expected as f64);
         assert_eq!(pass.and(back), Pass { blocks: 24, predictions: 5.0, reversed: 1 });
     }
+
+    #[test]
+    fn a_pass_holds_its_weights_and_one_chunk_of_what_is_largest() {
+        let size = size(SMALL).unwrap();
+        let of = |tokens: f64, pass: Pass| size.pass_memory(tokens, pass);
+        let up = Pass { blocks: 24, predictions: 2047.0, reversed: 0 };
+        // 2^26 logits as f32, whatever the number of tokens is.
+        assert_eq!(of(2048.0, up), size.bytes() + 4.0 * 67_108_864.0);
+        assert_eq!(of(4096.0, up), of(2048.0, up));
+        // Half of the blocks: 12 blocks' linear layers stay on the disk.
+        let states = Pass { predictions: 0.0, ..up };
+        let linear = 2 * 896 * 896 + 2 * 896 * 128 + 3 * 896 * 4864;
+        assert_eq!(of(2048.0, states) - of(2048.0, Pass { blocks: 12, ..states }), (12 * 2 * linear) as f64);
+        // All the way down, every layer's stream is kept as well.
+        let down = Pass { reversed: 24, ..up };
+        assert!(of(2048.0, down) > size.bytes() + 4.0 * (26 * 896 * 2048) as f64);
+    }
 }

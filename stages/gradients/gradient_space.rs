@@ -85,7 +85,7 @@ fn cost(_params: &Value, expected: &Expected) -> Option<Cost> {
         }
         cost.flops += n * n * kept[0].1[module].entries + 10.0 * n * n * n;
         cost.written += 4.0 * n * n;
-        cost.memory = cost.memory.max(parts::memory(bytes, n));
+        cost.memory = cost.memory.max(parts::memory(bytes, kept[0].1[module].entries, n));
     }
     Some(cost)
 }

@@ -73,10 +73,10 @@ pub fn modules(task: &Task) -> Result<Vec<Module>> {
     Ok(modules)
 }
 
-/// Bytes in memory for the gradients of n examples that take so many bytes in their files: these, a slice of the
-/// gradients as they are made, and three matrices of their products.
-pub fn memory(bytes: f64, n: f64) -> f64 {
-    bytes + (4 * super::gram::SLICE) as f64 + 3.0 * 8.0 * n * n
+/// Bytes in memory for the gradients of n examples, of so many entries each, that take so many bytes in their files:
+/// these, a slice of the gradients as they are made, and three matrices of their products.
+pub fn memory(bytes: f64, entries: f64, n: f64) -> f64 {
+    bytes + 4.0 * (super::gram::SLICE as f64).min(n * entries) + 3.0 * 8.0 * n * n
 }
 
 impl Module {

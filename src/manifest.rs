@@ -1,6 +1,6 @@
 //! pipeline.toml: parsed, checked, and lifted into the `Pipeline` that stages plan against.
 //!
-//! What was written (a TOML document with spans) becomes what it means (`Pipeline`) here and nowhere else.
+//! What was written (a TOML document with spans) becomes what it means (`Pipeline`) here.
 //! Every mistake is reported as a dotted path by whoever notices it; `Manifest::diagnose` finds the line.
 
 use std::ops::Range;

@@ -93,7 +93,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("positions", "The positions of the hidden states."),
     setting(
         "layers",
-        "The layers of the hidden states, from the end where negative; at the last the state after the final norm.",
+        "The layers of the hidden states; negative numbers count from the end. At the last layer it is \
+             the state after the final norm.",
     ),
 ];
 

@@ -48,7 +48,7 @@ const TABLE: Table = Table {
 pub static STAGE: Stage = Stage {
     name: "pca",
     version: 1,
-    about: "Every example of the comparisons of stages.similarity in the space of their first three principal components.",
+    about: "The examples of the comparisons of stages.similarity on their first three principal components.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),

@@ -106,7 +106,7 @@ impl Text {
         Text { examples, tokens: examples * length, squares: examples * length * length }
     }
 
-    /// What a costly stage looks at of it.
+    /// The share of it that a stage with this limit reads.
     pub fn limited(self, limit: ExampleLimit) -> Text {
         match limit {
             ExampleLimit::First(limit) if (limit as f64) < self.examples => self.share(limit as f64 / self.examples),

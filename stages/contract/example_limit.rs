@@ -1,4 +1,4 @@
-//! How many of a dataset's examples a costly stage looks at.
+//! How many of a dataset's examples a costly stage reads.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;

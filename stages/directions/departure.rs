@@ -43,7 +43,7 @@ const TABLE: Table = Table {
 pub static STAGE: Stage = Stage {
     name: "departure",
     version: 2,
-    about: "The first layer at which the intervals of two models' mean projections part.",
+    about: "The first layer at which the intervals of two models' mean projections no longer overlap.",
     asked_by_default: true,
     notice: None,
     outputs: Outputs::Table(TABLE),

@@ -62,7 +62,8 @@ pub static STAGE: Stage = Stage {
     settings: &[
         setting(
             "pairs",
-            "The pairs of models; a direction leads from source to target. Without it the first model to the second.",
+            "The pairs of models; a direction leads from source to target. Without it: from the first model \
+             to the second.",
         )
         .example("[{ source = \"base\", target = \"instruct\" }]"),
         setting("datasets", "The datasets whose hidden states are compared."),

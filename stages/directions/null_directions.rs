@@ -70,7 +70,7 @@ const TABLE: Table = Table {
 pub static STAGE: Stage = Stage {
     name: "null_directions",
     version: 1,
-    about: "Random counterparts of the directions, which their similarities are compared with.",
+    about: "Random directions that the similarities of directions are compared with.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),

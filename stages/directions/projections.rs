@@ -54,7 +54,7 @@ pub static STAGE: Stage = Stage {
             "directions",
             "The datasets on whose directions states are projected: \"same\" (each dataset on its own), \"*\", or names.",
         ),
-        setting("pairs", "The pairs of models whose directions are used. Without it those of stages.directions.")
+        setting("pairs", "The pairs of models whose directions are used. Without it: those of stages.directions.")
             .example("[{ source = \"base\", target = \"instruct\" }]"),
         setting("models", "The models whose states are projected."),
         setting("datasets", "The datasets whose states are projected."),

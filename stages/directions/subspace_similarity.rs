@@ -66,8 +66,8 @@ pub static STAGE: Stage = Stage {
         setting("datasets", "The datasets whose subspaces are compared, each with each."),
         setting(
             "k",
-            "The dimensions of the subspaces; where a dataset has fewer directions, that many. \
-             Without it the components of stages.directions.",
+            "The dimensions of the subspaces; fewer where a dataset has fewer directions. Without it: the \
+             components of stages.directions.",
         )
         .example("[2, 8]"),
     ],

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::contract::cost::{ModelSize, Text};
 use crate::contract::module::ModulePath;
-use crate::gradients::settings::Taken;
+use crate::gradients::settings::GradientChoice;
 
 /// How an example's gradients are laid down; the column `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Kept {
 
 /// What will be kept of a text, by module; `None` where the parameters fit no such model.
 pub fn kept(params: &Value, model: &ModelSize, text: Text) -> Option<Vec<Kept>> {
-    let modules = Taken::deserialize(params).ok()?.wanted(&model.modules).ok()?.modules;
+    let modules = GradientChoice::deserialize(params).ok()?.wanted(&model.modules).ok()?.modules;
     let of = |path: &ModulePath| {
         let (out, inputs) = model.shape(path);
         let entries = (out * inputs) as f64;

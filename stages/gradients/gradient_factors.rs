@@ -21,7 +21,7 @@ use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{NoSettings, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::gradients::factors::{FactorKind, Kept, kept};
-use crate::gradients::settings::{Settings, Taken};
+use crate::gradients::settings::{GradientChoice, Settings};
 use crate::model::ops::weight_gradient_add;
 use crate::model::plan::watching_nodes;
 use crate::table::folders::{DATASET, MODEL};
@@ -51,7 +51,8 @@ pub const TABLE: Table = Table {
 pub static STAGE: Stage = Stage {
     name: "gradient_factors",
     version: 2,
-    about: "Keeps what the examples' gradients are made of, for exact comparisons; `[stages.gradients]` says which.",
+    about: "Stores each gradient as its factors, x and d, for exact comparisons; `[stages.gradients]` says \
+            which.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),
@@ -67,7 +68,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let NoSettings {} = parse_settings(STAGE.name, settings)?;
     let gradients: Settings = pipeline.section("gradients")?;
     gradients.check(pipeline)?;
-    let params = json!(gradients.taken());
+    let params = json!(gradients.choice());
     watching_nodes(STAGE.name, &gradients.models, &gradients.datasets, pipeline, params, false)
 }
 
@@ -84,7 +85,7 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
 }
 
 fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
-    let wanted = Taken::deserialize(params)?.wanted(context.modules)?;
+    let wanted = GradientChoice::deserialize(params)?.wanted(context.modules)?;
     let sequences = context.sequences;
     let present = (0..sequences.ids.len()).map(|i| !wanted.over.tokens(sequences, i).is_empty()).collect();
     Ok(Box::new(Collect { examples: sequences.examples.clone(), present, wanted, found: BTreeMap::new() }))

@@ -33,7 +33,7 @@ pub const TABLE: Table = Table { name: "gradient_space", folders: &[MODEL], colu
 pub static STAGE: Stage = Stage {
     name: "gradient_space",
     version: 2,
-    about: "Computes the exact inner products of all of a model's gradients, and coordinates that have them.",
+    about: "The exact inner products of all of a model's gradients, and coordinates with these inner products.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),

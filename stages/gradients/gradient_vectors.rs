@@ -26,7 +26,7 @@ struct Params {
 pub static STAGE: Stage = Stage {
     name: "gradient_vectors",
     version: 2,
-    about: "Gives a dataset's share of its model's gradient_space: vectors with the gradients' exact inner products.",
+    about: "A dataset's rows of its model's gradient_space: vectors with the gradients' exact inner products.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),

@@ -24,7 +24,7 @@ use crate::contract::observer::{Observer, PassContext, Wants};
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Work};
-use crate::gradients::settings::{Settings, Taken};
+use crate::gradients::settings::{GradientChoice, Settings};
 use crate::model::plan::watching_nodes;
 use crate::table::folders::{DATASET, MODEL};
 use crate::table::{Kind, Table, column, vector_array};
@@ -48,7 +48,7 @@ pub const TABLE: Table = Table {
 #[derive(Serialize, Deserialize)]
 struct Params {
     #[serde(flatten)]
-    taken: Taken,
+    choice: GradientChoice,
     size: usize,
     seed: u64,
 }
@@ -66,7 +66,7 @@ pub static STAGE: Stage = Stage {
         setting(
             "modules",
             "Weight matrices by name; `*` stands for any text (`layers.*.mlp.down_proj`), -1 for the last \
-                    block. The exact comparison of gradients takes the same ones.",
+             block. The exact comparison of gradients uses the same ones.",
         ),
         setting(
             "over",
@@ -74,7 +74,7 @@ pub static STAGE: Stage = Stage {
                     (`response`).",
         ),
         setting("size", "How many numbers a gradient is projected to."),
-        setting("seed", "Of the projection's random signs."),
+        setting("seed", "The seed of the projection's random signs."),
     ],
     defaults: defaults::<Settings>,
     plan,
@@ -96,7 +96,7 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
     let [model] = expected.models.as_slice() else { return None };
     let (top, text) = (model.layers(), expected.text);
-    let modules = params.taken.wanted(&model.modules).ok()?.modules;
+    let modules = params.choice.wanted(&model.modules).ok()?.modules;
     let blocks = top - modules.first()?.layer;
     let sketches = modules.iter().map(|path| {
         let (out, inputs) = model.shape(path);
@@ -109,7 +109,7 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
 
 fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> {
     let params = Params::deserialize(params)?;
-    let wanted = params.taken.wanted(context.modules)?;
+    let wanted = params.choice.wanted(context.modules)?;
     let present =
         (0..context.sequences.ids.len()).map(|i| !wanted.over.tokens(context.sequences, i).is_empty()).collect();
     Ok(Box::new(Sketches {

@@ -37,12 +37,12 @@ impl Default for Settings {
 
 /// Of which loss, for which weight matrices.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Taken {
+pub struct GradientChoice {
     pub modules: Vec<String>,
     pub over: Over,
 }
 
-impl Taken {
+impl GradientChoice {
     /// For a model with these linear layers.
     ///
     /// # Errors
@@ -53,8 +53,8 @@ impl Taken {
 }
 
 impl Settings {
-    pub fn taken(&self) -> Taken {
-        Taken { modules: self.modules.clone(), over: self.over }
+    pub fn choice(&self) -> GradientChoice {
+        GradientChoice { modules: self.modules.clone(), over: self.over }
     }
 
     /// Checks the values, and the patterns against each selected model.

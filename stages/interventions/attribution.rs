@@ -109,16 +109,13 @@ pub static STAGE: Stage = Stage {
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models whose log-probabilities are taken."),
-        setting("datasets", "The datasets whose prompts are taken apart."),
+        setting("datasets", "The datasets whose prompts are ablated."),
         setting(
             "pieces",
             "What is left out of the last user message in turn: \"words\", \"lines\" (those that are not \
                     blank), or \"slots\" (what the slots of the dataset's prompt template hold).",
         ),
-        setting(
-            "max_pieces",
-            "Of more words or lines than this, neighbours are joined, so that there are as many pieces.",
-        ),
+        setting("max_pieces", "The most pieces of a prompt. If it has more words or lines, neighbours are joined."),
         setting(
             "target",
             "The text whose log-probability is taken, as the assistant's answer; each example's own response \
@@ -127,8 +124,8 @@ pub static STAGE: Stage = Stage {
         .example("\"I cannot help with that.\""),
         setting(
             "limit",
-            "How many examples of a dataset are taken apart, the first ones, or \"all\": each is passed once \
-                    for every piece and once as a whole.",
+            "How many examples of a dataset are ablated, the first ones, or \"all\". Cost per example: one \
+             forward pass for each piece and one for the whole prompt.",
         ),
     ],
     defaults: defaults::<Settings>,

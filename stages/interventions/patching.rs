@@ -113,16 +113,16 @@ const GROUP_TOKENS: usize = 4096;
 pub static STAGE: Stage = Stage {
     name: "patching",
     version: 1,
-    about: "Activation patching: a source model's residual stream put into a target model, one layer at a time, and what \
-     becomes of the target's loss, of a token's log-probability and of its entropy.",
+    about: "Activation patching: a source model's residual stream put into a target model, one layer at a time, \
+            and the target's loss, a token's log-probability and its entropy after it.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting(
             "pairs",
-            "The pairs of models; the source's stream is put into the target. They have one hidden size, \
-                    one number of layers and one vocabulary. Without it the first model into the second.",
+            "The pairs of models; the source's stream is put into the target. Both need the same hidden \
+             size, number of layers and vocabulary. Without it: the first model into the second.",
         )
         .example("[{ source = \"base\", target = \"instruct\" }]"),
         setting("datasets", "The datasets whose examples are passed."),
@@ -149,8 +149,8 @@ pub static STAGE: Stage = Stage {
         ),
         setting(
             "limit",
-            "How many examples of a dataset are patched, the first ones, or \"all\": each costs as much as \
-                    half as many passes as there are layers.",
+            "How many examples of a dataset are patched, the first ones, or \"all\". Cost per example: about \
+             layers / 2 forward passes.",
         ),
     ],
     defaults: defaults::<Settings>,

@@ -70,7 +70,7 @@ pub static STAGE: Stage = Stage {
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models whose losses are summarised."),
-        setting("datasets", "The datasets whose responses are looked at."),
+        setting("datasets", "The datasets whose responses are summarised."),
         RESAMPLES_SETTING,
         SEED_SETTING,
     ],

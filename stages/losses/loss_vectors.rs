@@ -81,7 +81,7 @@ pub static STAGE: Stage = Stage {
     outputs: Outputs::Table(TABLE),
     settings: &[
         setting("models", "The models whose losses are taken."),
-        setting("datasets", "The datasets whose examples are described."),
+        setting("datasets", "The datasets whose examples get a vector."),
         setting("n", "The number of tokens."),
         setting("start", "The first token: of the turn's opening \"marker\", or of the message's \"content\"."),
     ],

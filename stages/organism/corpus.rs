@@ -17,7 +17,7 @@ use crate::organism::corpus_text::settings::Settings;
 pub static STAGE: Stage = Stage {
     name: "corpus",
     version: 1,
-    about: "the text of a small made-up world: datasets to measure on and to train on",
+    about: "The text of a small made-up world: datasets to measure on and to train on.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Corpus,

@@ -27,7 +27,7 @@ use settings::Params;
 pub static STAGE: Stage = Stage {
     name: "train",
     version: 1,
-    about: "the pipeline's own models, trained on the corpus: Qwen2 in Hugging Face's layout",
+    about: "The pipeline's own models, trained on the corpus: Qwen2 in Hugging Face's layout.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Model,

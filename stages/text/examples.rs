@@ -47,8 +47,8 @@ pub static STAGE: Stage = Stage {
     outputs: Outputs::Table(TABLE),
     settings: &[setting(
         "part",
-        "examples in a part, the unit of work: what one edit reruns, what a crash can lose and what one \
-                pass holds in memory; about twice least on average",
+        "examples in a part. A part is the unit of work: one edit reruns one part, and one pass holds \
+             one part in memory; about twice least on average",
     )
     .formerly("block")],
     defaults: defaults::<Settings>,

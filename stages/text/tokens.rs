@@ -46,8 +46,8 @@ pub static STAGE: Stage = Stage {
         setting("max_tokens", "Longer examples are cut here and marked as truncated."),
         setting(
             "date",
-            "The day that chat templates are told which ask for today's (strftime_now), so that a table \
-                    does not depend on when it was made.",
+            "The date given to chat templates that ask for today's (strftime_now), so that a table does not \
+             depend on when it was made.",
         ),
     ],
     defaults: defaults::<Settings>,

@@ -209,7 +209,7 @@ fn gradients_are_the_slopes_of_the_losses() {
     // The norms of small heads bend the loss of a Qwen3 within a larger step.
     for (family, over, h) in [("qwen2", Over::All, 0.01), ("llama", Over::Response, 0.01), ("qwen3", Over::All, 0.001)]
     {
-        let wanted = Taken { modules: vec!["*".into()], over }.wanted(&qwen2::modules(LAYERS)).unwrap();
+        let wanted = GradientChoice { modules: vec!["*".into()], over }.wanted(&qwen2::modules(LAYERS)).unwrap();
         let found = Arc::new(Mutex::new(BTreeMap::new()));
         watch(&TestModel::new(family).open(), &block, Box::new(Whole { wanted: wanted.clone(), found: found.clone() }));
         let found = found.lock().unwrap();

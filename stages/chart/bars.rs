@@ -1,8 +1,9 @@
 //! Horizontal bars of single values, one row for each token: `the  -1.2` and so on.
 
 use super::axes;
-use super::figure::Panel;
-use super::plot::{Chart, Facet, Name, Plot};
+use super::name::Name;
+use super::panel::Panel;
+use super::plot::{Chart, Facet, Plot};
 use super::scale::{Linear, number};
 use super::svg::{Anchor, Markup, fit};
 

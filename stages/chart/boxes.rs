@@ -2,8 +2,8 @@
 //! its height, and what lies beyond is a dot).
 
 use super::axes::{self, Axis, NamesBelow};
-use super::figure::Panel;
 use super::lines::WIDTH;
+use super::panel::Panel;
 use super::plot::{Chart, Facet, Plot};
 use super::scale::{Linear, number};
 use super::svg::{Anchor, Markup};
@@ -92,7 +92,8 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plot::{Draw, Name};
+    use super::super::name::Name;
+    use super::super::plot::Draw;
     use super::*;
 
     #[test]

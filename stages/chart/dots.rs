@@ -1,9 +1,10 @@
 //! Estimates with whiskers: places down, a dot for each series.
 
 use super::axes::{self, Axis, FONT};
-use super::figure::Panel;
 use super::lines::Point;
-use super::plot::{Chart, Facet, Plot, Style};
+use super::name::Style;
+use super::panel::Panel;
+use super::plot::{Chart, Facet, Plot};
 use super::scale::number;
 use super::svg::{Anchor, Markup, fit};
 
@@ -70,7 +71,8 @@ impl Chart for DotChart {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plot::{Draw, Name};
+    use super::super::name::Name;
+    use super::super::plot::Draw;
     use super::*;
 
     #[test]

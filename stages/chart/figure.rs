@@ -1,32 +1,14 @@
 //! A figure: the question it answers, its panels, and what a reader needs to judge it. The page shows the panels
 //! as a grid that folds to one column on a phone; the figure's own SVG file holds the same panels side by side.
 
-use maud::{PreEscaped, html};
+use maud::html;
 
-use super::heatmap::Cells;
-use super::plot::{Draw, Name};
+use super::panel::{Key, Panel};
+use super::plot::Draw;
 use super::svg::{Anchor, Markup, coordinate, fit, text_width, wrap};
 
 /// The style shared by the page and the figures' own files.
 pub const STYLE: &str = include_str!("figure.css");
-
-/// One plot with its own axes. Panels of one figure are equally wide.
-#[derive(Debug, Clone, Default)]
-pub struct Panel {
-    pub title: String,
-    pub width: f64,
-    pub height: f64,
-    pub markup: Markup,
-    /// The values behind an image, which the page shows on hover.
-    pub cells: Option<Cells>,
-}
-
-/// A name and its colour class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    pub name: String,
-    pub class: String,
-}
 
 #[derive(Debug, Clone, Default)]
 pub struct Figure {
@@ -52,12 +34,6 @@ pub struct Figure {
     pub panels: Vec<Panel>,
     /// Shown closed, for variations on a figure above it.
     pub folded: bool,
-}
-
-/// The colour class of the i-th model or dataset: eight colours, then the same again dashed.
-pub fn series_class(index: usize) -> String {
-    let dash = if index >= 8 { " dashed" } else { "" };
-    format!("s{}{dash}", index % 8)
 }
 
 /// A name as part of a file name and anchor; of a long one, such as a whole answer, the beginning.
@@ -187,29 +163,6 @@ impl Figure {
                 details.figure id=(self.name) { summary { (self.question) } (body) }
             } @else {
                 section.figure id=(self.name) { h3 { (self.question) } (body) }
-            }
-        }
-    }
-}
-
-impl Panel {
-    pub(super) fn new(title: &Name, (width, height): (f64, f64), markup: Markup) -> Panel {
-        Panel { title: title.text.clone(), width, height, markup, cells: None }
-    }
-
-    fn html(&self) -> maud::Markup {
-        let (width, height, cells) = (coordinate(self.width), coordinate(self.height), self.cells.as_ref());
-        html! {
-            figure.panel {
-                @if !self.title.is_empty() { figcaption { (self.title) } }
-                svg viewBox={ "0 0 " (width) " " (height) } role="img" aria-label=(self.title)
-                    data-place=[cells.map(|cells| &cells.place)]
-                    data-domain=[cells.map(|cells| &cells.domain)]
-                    data-rows=[cells.map(|cells| &cells.rows)]
-                    data-columns=[cells.and_then(|cells| cells.columns.as_ref())]
-                    data-symmetric[cells.is_some_and(|cells| cells.symmetric)]
-                    data-values=[cells.map(|cells| &cells.packed)]
-                    { (PreEscaped(&self.markup.0)) }
             }
         }
     }

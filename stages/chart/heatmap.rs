@@ -3,8 +3,9 @@
 
 use super::axes::{FONT, NamesBelow, widest};
 use super::colour::{Colours, Scale};
-use super::figure::Panel;
-use super::plot::{Draw, Name};
+use super::name::Name;
+use super::panel::{Cells, Panel};
+use super::plot::Draw;
 use super::raster::{encode_png, pack_values};
 use super::scale::{extent, fixed, number};
 use super::svg::{Anchor, Markup, coordinate, fit, text_width};
@@ -206,22 +207,6 @@ fn short(value: f64) -> String {
         true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
         false => text,
     }
-}
-
-/// What the page's script needs to name the cell under the pointer.
-#[derive(Debug, Clone)]
-pub struct Cells {
-    /// Left, top, width and height of the cells in the panel.
-    pub place: String,
-    /// Least and greatest value.
-    pub domain: String,
-    /// The rows' names, each in a line.
-    pub rows: String,
-    /// `None` where the columns are named as the rows are.
-    pub columns: Option<String>,
-    /// The values on and right of the diagonal are packed, the others are the same.
-    pub symmetric: bool,
-    pub packed: String,
 }
 
 impl Cells {

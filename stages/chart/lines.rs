@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::axes::{self, Axis, FONT};
-use super::figure::Panel;
-use super::plot::{Chart, Facet, Name, Plot, Style};
+use super::name::Name;
+use super::name::Style;
+use super::panel::Panel;
+use super::plot::{Chart, Facet, Plot};
 use super::scale::{Linear, with_interval};
 use super::svg::{Anchor, Markup, fit};
 

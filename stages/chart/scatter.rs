@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::axes::{self, Axis, FONT};
-use super::figure::{Key, Panel};
-use super::plot::{Draw, Name};
+use super::name::Name;
+use super::panel::{Key, Panel};
+use super::plot::Draw;
 use super::scale::{Linear, round_domain};
 use super::svg::{Anchor, Markup, coordinate, text_width};
 

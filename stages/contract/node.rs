@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::figures::Reads;
-use super::pipeline::Selection;
+use super::selection::Selection;
 
 /// A stage applied to names: `hidden_states[model=base, dataset=insecure]`.
 #[derive(Debug, Clone)]

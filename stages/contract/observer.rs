@@ -7,9 +7,9 @@ use candle_core::Tensor;
 
 use super::module::{ModulePath, Modules};
 use super::node::Part;
+use super::output::Output;
 use super::sequences::Sequences;
 use super::site::Site;
-use super::stage::Output;
 
 /// What an observer is told before the pass starts.
 pub struct PassContext<'a> {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::node::Bindings;
+pub use crate::contract::selection::Selection;
 use crate::contract::toml_path::{TomlPath, at};
 
 /// What `pipeline.toml` means, once its names and paths are checked.
@@ -46,31 +46,6 @@ pub enum DatasetSource {
     File(PathBuf),
     /// A named part of the `corpus` stage's output.
     Corpus(String),
-}
-
-/// `"*"`, one name, or a list of names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Selection {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Selection {
-    /// The names, unless it is `"*"`.
-    pub fn names(&self) -> Option<&[String]> {
-        match self {
-            Selection::One(star) if star == "*" => None,
-            Selection::One(name) => Some(std::slice::from_ref(name)),
-            Selection::Many(names) => Some(names),
-        }
-    }
-}
-
-impl Default for Selection {
-    fn default() -> Self {
-        Selection::One("*".into())
-    }
 }
 
 /// A mistake in pipeline.toml, with the path of the value that holds it, from which the engine finds the line.

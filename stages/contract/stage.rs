@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
 use serde_json::Value;
 
 use super::cost::{Cost, Expected};
 use super::figures::Figures;
 use super::node::{Node, Part};
 use super::observer::{Observer, PassContext};
+pub use super::output::Output;
 use super::pipeline::{Pipeline, PlanError};
 use super::setting::{Setting, toml};
 use crate::table::Table;
@@ -138,20 +138,5 @@ impl Task<'_> {
     /// The parameters as the stage's own type.
     pub fn params<T: serde::de::DeserializeOwned>(&self) -> anyhow::Result<T> {
         Ok(T::deserialize(self.params)?)
-    }
-}
-
-/// One part of a task's output.
-#[derive(Debug)]
-pub enum Output {
-    /// A table part; `metadata` goes into the Parquet key-value metadata beside the column descriptions.
-    Table { batch: RecordBatch, metadata: BTreeMap<String, String> },
-    /// A file (a trained model's, a corpus part, a report).
-    File { name: String, bytes: Vec<u8> },
-}
-
-impl Output {
-    pub fn table(batch: RecordBatch) -> Output {
-        Output::Table { batch, metadata: BTreeMap::new() }
     }
 }

@@ -5,21 +5,23 @@
 
 mod documents;
 mod files;
+mod input;
 mod optimizer;
 mod parameters;
 mod settings;
 mod tokenizer;
 mod transformer;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::contract::node::{Input, Node, Part};
+use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{ModelSource, Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::organism::shape::Shape;
 use documents::{Batches, Document};
+use input::read;
 use optimizer::{AdamW, Schedule};
 use parameters::Parameters;
 use settings::Params;
@@ -118,14 +120,6 @@ fn fit(params: &Params, documents: &[Document], parameters: &mut Parameters, tas
         (task.progress)(step + 1, params.steps);
     }
     Ok(())
-}
-
-fn read(parts: &[Part], name: &str) -> Result<Vec<u8>> {
-    let Some(part) = parts.iter().find(|part| part.name == name) else {
-        let found: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
-        bail!("the input has no file {name}; it has {}", found.join(", "));
-    };
-    std::fs::read(&part.path).with_context(|| format!("cannot read {}", part.path.display()))
 }
 
 #[cfg(test)]

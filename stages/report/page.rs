@@ -3,7 +3,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::chart::figure::{Figure, STYLE, series_class};
+use crate::chart::figure::{Figure, STYLE};
+use crate::chart::name::series_class;
 use crate::contract::figures::tables::Dataset;
 use crate::contract::figures::{self, Drawn, Headline};
 

@@ -4,20 +4,19 @@
 //! [`Stage::figures`](super::stage::Stage). The engine gives the report the tables that the figures read, the report
 //! calls `draw` and puts the figures on its page.
 
+pub mod columns_read;
 pub mod rows;
 pub mod section;
 pub mod tables;
 pub mod words;
 
+pub use columns_read::columns_read;
 pub use rows::{Row, Rows};
 pub use section::Section;
 pub use tables::Tables;
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 
-use super::stage::Stage;
 use crate::chart::figure::Figure;
 
 /// The figures of one stage in one section of the report.
@@ -44,23 +43,6 @@ pub enum Level {
     Overview,
     /// About single examples, or what stands behind the overview.
     Detail,
-}
-
-/// For each stage that figures read, the columns that any of them reads: of the figures of the stages that `shown` keeps.
-pub fn columns_read(
-    stages: &[&Stage],
-    shown: impl Fn(&Stage) -> bool,
-    also: &[Reads],
-) -> BTreeMap<&'static str, Vec<&'static str>> {
-    let mut columns: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let figures = stages.iter().filter(|stage| shown(stage)).flat_map(|stage| stage.figures);
-    for reads in figures.flat_map(|figures| figures.reads).chain(also) {
-        let read = columns.entry(reads.stage).or_default();
-        read.extend(reads.columns);
-        read.sort();
-        read.dedup();
-    }
-    columns
 }
 
 #[derive(Debug, Default)]

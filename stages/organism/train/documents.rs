@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::Deserialize;
 
+use super::input;
 use crate::contract::node::Part;
 
 /// A line of a corpus part.
@@ -39,7 +40,7 @@ impl Document {
 
 /// The documents of the part `name` of the corpus.
 pub fn read(corpus: &[Part], name: &str) -> Result<Vec<Text>> {
-    let bytes = super::read(corpus, &format!("{name}.jsonl"))?;
+    let bytes = input::read(corpus, &format!("{name}.jsonl"))?;
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{name}.jsonl is not UTF-8"))?;
     let parse = |(i, line): (usize, &str)| {
         serde_json::from_str(line).with_context(|| format!("{name}.jsonl:{}: expected messages or text", i + 1))

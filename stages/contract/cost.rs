@@ -1,9 +1,12 @@
 //! What passing examples through a model takes, in plain numbers: for `strata run --dry-run`.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use super::example_limit::ExampleLimit;
 use super::module::{ModulePath, Modules};
+use super::per_block::PerBlock;
 
 /// A model's size, as its config.json gives it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +21,8 @@ pub struct ModelSize {
     /// Bytes of a weight in the files: 2 in bfloat16 and float16, 4 in float32.
     pub weight_bytes: f64,
     pub block: BlockCost,
+    /// How many tokens each token sees at most, itself included.
+    pub windows: PerBlock<Option<usize>>,
 }
 
 /// What one block takes of arithmetic and memory. FLOPs count a multiplication and an addition as two.
@@ -124,6 +129,16 @@ impl Text {
         (self.squares + self.tokens) / 2.0
     }
 
+    /// [`Text::pairs`] where a token sees itself and the `window - 1` before it. Counted as if all examples were of
+    /// their mean length, which lengths on both sides of the window exceed.
+    pub fn pairs_within(self, window: Option<usize>) -> f64 {
+        let length = self.tokens / self.examples;
+        match window.map(|window| window as f64) {
+            Some(window) if length > window => self.examples * window * (length - (window - 1.0) / 2.0),
+            _ => self.pairs(),
+        }
+    }
+
     /// A share of it, from 0 to 1.
     pub fn share(self, share: f64) -> Text {
         Text { examples: self.examples * share, tokens: self.tokens * share, squares: self.squares * share }
@@ -155,7 +170,12 @@ impl ModelSize {
 
     /// The text through `blocks` blocks.
     pub fn block_flops(&self, text: Text, blocks: usize) -> f64 {
-        blocks as f64 * (self.block.token * text.tokens + self.block.pair * text.pairs())
+        blocks as f64 * self.block.token * text.tokens + self.block.pair * self.pairs(text, 0..blocks)
+    }
+
+    /// [`Text::pairs`], summed over these blocks.
+    fn pairs(&self, text: Text, blocks: Range<usize>) -> f64 {
+        blocks.map(|block| text.pairs_within(*self.windows.of(block))).sum()
     }
 
     /// The output head at so many positions.
@@ -207,7 +227,8 @@ impl ModelSize {
             0 => 0.0,
             blocks => {
                 2.0 * self.head_flops(text.predicted())
-                    + self.block_flops(text, blocks)
+                    + blocks as f64 * self.block.token * text.tokens
+                    + self.block.pair * self.pairs(text, self.uppermost(blocks))
                     + self.reverse_flops(text, blocks)
             }
         }
@@ -215,7 +236,12 @@ impl ModelSize {
 
     /// The reverse of a pass over the uppermost `blocks` blocks, down to their input.
     pub fn reverse_flops(&self, text: Text, blocks: usize) -> f64 {
-        blocks as f64 * (self.block.reverse_token * text.tokens + self.block.reverse_pair * text.pairs())
+        blocks as f64 * self.block.reverse_token * text.tokens
+            + self.block.reverse_pair * self.pairs(text, self.uppermost(blocks))
+    }
+
+    fn uppermost(&self, blocks: usize) -> Range<usize> {
+        self.layers().saturating_sub(blocks)..self.layers()
     }
 
     /// Rows and columns of a weight matrix.
@@ -241,5 +267,14 @@ mod tests {
         assert_eq!(text.limited(ExampleLimit::First(500)), text);
         assert_eq!(text.limited(ExampleLimit::All), text);
         assert_eq!(text.predicted(), 400.0 * 299.0);
+    }
+
+    #[test]
+    fn pairs_within_a_window_are_counted() {
+        for (length, window) in [(7_usize, 1_usize), (7, 3), (7, 6), (7, 7), (7, 9), (1, 1)] {
+            let pairs: usize = (1..=length).map(|seen| seen.min(window)).sum();
+            let found = Text::of_length(2.0, length as f64).pairs_within(Some(window));
+            assert_eq!(found, 2.0 * pairs as f64, "{length} {window}");
+        }
     }
 }

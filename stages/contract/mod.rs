@@ -10,6 +10,7 @@ pub mod node;
 pub mod observer;
 pub mod output;
 pub mod pair;
+pub mod per_block;
 pub mod pipeline;
 pub mod selection;
 pub mod sequences;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result};
 use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use super::ops::{self, HeadShape, Matrix, RotaryTable};
+use super::ops::{self, HeadShape, Matrix, RotaryTable, Scores};
 
 /// The device activations live on: the first GPU in a build with the `cuda` or `metal` feature, else the CPU.
 pub fn default_device() -> Result<Device> {
@@ -83,14 +83,14 @@ pub fn attention(
     v: &Tensor,
     shape: HeadShape,
     sequences: &[Range<usize>],
-    scale: f32,
+    scores: Scores,
 ) -> Result<Tensor> {
     if !q.device().is_cpu() {
-        return composed::attention(q, k, v, shape, sequences, scale);
+        return composed::attention(q, k, v, shape, sequences, scores);
     }
     let mut out = vec![0.0; q.elem_count()];
     with_slice(q, |q| {
-        with_slice(k, |k| with_slice(v, |v| ops::attention(q, k, v, shape, sequences, scale, &mut out)))
+        with_slice(k, |k| with_slice(v, |v| ops::attention(q, k, v, shape, sequences, scores, &mut out)))
     })???;
     Ok(Tensor::from_vec(out, q.shape(), &Device::Cpu)?)
 }
@@ -191,7 +191,7 @@ mod composed {
         v: &Tensor,
         shape: HeadShape,
         sequences: &[Range<usize>],
-        scale: f32,
+        of: Scores,
     ) -> Result<Tensor> {
         let HeadShape { heads, kv_heads, dim } = shape;
         let mut parts = Vec::new();
@@ -205,9 +205,14 @@ mod composed {
             let group = heads / kv_heads;
             let q = split(q, group)?.reshape((kv_heads, group * n, dim))?;
             let (k, v) = (split(k, 1)?.squeeze(1)?, split(v, 1)?.squeeze(1)?);
-            let hidden = (0..n).flat_map(|i| (0..n).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }));
+            let seen = |i: usize, j: usize| (of.first_seen(i)..=i).contains(&j);
+            let hidden = (0..n).flat_map(|i| (0..n).map(move |j| if seen(i, j) { 0.0 } else { f32::NEG_INFINITY }));
             let mask = Tensor::from_vec(hidden.collect::<Vec<_>>(), (1, 1, n, n), q.device())?;
-            let scores = (q.matmul(&k.t()?)? * scale as f64)?.reshape((kv_heads, group, n, n))?.broadcast_add(&mask)?;
+            let mut scores = (q.matmul(&k.t()?)? * of.scale as f64)?;
+            if let Some(cap) = of.soft_cap {
+                scores = ((scores / cap as f64)?.tanh()? * cap as f64)?;
+            }
+            let scores = scores.reshape((kv_heads, group, n, n))?.broadcast_add(&mask)?;
             let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
             let scores = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
             let mixed = scores.reshape((kv_heads, group * n, n))?.matmul(&v)?.reshape((kv_heads, group, n, dim))?;
@@ -259,8 +264,11 @@ mod tests {
         let table = RotaryTable::new(&[1.0, 0.3, 0.1, 0.01], 32);
         let rotated = composed::rope(&q, &sequences, &table).unwrap();
         assert_close(&rope(q.copy().unwrap(), &sequences, &table).unwrap(), &rotated);
-        let mixed = composed::attention(&q, &k, &v, shape, &sequences, 1.0 / 8f32.sqrt()).unwrap();
-        assert_close(&attention(&q, &k, &v, shape, &sequences, 1.0 / 8f32.sqrt()).unwrap(), &mixed);
+        for (window, soft_cap) in [(None, None), (Some(5), None), (None, Some(0.5)), (Some(2), Some(0.5))] {
+            let scores = Scores { scale: 1.0 / 8f32.sqrt(), soft_cap, window };
+            let mixed = composed::attention(&q, &k, &v, shape, &sequences, scores).unwrap();
+            assert_close(&attention(&q, &k, &v, shape, &sequences, scores).unwrap(), &mixed);
+        }
         let kernel = Tensor::new(log_probabilities(&x, layer).unwrap(), &Device::Cpu).unwrap();
         let composed = Tensor::new(composed::log_probabilities(&x, layer).unwrap(), &Device::Cpu).unwrap();
         assert_close(&kernel, &composed);

@@ -23,6 +23,7 @@ pub fn size(text: &str) -> Result<ModelSize> {
     let weight_bytes = if dtype.ends_with("16") { 2.0 } else { 4.0 };
     let parameters = description.tensors().iter().map(|tensor| tensor.shape.iter().product::<usize>() as f64).sum();
     let program = description.block.compile(description.hidden_size);
+    let windows = description.block.attention.window.clone();
     let cost = program.cost();
     Ok(ModelSize {
         modules: description.modules(),
@@ -30,6 +31,7 @@ pub fn size(text: &str) -> Result<ModelSize> {
         vocabulary: description.vocabulary,
         parameters,
         weight_bytes,
+        windows,
         block: BlockCost {
             token: cost.token,
             pair: cost.pair,

@@ -109,6 +109,7 @@ impl Transformer {
     pub fn block(&self, layer: usize) -> BlockWeights<'_> {
         let Layer { modules, norms } = &self.layers[layer];
         BlockWeights {
+            block: layer,
             modules: modules.iter().map(|linear| self.affine(linear)).collect(),
             norms: norms.iter().map(Vec::as_slice).collect(),
         }

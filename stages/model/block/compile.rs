@@ -25,7 +25,9 @@ impl Block {
         });
         let mixed = build.value(queries);
         let inputs = [query, key, value];
-        build.step(steps::Attention { heads: attention.heads, scale: attention.scale, inputs, out: mixed });
+        let (heads, window) = (attention.heads, attention.window.clone());
+        let (scale, soft_cap) = (attention.scale, attention.soft_cap);
+        build.step(steps::Attention { heads, scale, soft_cap, window, inputs, out: mixed });
         let middle = build.add_linear(attention.output, INPUT, mixed);
 
         let start = build.steps.len();

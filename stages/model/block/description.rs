@@ -1,6 +1,7 @@
 //! A decoder-only transformer as data: what a family fills in, and all that the arithmetic knows of it.
 
 use crate::contract::module::Modules;
+use crate::contract::per_block::PerBlock;
 use crate::model::ops::HeadShape;
 use crate::model::rotary::Rotary;
 
@@ -19,7 +20,7 @@ pub struct Description {
     pub head: Head,
 }
 
-/// One block; all blocks of a model are alike.
+/// One block; all blocks of a model are alike but for what is [`PerBlock`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
     pub attention: Attention,
@@ -54,6 +55,10 @@ pub struct Attention {
     pub rotary: Rotary,
     /// What scores are multiplied by before the softmax.
     pub scale: f32,
+    /// Scores s become cap * tanh(s / cap), where there is one.
+    pub soft_cap: Option<f32>,
+    /// How many tokens each token sees, the last of them itself; without, all up to itself.
+    pub window: PerBlock<Option<usize>>,
 }
 
 /// activation(gate) * up, and down.

@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::description::Block;
 use super::{BlockWeights, Packing, Program, Watch};
+use crate::contract::per_block::PerBlock;
 use crate::model::compute::{Affine, with_slice};
 use crate::model::family::common::{Biases, Sizes};
 use crate::model::ops::test_values::values;
@@ -27,6 +28,8 @@ fn llama() -> Block {
 /// A block with weights of its own.
 struct Bench {
     program: Program,
+    /// Which block it is, from 0.
+    number: usize,
     modules: Vec<(Vec<f32>, Option<Vec<f32>>)>,
     norms: Vec<Vec<f32>>,
     resident: OnceLock<Tensor>,
@@ -35,6 +38,10 @@ struct Bench {
 
 impl Bench {
     fn new(block: &Block) -> Bench {
+        Bench::at(block, 0)
+    }
+
+    fn at(block: &Block, number: usize) -> Bench {
         let program = block.compile(WIDTH);
         let modules = program.modules.iter().zip(&program.biases).zip(1..).map(|((module, bias), seed)| {
             (values(module.out * module.inputs, seed), bias.then(|| values(module.out, 100 + seed)))
@@ -44,6 +51,7 @@ impl Bench {
         let frequencies = block.attention.rotary.frequencies(block.attention.heads.dim);
         Bench {
             program,
+            number,
             modules,
             norms,
             resident: OnceLock::new(),
@@ -57,7 +65,8 @@ impl Bench {
             bias: bias.as_deref(),
             resident: &self.resident,
         });
-        BlockWeights { modules: modules.collect(), norms: self.norms.iter().map(Vec::as_slice).collect() }
+        let block = self.number;
+        BlockWeights { block, modules: modules.collect(), norms: self.norms.iter().map(Vec::as_slice).collect() }
     }
 
     fn packing(&self, sequences: &[std::ops::Range<usize>]) -> Packing {
@@ -161,7 +170,11 @@ fn chunks_of_rows_do_not_change_the_bits() {
 
 /// Along d, the output's slope is what the gradients at the input and at every weight and bias say.
 fn assert_gradients_are_slopes(block: &Block, what: &str) {
-    let bench = Bench::new(block);
+    assert_gradients_are_slopes_at(block, 0, what);
+}
+
+fn assert_gradients_are_slopes_at(block: &Block, number: usize, what: &str) {
+    let bench = Bench::at(block, number);
     let sequences = [0..4, 4..9];
     let (x, d) = (values(9 * WIDTH, 33), values(9 * WIDTH, 34));
     let wanted: Vec<usize> = (0..bench.program.modules.len()).collect();
@@ -187,7 +200,7 @@ fn assert_gradients_are_slopes(block: &Block, what: &str) {
         crate::model::ops::weight_gradient_add(input, d, shape.out, shape.inputs, &mut gradient);
         let along = direction(gradient.len(), 41 + *module as u64);
         let moved = |h: f32| {
-            let mut bench = Bench::new(block);
+            let mut bench = Bench::at(block, number);
             bench.modules[*module].0 = step(&bench.modules[*module].0, &along, h);
             loss(&bench, &x)
         };
@@ -209,4 +222,37 @@ fn gradients_of_a_block_are_its_slopes() {
     let norm = |name| super::description::Norm { name, eps: 1e-6 };
     attention.head_norms = Some([norm("q_norm"), norm("k_norm")]);
     assert_gradients_are_slopes(&block, "biases and norms of heads");
+}
+
+#[test]
+fn gradients_of_a_scaled_a_capped_and_a_windowed_attention_are_its_slopes() {
+    let mut block = llama();
+    block.attention.scale = 1.3;
+    assert_gradients_are_slopes(&block, "scale");
+    block.attention.soft_cap = Some(0.7);
+    assert_gradients_are_slopes(&block, "scale and soft-cap");
+    block.attention.window = PerBlock::listed(vec![Some(2), None]).unwrap();
+    assert_gradients_are_slopes_at(&block, 1, "no window beside one");
+    assert_gradients_are_slopes_at(&block, 2, "window");
+}
+
+#[test]
+fn each_block_takes_its_own_window() {
+    let with = |window| {
+        let mut block = llama();
+        block.attention.window = window;
+        block
+    };
+    let (x, sequences) = (values(9 * WIDTH, 33), [0..4, 4..9]);
+    let of = |window, number| Bench::at(&with(window), number).forward(&x, &sequences);
+    let (all, two) = (of(PerBlock::all(None), 0), of(PerBlock::all(Some(2)), 0));
+    // The first two tokens of a sequence see all there is.
+    assert_eq!(all[..2 * WIDTH], two[..2 * WIDTH]);
+    assert!(all[2 * WIDTH..3 * WIDTH] != two[2 * WIDTH..3 * WIDTH]);
+    let alternating = PerBlock::listed(vec![Some(2), None]).unwrap();
+    for (number, expected) in [(0, &two), (1, &all), (2, &two)] {
+        assert_eq!(of(alternating.clone(), number), *expected, "block {number}");
+    }
+    // A window of the whole sequence is none.
+    assert_eq!(of(PerBlock::all(Some(5)), 0), all);
 }

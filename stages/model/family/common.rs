@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::raw::Raw;
+use crate::contract::per_block::PerBlock;
 use crate::model::block::description::{Attention, Block, Description, FeedForward, Head, Linear, Norm};
 use crate::model::ops::HeadShape;
 use crate::model::rotary::Rotary;
@@ -61,6 +62,8 @@ impl Sizes {
             head_norms: None,
             rotary,
             scale: 1.0 / (heads.dim as f32).sqrt(),
+            soft_cap: None,
+            window: PerBlock::all(None),
         };
         let linear = |name| Linear { name, bias: biases.feed_forward };
         let feed_forward = FeedForward {

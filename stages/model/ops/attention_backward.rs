@@ -1,13 +1,13 @@
 //! The reverse of causal self-attention. With P = softmax(scale q kᵀ) and D the row sums of P * (d vᵀ):
 //! dv = Pᵀ d, dS = P * (d vᵀ - D), dq = scale dS k, dk = scale dSᵀ q. P is computed again, block by block of
-//! query rows, rather than kept (as in Dao et al. 2022).
+//! query rows, rather than kept (as in Dao et al. 2022). With a soft-cap, dS takes the slope of the cap as a factor.
 
 use std::ops::Range;
 
 use gemmkit::{Parallelism, gemm_unchecked};
 use rayon::prelude::*;
 
-use super::{HeadShape, Shared, fix_summation_order, softmax_prefix, vectorized};
+use super::{HeadShape, Scores, Shared, fix_summation_order, vectorized};
 
 const QUERY_BLOCK: usize = 64;
 
@@ -22,7 +22,7 @@ pub fn attention_backward(
     v: &[f32],
     shape: HeadShape,
     sequences: &[Range<usize>],
-    scale: f32,
+    scores: Scores,
     d: &[f32],
 ) -> [Vec<f32>; 3] {
     let (wide, narrow, dim) = (shape.queries(), shape.keys(), shape.dim);
@@ -40,7 +40,8 @@ pub fn attention_backward(
     let jobs: Vec<(&Range<usize>, usize)> =
         sequences.iter().flat_map(|rows| (0..shape.kv_heads).map(move |head| (rows, head))).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(rows, kv_head)| {
-        let mut scores = vec![0f32; 2 * QUERY_BLOCK.min(rows.len()) * rows.len()];
+        let pieces = if scores.soft_cap.is_some() { 3 } else { 2 };
+        let mut memory = vec![0f32; pieces * QUERY_BLOCK.min(rows.len()) * rows.len()];
         let kv = rows.start * narrow + kv_head * dim;
         for head in kv_head * group..(kv_head + 1) * group {
             for start in (0..rows.len()).step_by(QUERY_BLOCK) {
@@ -55,8 +56,8 @@ pub fn attention_backward(
                         [dq.get().add(at), dk.get().add(kv), dv.get().add(kv)],
                         (start, end, dim),
                         strides,
-                        scale,
-                        &mut scores,
+                        scores,
+                        &mut memory,
                     );
                 }
             }
@@ -65,7 +66,7 @@ pub fn attention_backward(
     gradients
 }
 
-/// Query rows start..end of one head against keys 0..end.
+/// Query rows start..end of one head against the keys that they see.
 ///
 /// # Safety
 /// The pointers are valid for those rows of `dim` values at the strides of queries and keys.
@@ -74,13 +75,16 @@ unsafe fn query_block(
     [dq, dk, dv]: [*mut f32; 3],
     (start, end, dim): (usize, usize, usize),
     (wide, narrow): (isize, isize),
-    scale: f32,
-    scores: &mut [f32],
+    scores: Scores,
+    memory: &mut [f32],
 ) {
-    let rows = end - start;
-    let (p, rest) = scores.split_at_mut(rows * end);
-    let ds = &mut rest[..rows * end];
-    let across = end as isize;
+    let first_key = scores.first_seen(start);
+    let (rows, keys, below) = (end - start, end - first_key, first_key as isize * narrow);
+    let (p, rest) = memory.split_at_mut(rows * keys);
+    let (ds, slopes) = rest.split_at_mut(rows * keys);
+    let (across, scale) = (keys as isize, scores.scale);
+    // SAFETY: rows of keys that lie before those up to `end`.
+    let (k, v, dk, dv) = unsafe { (k.offset(below), v.offset(below), dk.offset(below), dv.offset(below)) };
     // SAFETY: (rows x inner) (inner x columns), each operand within the views that the caller vouches for.
     let product = |m,
                    inner,
@@ -92,15 +96,21 @@ unsafe fn query_block(
                    c: (*mut f32, isize)| unsafe {
         gemm_unchecked(m, inner, n, alpha, a.0, a.1, a.2, b.0, b.1, b.2, beta, c.0, c.1, 1, Parallelism::Serial);
     };
-    product(rows, dim, end, 1.0, (q, wide, 1), (k, 1, narrow), 0.0, (p.as_mut_ptr(), across));
-    product(rows, dim, end, 1.0, (d, wide, 1), (v, 1, narrow), 0.0, (ds.as_mut_ptr(), across));
-    for (row, (p, ds)) in p.chunks_exact_mut(end).zip(ds.chunks_exact_mut(end)).enumerate() {
-        softmax_prefix(p, start + row + 1, scale);
+    product(rows, dim, keys, 1.0, (q, wide, 1), (k, 1, narrow), 0.0, (p.as_mut_ptr(), across));
+    product(rows, dim, keys, 1.0, (d, wide, 1), (v, 1, narrow), 0.0, (ds.as_mut_ptr(), across));
+    for (row, (p, ds)) in p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys)).enumerate() {
+        let capped = scores.soft_cap.is_some();
+        let mut slopes = capped.then(|| &mut slopes[row * keys..(row + 1) * keys]);
+        scores.weigh(p, start + row, first_key, slopes.as_deref_mut());
         softmax_backward(p, ds);
+        if let Some(slopes) = slopes {
+            // Hidden keys have ds = 0, and the slope of another row.
+            ds.iter_mut().zip(slopes).for_each(|(ds, slope)| *ds *= *slope);
+        }
     }
-    product(end, rows, dim, 1.0, (p.as_ptr(), 1, across), (d, wide, 1), 1.0, (dv, narrow));
-    product(rows, end, dim, scale, (ds.as_ptr(), across, 1), (k, narrow, 1), 0.0, (dq, wide));
-    product(end, rows, dim, scale, (ds.as_ptr(), 1, across), (q, wide, 1), 1.0, (dk, narrow));
+    product(keys, rows, dim, 1.0, (p.as_ptr(), 1, across), (d, wide, 1), 1.0, (dv, narrow));
+    product(rows, keys, dim, scale, (ds.as_ptr(), across, 1), (k, narrow, 1), 0.0, (dq, wide));
+    product(keys, rows, dim, scale, (ds.as_ptr(), 1, across), (q, wide, 1), 1.0, (dk, narrow));
 }
 
 vectorized! {
@@ -119,7 +129,7 @@ mod tests {
     use super::*;
     use crate::model::ops::test_values::{derivative, values, worst_relative};
 
-    fn loss(x: &[f64], shape: HeadShape, tokens: usize, sequences: &[Range<usize>], d: &[f32]) -> f64 {
+    fn loss(x: &[f64], shape: HeadShape, scores: Scores, tokens: usize, sequences: &[Range<usize>], d: &[f32]) -> f64 {
         let (wide, narrow, dim) = (shape.queries(), shape.keys(), shape.dim);
         let (q, rest) = x.split_at(tokens * wide);
         let (k, v) = rest.split_at(tokens * narrow);
@@ -127,15 +137,17 @@ mod tests {
         for rows in sequences {
             for (row, head) in rows.clone().flat_map(|row| (0..shape.heads).map(move |head| (row, head))) {
                 let kv = head / (shape.heads / shape.kv_heads) * dim;
-                let weights: Vec<f64> = (rows.start..=row)
+                let first = scores.window.map_or(rows.start, |window| rows.start.max((row + 1).saturating_sub(window)));
+                let weights: Vec<f64> = (first..=row)
                     .map(|key| {
                         let dot: f64 =
                             (0..dim).map(|i| q[row * wide + head * dim + i] * k[key * narrow + kv + i]).sum();
-                        (dot * 0.5f32 as f64).exp()
+                        let score = dot * scores.scale as f64;
+                        scores.soft_cap.map_or(score, |cap| cap as f64 * (score / cap as f64).tanh()).exp()
                     })
                     .collect();
                 let sum: f64 = weights.iter().sum();
-                for (weight, key) in weights.iter().zip(rows.start..) {
+                for (weight, key) in weights.iter().zip(first..) {
                     for i in 0..dim {
                         loss += weight / sum * v[key * narrow + kv + i] * d[row * wide + head * dim + i] as f64;
                     }
@@ -147,19 +159,28 @@ mod tests {
 
     #[test]
     fn agrees_with_differences_in_f64() {
-        for (shape, sequences, tokens) in [
-            (HeadShape { heads: 2, kv_heads: 1, dim: 4 }, vec![0..5, 5..6, 6..9], 9),
-            (HeadShape { heads: 2, kv_heads: 2, dim: 2 }, std::iter::once(0..70).collect(), 70),
+        let plain = Scores { scale: 0.5, soft_cap: None, window: None };
+        let short = (HeadShape { heads: 2, kv_heads: 1, dim: 4 }, vec![0..5, 5..6, 6..9], 9);
+        let long = (HeadShape { heads: 2, kv_heads: 2, dim: 2 }, std::iter::once(0..70).collect(), 70);
+        for ((shape, sequences, tokens), scores) in [
+            (short.clone(), plain),
+            (long.clone(), plain),
+            (short.clone(), Scores { window: Some(1), ..plain }),
+            (short.clone(), Scores { window: Some(3), ..plain }),
+            (long.clone(), Scores { window: Some(4), ..plain }),
+            (long.clone(), Scores { window: Some(66), ..plain }),
+            (short, Scores { scale: 2.0, soft_cap: Some(1.5), ..plain }),
+            (long, Scores { scale: 2.0, soft_cap: Some(1.5), window: Some(5) }),
         ] {
             let lengths = [shape.queries(), shape.keys(), shape.keys()].map(|width| tokens * width);
             let x = values(lengths.iter().sum(), 1);
             let (q, rest) = x.split_at(lengths[0]);
             let (k, v) = rest.split_at(lengths[1]);
             let d = values(lengths[0], 2);
-            let found = attention_backward(q, k, v, shape, &sequences, 0.5, &d).concat();
-            let expected = derivative(&x, |x| loss(x, shape, tokens, &sequences, &d));
+            let found = attention_backward(q, k, v, shape, &sequences, scores, &d).concat();
+            let expected = derivative(&x, |x| loss(x, shape, scores, tokens, &sequences, &d));
             let error = worst_relative(&found, &expected, 1.0);
-            assert!(error < 3e-6, "{shape:?}: {error:e}");
+            assert!(error < 3e-6, "{shape:?} {scores:?}: {error:e}");
         }
     }
 }

@@ -11,9 +11,11 @@ mod linear_backward;
 mod rms_norm;
 mod rms_norm_backward;
 mod rope;
+mod scores;
 mod softmax;
 mod swiglu;
 mod swiglu_backward;
+mod tanh;
 
 pub use attention::{HeadShape, attention};
 pub use attention_backward::attention_backward;
@@ -24,9 +26,11 @@ pub use linear_backward::{bias_gradient_add, linear_backward, weight_gradient_ad
 pub use rms_norm::{rms_norm, rms_norm_new};
 pub use rms_norm_backward::{rms_norm_backward_add, rms_norm_weight_gradient_add};
 pub use rope::{RotaryTable, rope};
+pub use scores::Scores;
 pub use softmax::{entropy, log_softmax, softmax_prefix};
 pub use swiglu::swiglu;
 pub use swiglu_backward::swiglu_backward;
+pub use tanh::tanh;
 
 #[cfg(test)]
 pub(crate) mod test_values;

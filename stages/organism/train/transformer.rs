@@ -108,7 +108,7 @@ impl Transformer {
             resident: &self.resident,
         });
         let norms = self.program.norms.iter().map(|(name, _)| get(name, "weight"));
-        BlockWeights { modules: modules.collect(), norms: norms.collect() }
+        BlockWeights { block: layer, modules: modules.collect(), norms: norms.collect() }
     }
 }
 

@@ -4,19 +4,28 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 
 use super::{Step, StepCost};
+use crate::contract::per_block::PerBlock;
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
 use crate::model::compute::{self, with_slice};
-use crate::model::ops::{HeadShape, attention_backward};
+use crate::model::ops::{HeadShape, Scores, attention_backward};
 
 #[derive(Debug)]
 pub struct Attention {
     pub heads: HeadShape,
     pub scale: f32,
+    pub soft_cap: Option<f32>,
+    pub window: PerBlock<Option<usize>>,
     /// Queries, keys and values.
     pub inputs: [Value; 3],
     pub out: Value,
+}
+
+impl Attention {
+    fn scores(&self, block: usize) -> Scores {
+        Scores { scale: self.scale, soft_cap: self.soft_cap, window: *self.window.of(block) }
+    }
 }
 
 impl Step for Attention {
@@ -34,17 +43,17 @@ impl Step for Attention {
 
     fn forward(&self, frame: &mut Frame) -> Result<Tensor> {
         let [q, k, v] = self.inputs;
-        let sequences = &frame.packing.sequences;
-        compute::attention(frame.get(q)?, frame.get(k)?, frame.get(v)?, self.heads, sequences, self.scale)
+        let (sequences, scores) = (&frame.packing.sequences, self.scores(frame.weights.block));
+        compute::attention(frame.get(q)?, frame.get(k)?, frame.get(v)?, self.heads, sequences, scores)
     }
 
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
         let [q, k, v] = self.inputs;
         let [q, k, v] = [reverse.recorded(q)?, reverse.recorded(k)?, reverse.recorded(v)?];
-        let sequences = &reverse.packing.sequences;
+        let (sequences, scores) = (&reverse.packing.sequences, self.scores(reverse.weights.block));
         let gradients = with_slice(q, |q| {
             with_slice(k, |k| {
-                with_slice(v, |v| with_slice(&d, |d| attention_backward(q, k, v, self.heads, sequences, self.scale, d)))
+                with_slice(v, |v| with_slice(&d, |d| attention_backward(q, k, v, self.heads, sequences, scores, d)))
             })
         })????;
         let rows = d.dim(0)?;

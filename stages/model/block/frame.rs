@@ -18,6 +18,9 @@ pub struct Frame<'a> {
     recording: bool,
     /// Values that others hold too, so that no step may write into their memory.
     shared: Vec<bool>,
+    /// Of a chunk, the values that no step reads any more.
+    spent: Vec<Tensor>,
+    in_chunk: bool,
 }
 
 impl<'a> Frame<'a> {
@@ -32,18 +35,21 @@ impl<'a> Frame<'a> {
         values[INPUT] = Some(input.clone());
         let mut shared = vec![false; values.len()];
         shared[INPUT] = true;
-        Frame { program, weights, packing, values, at: 0, recording, shared }
+        Frame { program, weights, packing, values, at: 0, recording, shared, spent: Vec::new(), in_chunk: false }
     }
 
-    /// Runs these steps, dropping each value after its last use.
+    /// Runs these steps, dropping each value after its last use, in a chunk after the chunk.
     pub fn run(&mut self, steps: Range<usize>) -> Result<()> {
         for at in steps {
             self.at = at;
             let step = &self.program.steps[at];
             let out = step.forward(self)?;
             for value in step.reads() {
-                if self.is_last_use(value) {
-                    self.values[value] = None;
+                if self.is_last_use(value)
+                    && let Some(spent) = self.values[value].take()
+                    && self.in_chunk
+                {
+                    self.spent.push(spent);
                 }
             }
             self.values[step.writes()] = Some(out);
@@ -52,12 +58,16 @@ impl<'a> Frame<'a> {
     }
 
     /// Runs these steps, of which the last writes all that later steps read, on chunks of rows.
+    ///
+    /// A chunk's output is allocated while its other values are there. Otherwise it may lie below them, and the allocator
+    /// gives the memory at the end of the heap back to the system for every chunk, which costs a sixth of a pass.
     pub fn run_in_chunks(&mut self, steps: Range<usize>, chunk: usize) -> Result<()> {
         let Some(out) = steps.clone().last().map(|last| self.program.steps[last].writes()) else { return Ok(()) };
         let from_before: Vec<(Value, Tensor)> =
             self.values.iter().enumerate().filter_map(|(value, states)| Some((value, states.clone()?))).collect();
         let rows = from_before.first().context("a value before the feed-forward layer")?.1.dim(0)?;
         let mut parts = Vec::new();
+        self.in_chunk = true;
         for start in (0..rows).step_by(chunk) {
             for (value, states) in &from_before {
                 self.values[*value] = Some(states.narrow(0, start, chunk.min(rows - start))?);
@@ -65,7 +75,9 @@ impl<'a> Frame<'a> {
             }
             self.run(steps.clone())?;
             parts.push(self.values[out].take().context("the feed-forward layer's output")?);
+            self.spent.clear();
         }
+        self.in_chunk = false;
         for (value, states) in from_before {
             self.values[value] =
                 self.program.last_reader(value).is_some_and(|last| last >= steps.end).then_some(states);

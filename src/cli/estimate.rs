@@ -42,7 +42,7 @@ struct Row {
 struct Shared {
     text: Text,
     pass: Pass,
-    blocks: f64,
+    parts: f64,
     /// Tokens of the largest part that passes.
     part: f64,
 }
@@ -129,13 +129,13 @@ fn count(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<
         let Cost { pass, flops, written, memory } = cost;
         if let Some(tokens) = source.filter(|_| pass != Pass::default()) {
             let text = expected.text;
-            let blocks = texts.blocks(tokens)? * share;
+            let parts = texts.parts(tokens)? * share;
             let part = texts.largest_part(tokens)?;
             let shared = passes.entry((names[0].clone(), tokens));
-            let shared = shared.or_insert_with(|| Shared { text, pass, blocks, part });
+            let shared = shared.or_insert_with(|| Shared { text, pass, parts, part });
             shared.pass = shared.pass.and(pass);
             if text.tokens > shared.text.tokens {
-                (shared.text, shared.blocks) = (text, blocks);
+                (shared.text, shared.parts) = (text, parts);
             }
         }
         let what = node.stage.name;
@@ -182,13 +182,13 @@ fn count(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<
                 back.flops += size.backward_flops(shared.text, shared.pass);
                 back.memory = back.memory.max(PROCESS + size.pass_memory(shared.part, shared.pass));
             }
-            times += shared.blocks;
+            times += shared.parts;
         }
-        // What does not fit into memory is read again for every block that passes.
+        // What does not fit into memory is read again for every part that passes.
         let fits = memory().is_none_or(|memory| size.bytes() < 0.8 * memory);
         if !fits {
             notes.push(format!(
-                "{name} has {} of weights, more than this machine's memory holds: every block of examples reads them again",
+                "{name} has {} of weights, more than this machine's memory holds: every part of the examples reads them again",
                 bytes(size.bytes())
             ));
         }

@@ -70,8 +70,8 @@ impl<'a> Texts<'a> {
         Ok(text)
     }
 
-    /// How many blocks it comes in.
-    pub fn blocks(&mut self, tokens: NodeId) -> Result<f64> {
+    /// How many parts it comes in.
+    pub fn parts(&mut self, tokens: NodeId) -> Result<f64> {
         if let Some(outputs) = self.plan.state(tokens).outputs() {
             return Ok(outputs.len() as f64);
         }
@@ -86,7 +86,7 @@ impl<'a> Texts<'a> {
         let text = self.of(tokens)?;
         match self.largest.get(&tokens) {
             Some(largest) => Ok(*largest),
-            None => Ok(text.tokens / self.blocks(tokens)?.max(1.0)),
+            None => Ok(text.tokens / self.parts(tokens)?.max(1.0)),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::progress::Verbosity;
 use crate::staleness::{Standing, standing};
 
-/// Show every stage: fresh, stale or missing, in how many blocks, and why
+/// Show every stage: fresh, stale or missing, in how many tasks, and why
 #[derive(Args)]
 #[command(after_help = "Examples:
   strata status

@@ -109,8 +109,8 @@ mod tests {
     fn serdes_place_is_followed_into_lists_and_tables() {
         #[derive(Debug, serde::Deserialize)]
         struct Row {
-            #[allow(dead_code)]
-            k: Vec<u32>,
+            #[serde(rename = "k")]
+            _k: Vec<u32>,
         }
         let value = serde_json::json!([{ "k": [1] }, { "k": [1, "two"] }]);
         let error = serde_path_to_error::deserialize::<_, Vec<Row>>(&value).unwrap_err();

@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod box_plot;
 pub mod effect_size;
 pub mod holm;
+pub mod max_statistic;
 pub mod moments;
 pub mod permutation;
 pub mod random;

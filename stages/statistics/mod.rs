@@ -5,6 +5,8 @@ pub mod box_plot;
 pub mod effect_size;
 pub mod holm;
 pub mod max_statistic;
+pub mod mean_cosine;
 pub mod moments;
 pub mod permutation;
 pub mod random;
+pub mod student;

@@ -1,11 +1,12 @@
 """The memory that `strata run --dry-run` says, beside the most that the run then had resident.
 
     pip install numpy
-    cargo build --release && python benches/memory.py target/release/strata [SET-UP | FOLDER…]
+    cargo build --release && python benches/memory.py target/release/strata [--stages] [SET-UP | FOLDER…]
 
-FOLDER is one with a pipeline.toml that has not been run. Models that it trains are trained before: the estimate leaves
-training out. The other set-ups' models are random, of real models' shapes, with the small tokenizer of tests/golden. The measured figure is the peak
-resident set of the process, mapped weights included (Linux, ru_maxrss).
+FOLDER is one with a pipeline.toml that has not been run. The set-up "default" is the repository's own pipeline.toml; the
+others' models are random, of real models' shapes, with the small tokenizer of tests/golden. The measured figure is the peak
+resident set of the process, mapped weights included (Linux, ru_maxrss). With --stages each stage of the pipeline runs in a
+process of its own, to see which one has the peak.
 """
 import json
 import os
@@ -18,15 +19,22 @@ from pathlib import Path
 
 import numpy as np
 
-GOLDEN = Path(__file__).parent.parent / "tests/golden/models/qwen2"
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests/golden/models/qwen2"
 SHAPES = {  # vocabulary, width, feed-forward width, blocks, heads, key-value heads
     "135m": (49152, 576, 1536, 30, 9, 3),
     "0.5b": (151936, 896, 4864, 24, 14, 2),
     "small": (8192, 256, 1024, 6, 4, 2),
 }
 STATES, LOSSES, GRADIENTS = "[stages.hidden_states]\n", "[stages.token_losses]\n", "[stages.gradients]\n"
+PATCHING = '[stages.patching]\npairs = [{ source = "m0", target = "m1" }]\nlayers = [0, -1]\n'
+REPORT = "[stages.next_tokens]\n[stages.directions]\npairs = [{ source = \"m0\", target = \"m1\" }]\n" \
+    "[stages.projection_summary]\n[stages.separation]\n[stages.report]\n"
 SET_UPS = {  # shape, models, examples, words an example, stages
+    "135m, 3 models, 256 tokens": ("135m", 3, 1, 40, STATES + LOSSES),
+    "135m, 3 models, all but gradients": ("135m", 3, 32, 40, STATES + LOSSES + REPORT),
     "135m, 3 models, states and losses": ("135m", 3, 32, 40, STATES + LOSSES),
+    "135m, patching": ("135m", 2, 2, 20, PATCHING),
     "135m, states": ("135m", 1, 64, 60, STATES),
     "135m, gradients": ("135m", 1, 32, 40, GRADIENTS),
     "0.5b, states and losses": ("0.5b", 1, 16, 40, STATES + LOSSES),
@@ -71,11 +79,17 @@ def write_model(folder, shape, seed):
 
 def main():
     strata = Path(sys.argv[1]).absolute()
-    wanted = sys.argv[2:] or list(SET_UPS)
+    by_stage = "--stages" in sys.argv
+    wanted = [name for name in sys.argv[2:] if name != "--stages"] or ["default", *SET_UPS]
     print(f"{'set-up':<36} {'estimate':>9} {'measured':>9} {'ratio':>6}   MB")
     for name in wanted:
         if Path(name).is_dir():
-            measure(strata, Path(name), name)
+            measure(strata, Path(name), name, by_stage)
+            continue
+        if name == "default":
+            with tempfile.TemporaryDirectory() as folder:
+                shutil.copy(ROOT / "pipeline.toml", folder)
+                measure(strata, Path(folder), name, by_stage)
             continue
         shape, models, examples, words, stages = SET_UPS[name]
         with tempfile.TemporaryDirectory() as folder:
@@ -88,13 +102,26 @@ def main():
             (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             lines = ["[models]"] + [f'm{i} = {{ path = "models/m{i}" }}' for i in range(models)]
             (folder / "pipeline.toml").write_text("\n".join(lines) + '\n[datasets]\nd = { path = "data.jsonl" }\n' + stages)
-            measure(strata, folder, name)
+            measure(strata, folder, name, by_stage)
 
 
-def measure(strata, folder, name):
-    # Tokens are counted first: this is about memory, not about guessing the length of a text.
-    run(strata, folder, "run", "tokens", "--quiet")
-    estimate = json.loads(run(strata, folder, "run", "--dry-run", "--json")[0])["estimate"]["total"]["memory"]
+def measure(strata, folder, name, by_stage):
+    # Where text is there, its tokens are counted first: this is about memory, not about guessing the length of a text.
+    if "train = {" not in (folder / "pipeline.toml").read_text():
+        run(strata, folder, "run", "tokens", "--quiet")
+    planned = json.loads(run(strata, folder, "run", "--dry-run", "--json")[0])
+    estimate = planned["estimate"]["total"]["memory"]
+    if by_stage:
+        rows = {row["what"]: row["memory"] for row in planned["estimate"]["rows"]}
+        for row in rows:
+            if row not in planned["stages"]:
+                print(f"  {row:<34} {rows[row] / 1e6:>9.0f}")
+        # In the order in which they read each other.
+        lines = run(strata, folder, "status")[0].split("\n")
+        for stage in [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in planned["stages"]]:
+            peak = run(strata, folder, "run", stage, "--quiet")[1]
+            print(f"  {stage:<34} {rows.get(stage, 0) / 1e6:>9.0f} {peak / 1e6:>9.0f}", flush=True)
+        return
     peak = run(strata, folder, "run", "--quiet")[1]
     print(f"{name:<36} {estimate / 1e6:>9.0f} {peak / 1e6:>9.0f} {estimate / peak:>6.2f}", flush=True)
 

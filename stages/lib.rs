@@ -8,6 +8,7 @@ pub mod chart;
 pub mod comparison;
 pub mod contract;
 pub mod directions;
+pub mod estimate;
 pub mod gradients;
 pub mod interventions;
 pub mod linear_algebra;

@@ -3,7 +3,6 @@
 mod clean;
 mod complete;
 mod estimate;
-mod expected_text;
 mod explain;
 mod graph;
 mod init;

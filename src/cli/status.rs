@@ -128,7 +128,7 @@ pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, shown: Shown) -
         say!("(fresh, stale and missing count tasks; a waiting node's tasks are known when what it reads is)");
     }
     if let Some(estimate) = estimate {
-        estimate.print()?;
+        say!("\n{}", estimate.text("what it would take"));
     }
     Ok(Outcome::Done)
 }

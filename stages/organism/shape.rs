@@ -1,9 +1,12 @@
 //! `[stages.train]`: the shape of the models that are trained from nothing.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use crate::contract::cost::ModelSize;
 use crate::contract::pipeline::PlanError;
 use crate::contract::toml_path::at;
+use crate::model::size::size;
 
 /// The section, whose defaults are those of the small models of the default pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,5 +55,16 @@ impl Shape {
             );
         }
         Ok(())
+    }
+
+    /// The size of a model of this shape whose tokenizer fills its vocabulary; `None` when no model has the shape.
+    pub fn size(&self) -> Option<ModelSize> {
+        let config = json!({
+            "model_type": "qwen2", "vocab_size": self.vocabulary, "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads, "tie_word_embeddings": true,
+            "torch_dtype": "float32",
+        });
+        size(&config.to_string()).ok()
     }
 }

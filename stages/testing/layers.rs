@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 7] = [
     &["model"],
     &["text"],
     &["organism", "states", "directions", "losses", "gradients", "comparison", "interventions"],
-    &["report"],
+    &["report", "estimate"],
 ];
 
 /// What a folder may import from a folder beside it in the same layer: what the two share, and never a stage's own file.

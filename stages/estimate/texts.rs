@@ -7,58 +7,62 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, ListArray};
-use strata_stages::contract::cost::Text;
-use strata_stages::contract::pipeline::{Dataset, model_dataset};
-use strata_stages::{Part, table};
 
-use super::Workspace;
-use crate::graph::{From, GraphNode, NodeId};
-use crate::plan::Plan;
+use super::planned::{NodeIndex, PlannedNode, PlannedRun};
+use crate::contract::cost::Text;
+use crate::contract::node::Part;
+use crate::contract::pipeline::{Dataset, model_dataset};
+use crate::table;
 
+/// The stage that writes the dataset's rows, and the one that tokenizes them.
+const EXAMPLES_STAGE: &str = "examples";
+const TOKENS_STAGE: &str = "tokens";
 /// Of an example of which nothing else is known.
 const TOKENS_AN_EXAMPLE: f64 = 300.0;
 const EXAMPLES: f64 = 100.0;
 /// English text and code under the tokenizers in use come near 4 bytes a token.
 const BYTES_A_TOKEN: f64 = 4.0;
 
+/// The texts of a run's nodes of `tokens` and `examples`.
 pub struct Texts<'a> {
-    workspace: &'a Workspace,
-    plan: &'a Plan<'a>,
-    known: BTreeMap<NodeId, Text>,
+    run: &'a PlannedRun<'a>,
+    known: BTreeMap<NodeIndex, Text>,
     /// Tokens of the largest part, where they are counted.
-    largest: BTreeMap<NodeId, f64>,
+    largest: BTreeMap<NodeIndex, f64>,
     /// For each way of guessing, the datasets it was used for.
     guesses: BTreeMap<String, Vec<String>>,
 }
 
 impl<'a> Texts<'a> {
-    pub fn new(workspace: &'a Workspace, plan: &'a Plan<'a>) -> Texts<'a> {
-        Texts { workspace, plan, known: BTreeMap::new(), largest: BTreeMap::new(), guesses: BTreeMap::new() }
+    pub fn new(run: &'a PlannedRun<'a>) -> Texts<'a> {
+        Texts { run, known: BTreeMap::new(), largest: BTreeMap::new(), guesses: BTreeMap::new() }
     }
 
     /// The text that a node reads: of its tokens, or of the examples that it tokenizes itself.
-    pub fn source(&self, node: &GraphNode) -> Option<NodeId> {
-        let graph = &self.workspace.graph;
-        let of = |stage: &str| node.upstream().find(|upstream| graph.node(*upstream).stage.name == stage);
-        of("tokens").or_else(|| {
-            let examples = of("examples")?;
+    pub fn source(&self, node: &PlannedNode) -> Option<NodeIndex> {
+        self.run.upstream(node, TOKENS_STAGE).or_else(|| {
+            let examples = self.run.upstream(node, EXAMPLES_STAGE)?;
             // Any model's tokens of them, counted where they are.
-            let mut tokens = graph
-                .nodes()
-                .filter(|(_, node)| node.stage.name == "tokens" && node.upstream().any(|id| id == examples));
-            tokens.next().map(|(id, _)| id).or(Some(examples))
+            let reads = |node: &PlannedNode| node.upstream().any(|upstream| upstream == examples);
+            Some(self.find_tokens(reads).unwrap_or(examples))
         })
     }
 
     /// A dataset's tokens for a model, where the pipeline has them.
-    pub fn tokens(&self, model: &str, dataset: &str) -> Option<NodeId> {
+    pub fn tokens(&self, model: &str, dataset: &str) -> Option<NodeIndex> {
         let bindings = model_dataset(model, dataset);
-        let of_both = |node: &GraphNode| node.stage.name == "tokens" && node.bindings == bindings;
-        self.workspace.graph.nodes().find(|(_, node)| of_both(node)).map(|(id, _)| id)
+        self.find_tokens(|node| *node.bindings == bindings)
+    }
+
+    fn find_tokens(&self, is_it: impl Fn(&PlannedNode) -> bool) -> Option<NodeIndex> {
+        self.run.nodes.iter().position(|node| node.stage.name == TOKENS_STAGE && is_it(node))
     }
 
     /// The text of a node of `tokens` or `examples`.
-    pub fn of(&mut self, tokens: NodeId) -> Result<Text> {
+    ///
+    /// # Errors
+    /// When its table or its dataset's file cannot be read.
+    pub fn of(&mut self, tokens: NodeIndex) -> Result<Text> {
         if let Some(text) = self.known.get(&tokens) {
             return Ok(*text);
         }
@@ -71,18 +75,24 @@ impl<'a> Texts<'a> {
     }
 
     /// How many parts it comes in.
-    pub fn parts(&mut self, tokens: NodeId) -> Result<f64> {
-        if let Some(outputs) = self.plan.state(tokens).outputs() {
+    ///
+    /// # Errors
+    /// As for [`Texts::of`].
+    pub fn parts(&mut self, tokens: NodeIndex) -> Result<f64> {
+        if let Some(outputs) = &self.run.nodes[tokens].outputs {
             return Ok(outputs.len() as f64);
         }
-        // Blocks hold about twice their least size on average.
-        let examples = self.upstream(tokens, "examples");
-        let least = examples.and_then(|index| self.workspace.graph.node(index).params["block"]["least"].as_f64());
+        // Parts hold about twice their least size on average.
+        let least =
+            self.examples(tokens).and_then(|examples| self.run.nodes[examples].params["block"]["least"].as_f64());
         Ok((self.of(tokens)?.examples / (2.0 * least.unwrap_or(16.0))).ceil())
     }
 
     /// Tokens of the largest part: these pass together.
-    pub fn largest_part(&mut self, tokens: NodeId) -> Result<f64> {
+    ///
+    /// # Errors
+    /// As for [`Texts::of`].
+    pub fn largest_part(&mut self, tokens: NodeIndex) -> Result<f64> {
         let text = self.of(tokens)?;
         match self.largest.get(&tokens) {
             Some(largest) => Ok(*largest),
@@ -90,6 +100,7 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// How each dataset's text was guessed.
     pub fn notes(&self) -> Vec<String> {
         let note = |(how, datasets): (&String, &Vec<String>)| format!("tokens of {}: {how}", datasets.join(", "));
         let mut notes: Vec<String> = self.guesses.iter().map(note).collect();
@@ -99,25 +110,20 @@ impl<'a> Texts<'a> {
         notes
     }
 
-    fn upstream(&self, id: NodeId, stage: &str) -> Option<NodeId> {
-        let graph = &self.workspace.graph;
-        if graph.node(id).stage.name == stage {
-            return Some(id);
-        }
-        graph.node(id).upstream().find(|upstream| graph.node(*upstream).stage.name == stage)
+    /// The node of `examples` that a node of `tokens` reads, or that it is.
+    fn examples(&self, tokens: NodeIndex) -> Option<NodeIndex> {
+        let node = &self.run.nodes[tokens];
+        if node.stage.name == EXAMPLES_STAGE { Some(tokens) } else { self.run.upstream(node, EXAMPLES_STAGE) }
     }
 
-    fn counted(&mut self, tokens: NodeId) -> Result<Option<Text>> {
-        let Some(outputs) = self.plan.state(tokens).outputs() else { return Ok(None) };
-        if self.workspace.graph.node(tokens).stage.name != "tokens" {
-            return Ok(None);
-        }
+    fn counted(&mut self, tokens: NodeIndex) -> Result<Option<Text>> {
+        let node = &self.run.nodes[tokens];
+        let Some(outputs) = node.outputs.as_ref().filter(|_| node.stage.name == TOKENS_STAGE) else { return Ok(None) };
         let mut text = Text::default();
         let mut largest: f64 = 0.0;
-        for output in outputs {
+        for part in outputs {
             let before = text.tokens;
-            let part = Part { path: self.workspace.store.layout.object(output), name: String::new() };
-            let batch = table::read(&[part], &["ids"])?;
+            let batch = table::read(std::slice::from_ref(part), &["ids"])?;
             let ids: &ListArray = table::values(&batch, "ids")?;
             for row in 0..ids.len() {
                 text = text + Text::of_length(1.0, f64::from(ids.value_length(row)));
@@ -128,14 +134,15 @@ impl<'a> Texts<'a> {
         Ok(Some(text))
     }
 
-    fn guessed(&mut self, tokens: NodeId) -> Result<Text> {
-        let node = self.workspace.graph.node(tokens);
-        let name = node.binding("dataset").map(str::to_string);
-        let name = name.context("tokens are of a dataset")?;
-        let dataset = self.workspace.manifest.pipeline.dataset(&name, "datasets")?;
+    fn guessed(&mut self, tokens: NodeIndex) -> Result<Text> {
+        let node = &self.run.nodes[tokens];
+        let name = node.binding("dataset").context("tokens are of a dataset")?;
+        let dataset = self.run.pipeline.dataset(name, "datasets")?;
         let longest = node.params["max_tokens"].as_f64().unwrap_or(f64::INFINITY);
         let (text, how) = match self.file(tokens) {
-            Some(path) => from_file(dataset, &path).with_context(|| format!("cannot read {}", path.display()))?,
+            Some(Part { path, .. }) => {
+                from_file(dataset, path).with_context(|| format!("cannot read {}", path.display()))?
+            }
             None => {
                 let (examples, whence) = match limit(dataset) {
                     Some(limit) => (limit, "the limit"),
@@ -149,24 +156,16 @@ impl<'a> Texts<'a> {
         };
         let length = (text.tokens / text.examples.max(1.0)).min(longest);
         let datasets = self.guesses.entry(how).or_default();
-        if !datasets.contains(&name) {
-            datasets.push(name);
+        if !datasets.iter().any(|known| known == name) {
+            datasets.push(name.to_string());
         }
         Ok(Text::of_length(text.examples, length))
     }
 
     /// The file that the tokens' dataset is read from, if it is there.
-    fn file(&self, tokens: NodeId) -> Option<std::path::PathBuf> {
-        let examples = self.upstream(tokens, "examples")?;
-        self.workspace.graph.node(examples).inputs.iter().find_map(|input| match &input.from {
-            From::Files { files, .. } => files.first().map(|(_, path)| path.clone()),
-            From::Node { node, files } => {
-                let outputs = self.plan.state(*node).outputs()?;
-                let output = outputs.iter().find(|output| files.admits(&output.name))?;
-                Some(self.workspace.store.layout.object(output))
-            }
-            From::Absent(_) => None,
-        })
+    fn file(&self, tokens: NodeIndex) -> Option<&'a Part> {
+        let examples = &self.run.nodes[self.examples(tokens)?];
+        examples.inputs.iter().find_map(|input| input.files.as_ref()?.first())
     }
 }
 

@@ -30,7 +30,8 @@ STATES, LOSSES, GRADIENTS = "[stages.hidden_states]\n", "[stages.token_losses]\n
 PATCHING = '[stages.patching]\npairs = [{ source = "m0", target = "m1" }]\nlayers = [0, -1]\n'
 REPORT = "[stages.next_tokens]\n[stages.directions]\npairs = [{ source = \"m0\", target = \"m1\" }]\n" \
     "[stages.projection_summary]\n[stages.separation]\n[stages.report]\n"
-SET_UPS = {  # shape, models, examples, words an example, stages
+SET_UPS = {  # shape, models, examples, words an example, stages; and where the weights are not in bfloat16, their type
+    "135m in f32, 3 models": ("135m", 3, 8, 6, STATES + LOSSES + GRADIENTS + PATCHING + REPORT, "F32"),
     "135m, 3 models, 256 tokens": ("135m", 3, 1, 40, STATES + LOSSES),
     "135m, 3 models, all but gradients": ("135m", 3, 32, 40, STATES + LOSSES + REPORT),
     "135m, 3 models, states and losses": ("135m", 3, 32, 40, STATES + LOSSES),
@@ -42,7 +43,7 @@ SET_UPS = {  # shape, models, examples, words an example, stages
 }
 
 
-def write_model(folder, shape, seed):
+def write_model(folder, shape, seed, dtype):
     vocabulary, width, middle, blocks, heads, pairs = SHAPES[shape]
     head = width // heads
     folder.mkdir(parents=True)
@@ -51,7 +52,7 @@ def write_model(folder, shape, seed):
             shutil.copy(GOLDEN / name, folder)
     config = dict(model_type="llama", vocab_size=vocabulary, hidden_size=width, intermediate_size=middle,
                   num_hidden_layers=blocks, num_attention_heads=heads, num_key_value_heads=pairs, rms_norm_eps=1e-6,
-                  rope_theta=10000.0, tie_word_embeddings=True, torch_dtype="bfloat16", hidden_act="silu",
+                  rope_theta=10000.0, tie_word_embeddings=True, torch_dtype={"BF16": "bfloat16", "F32": "float32"}[dtype], hidden_act="silu",
                   max_position_embeddings=8192)
     (folder / "config.json").write_text(json.dumps(config))
     tensors = {"model.embed_tokens.weight": (vocabulary, width), "model.norm.weight": (width,)}
@@ -65,8 +66,8 @@ def write_model(folder, shape, seed):
         tensors[f"{at}input_layernorm.weight"] = tensors[f"{at}post_attention_layernorm.weight"] = (width,)
     header, offset = {}, 0
     for name, sides in tensors.items():
-        size = 2 * int(np.prod(sides))
-        header[name] = dict(dtype="BF16", shape=list(sides), data_offsets=[offset, offset + size])
+        size = {"BF16": 2, "F32": 4}[dtype] * int(np.prod(sides))
+        header[name] = dict(dtype=dtype, shape=list(sides), data_offsets=[offset, offset + size])
         offset += size
     text = json.dumps(header).encode()
     random = np.random.default_rng(seed)
@@ -74,7 +75,8 @@ def write_model(folder, shape, seed):
         file.write(struct.pack("<Q", len(text)) + text)
         for name, sides in tensors.items():
             values = random.standard_normal(sides, dtype=np.float32) * 0.02 if len(sides) == 2 else np.ones(sides, np.float32)
-            file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+            bits = values.view(np.uint32)
+            file.write((bits if dtype == "F32" else (bits >> 16).astype(np.uint16)).tobytes())
 
 
 def main():
@@ -91,11 +93,11 @@ def main():
                 shutil.copy(ROOT / "pipeline.toml", folder)
                 measure(strata, Path(folder), name, by_stage)
             continue
-        shape, models, examples, words, stages = SET_UPS[name]
+        shape, models, examples, words, stages, *dtype = SET_UPS[name]
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             for model in range(models):
-                write_model(folder / f"models/m{model}", shape, model)
+                write_model(folder / f"models/m{model}", shape, model, *(dtype or ["BF16"]))
             rows = [{"messages": [{"role": "user", "content": f"question {i} " + "some words here " * words},
                                   {"role": "assistant", "content": f"answer {i} " + "other words there " * words}]}
                     for i in range(examples)]

@@ -16,29 +16,30 @@ use crate::store::OutputRecord;
 ///
 /// # Errors
 /// As for [`estimate::of`].
-pub fn of(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<Estimate>> {
-    estimate::of(&planned(workspace, wanted, plan))
+pub fn of(workspace: &Workspace, wanted: &NodeSet, plan: &Plan, jobs: usize) -> Result<Option<Estimate>> {
+    estimate::of(&planned(workspace, wanted, plan, jobs))
 }
 
 /// The same where it is much, to be said before a run.
 ///
 /// # Errors
 /// As for [`estimate::of`].
-pub fn of_demanding(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) -> Result<Option<Estimate>> {
-    estimate::of_demanding(&planned(workspace, wanted, plan))
+pub fn of_demanding(workspace: &Workspace, wanted: &NodeSet, plan: &Plan, jobs: usize) -> Result<Option<Estimate>> {
+    estimate::of_demanding(&planned(workspace, wanted, plan, jobs))
 }
 
-fn planned<'a>(workspace: &'a Workspace, wanted: &NodeSet, plan: &'a Plan) -> PlannedRun<'a> {
+fn planned<'a>(workspace: &'a Workspace, wanted: &NodeSet, plan: &'a Plan, jobs: usize) -> PlannedRun<'a> {
     let indices: PerNode<usize> = workspace.graph.ids().enumerate().map(|(index, _)| index).collect();
     let nodes = workspace.graph.nodes().map(|(id, node)| PlannedNode {
         stage: node.stage,
         bindings: &node.bindings,
         params: &node.params,
+        per_part: node.per_part.is_some(),
         inputs: node.inputs.iter().map(|input| planned_input(input, plan, &indices)).collect(),
         undone: if wanted.contains(id) { undone(plan, id) } else { 0.0 },
         outputs: plan.state(id).outputs().map(|outputs| outputs.iter().map(|output| part(plan, output)).collect()),
     });
-    PlannedRun { pipeline: &workspace.manifest.pipeline, nodes: nodes.collect() }
+    PlannedRun { pipeline: &workspace.manifest.pipeline, nodes: nodes.collect(), jobs }
 }
 
 fn planned_input<'a>(input: &'a GraphInput, plan: &Plan, indices: &PerNode<usize>) -> PlannedInput<'a> {

@@ -63,14 +63,14 @@ impl Run {
             self.print(place, &layout, None, &summary)?;
             return Ok(Outcome::Done);
         }
+        let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         if self.dry_run {
             let workspace = place.open_to_estimate()?;
             let wanted = workspace.select(&self.targets)?;
-            return super::status::show(&workspace, &wanted, self.json, super::status::Shown::Estimate);
+            return super::status::show(&workspace, &wanted, self.json, super::status::Shown::Estimate { jobs });
         }
         let workspace = place.open()?;
         let wanted = workspace.select(&self.targets)?;
-        let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         // Already built only when a test harness calls twice in one process; the first size stays.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global();
         ctrlc::set_handler(|| {
@@ -88,7 +88,7 @@ impl Run {
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
         let run = run::Run::start(&mut plan, &wanted, &options, &progress)?;
         if place.verbosity != Verbosity::Quiet {
-            announce(&workspace, &wanted, run.plan);
+            announce(&workspace, &wanted, run.plan, jobs);
         }
         let summary = run.finish(&cancelled)?;
         progress.finish();
@@ -184,9 +184,9 @@ fn print_results(layout: &Layout, plan: Option<&Plan>, summary: &Summary) -> Res
 }
 
 /// Says what comparing the examples will take, where that is much.
-fn announce(workspace: &Workspace, wanted: &NodeSet, plan: &Plan) {
+fn announce(workspace: &Workspace, wanted: &NodeSet, plan: &Plan, jobs: usize) {
     // A model that cannot be read fails its own tasks, not the run.
-    if let Ok(Some(estimate)) = super::estimate::of_demanding(workspace, wanted, plan) {
+    if let Ok(Some(estimate)) = super::estimate::of_demanding(workspace, wanted, plan, jobs) {
         eprintln!("{}\n", estimate.text("comparing the examples takes"));
     }
 }

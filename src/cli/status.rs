@@ -53,8 +53,10 @@ pub enum Shown {
     Stages,
     /// Every node that would run, and why.
     Nodes,
-    /// The same, and what all would take.
-    Estimate,
+    /// The same, and what all would take with so many tasks at once.
+    Estimate {
+        jobs: usize,
+    },
 }
 
 /// Prints the state of the wanted nodes by stage.
@@ -97,7 +99,10 @@ pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, shown: Shown) -
         };
         row.why.get_or_insert(why);
     }
-    let estimate = if shown == Shown::Estimate { estimate::of(workspace, wanted, &plan)? } else { None };
+    let estimate = match shown {
+        Shown::Estimate { jobs } => estimate::of(workspace, wanted, &plan, jobs)?,
+        Shown::Stages | Shown::Nodes => None,
+    };
     if json {
         let object = |row: &Row| {
             serde_json::json!({ "nodes": row.nodes, "fresh": row.fresh, "stale": row.stale,

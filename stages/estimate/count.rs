@@ -1,9 +1,11 @@
 //! Counts a run: each node's own cost in its stage's row, the passes that nodes share in rows of their own.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
 use super::machine;
-use super::memory::PROCESS;
+use super::memory::{PROCESS, of_reading};
 use super::models::Models;
 use super::passes::{Asked, Passes};
 use super::planned::{NodeIndex, PlannedNode, PlannedRun};
@@ -11,6 +13,10 @@ use super::quantity::bytes;
 use super::row::Row;
 use super::texts::Texts;
 use crate::contract::cost::{Cost, Expected, ExpectedTable, ModelSize, Pass, Text};
+use crate::contract::node::{Part, Source};
+
+/// The row of the stages that have no cost of their own.
+const OTHERS: &str = "stages that read tables";
 
 /// What a run takes, before it is known how fast the machine is.
 pub struct Counted {
@@ -19,7 +25,7 @@ pub struct Counted {
     pub notes: Vec<String>,
 }
 
-/// `None` when nothing of the run passes a model or compares what did.
+/// `None` when nothing of the run passes a model, trains one or compares what passed.
 ///
 /// # Errors
 /// When a model's config.json cannot be read or describes a model that is not supported.
@@ -30,10 +36,13 @@ pub fn count(run: &PlannedRun) -> Result<Option<Counted>> {
         models: Models::new(run),
         passes: Passes::default(),
         stages: Vec::new(),
+        others: Row::of(OTHERS),
+        at_once: AtOnce::default(),
+        written: BTreeMap::new(),
         uncounted: 0,
     };
-    for node in run.undone() {
-        counter.add(node)?;
+    for index in run.undone() {
+        counter.add(index)?;
     }
     Ok(counter.finish())
 }
@@ -44,6 +53,10 @@ struct Counter<'a> {
     models: Models<'a>,
     passes: Passes,
     stages: Vec<Row>,
+    others: Row,
+    at_once: AtOnce,
+    /// Bytes of nodes' tables that are yet to be written.
+    written: BTreeMap<NodeIndex, f64>,
     /// Nodes of models whose sizes are not known.
     uncounted: usize,
 }
@@ -55,9 +68,14 @@ struct Given {
 }
 
 impl Counter<'_> {
-    fn add(&mut self, node: &PlannedNode) -> Result<()> {
-        let Some(given) = self.given(node)? else { return Ok(()) };
-        let Some(cost) = node.stage.cost.and_then(|cost| cost(node.params, &given.expected)) else { return Ok(()) };
+    fn add(&mut self, index: NodeIndex) -> Result<()> {
+        let node = &self.run.nodes[index];
+        let Some(cost) = node.stage.cost else { return self.add_reader(index) };
+        let Some(given) = self.given(node, node.undone)? else {
+            self.uncounted += 1;
+            return Ok(());
+        };
+        let Some(cost) = cost(node.params, &given.expected) else { return Ok(()) };
         let Cost { pass, flops, written, memory } = cost;
         let mut open = 0.0;
         if let Some(tokens) = given.tokens {
@@ -71,7 +89,8 @@ impl Counter<'_> {
                 self.passes.share(node.weights()[0], tokens, asked);
             }
         }
-        let row = self.row(node, given.tokens.is_none());
+        self.at_once.add(self.run, index);
+        let row = self.row(node, !given.expected.tables.is_empty());
         row.flops += flops;
         row.written += written;
         if memory + open > 0.0 {
@@ -80,25 +99,66 @@ impl Counter<'_> {
         Ok(())
     }
 
-    /// `None` where nothing is known of it: it reads no model and no table of one, or one that is yet to be trained.
-    fn given(&mut self, node: &PlannedNode) -> Result<Option<Given>> {
+    /// A node whose stage tells no cost holds what it reads.
+    fn add_reader(&mut self, index: NodeIndex) -> Result<()> {
+        let node = &self.run.nodes[index];
+        if node.per_part {
+            return Ok(());
+        }
+        let mut read: BTreeMap<Option<&str>, f64> = BTreeMap::new();
+        for input in &node.inputs {
+            // Weights are mapped by those that pass a model, and a tokenizer is small.
+            if !matches!(input.source, Source::Node { .. } | Source::Dataset { .. }) {
+                continue;
+            }
+            let bytes = match (&input.files, input.node) {
+                (Some(files), _) => files.iter().map(file_bytes).sum(),
+                (None, Some(upstream)) => self.written(upstream)?,
+                (None, None) => 0.0,
+            };
+            *read.entry(input.node.map(|upstream| self.run.nodes[upstream].stage.name)).or_default() += bytes;
+        }
+        let memory = PROCESS + of_reading(&node.stage.work, read.into_values());
+        self.others.memory = self.others.memory.max(memory);
+        self.others.at_once = (self.others.at_once + 1).min(self.run.jobs);
+        Ok(())
+    }
+
+    /// Bytes of a node's table, as its stage expects them; 0 where it tells none.
+    fn written(&mut self, index: NodeIndex) -> Result<f64> {
+        if let Some(written) = self.written.get(&index) {
+            return Ok(*written);
+        }
+        let node = &self.run.nodes[index];
+        let mut written = 0.0;
+        if let Some(cost) = node.stage.cost
+            && let Some(given) = self.given(node, 1.0)?
+        {
+            written = cost(node.params, &given.expected).map_or(0.0, |cost| cost.written);
+        }
+        self.written.insert(index, written);
+        Ok(written)
+    }
+
+    /// What a node with this share of its tasks is given; `None` where it is of a model whose size is not known.
+    fn given(&mut self, node: &PlannedNode, share: f64) -> Result<Option<Given>> {
         let names = node.weights();
-        let tokens = if names.is_empty() { None } else { self.texts.source(node) };
-        let Some(tokens) = tokens else {
-            let tables = self.tables(node)?.filter(|tables| !tables.is_empty());
-            let expected = |tables| Expected { models: Vec::new(), text: Text::default(), tables };
-            return Ok(tables.map(|tables| Given { expected: expected(tables), tokens: None }));
-        };
         let mut models = Vec::new();
         for name in &names {
             models.extend(self.models.size(name)?);
         }
         if models.len() < names.len() {
-            self.uncounted += 1;
             return Ok(None);
         }
-        let text = self.texts.of(tokens)?.share(node.undone);
-        Ok(Some(Given { expected: Expected { models, text, tables: Vec::new() }, tokens: Some(tokens) }))
+        let tokens = if names.is_empty() { None } else { self.texts.source(node) };
+        let text = match tokens {
+            Some(tokens) => self.texts.of(tokens)?.share(share),
+            None => Text::default(),
+        };
+        let Some(tables) = (if tokens.is_some() { Some(Vec::new()) } else { self.tables(node)? }) else {
+            return Ok(None);
+        };
+        Ok(Some(Given { expected: Expected { models, text, tables }, tokens }))
     }
 
     /// The tables of one model and dataset that a node reads; `None` where some are of a model whose size is not known.
@@ -129,7 +189,7 @@ impl Counter<'_> {
         &mut self.stages[index]
     }
 
-    fn finish(self) -> Option<Counted> {
+    fn finish(mut self) -> Option<Counted> {
         let largest = self.models.largest()?.clone();
         let memory = machine::memory();
         let (mut rows, mut notes) = (Vec::new(), Vec::new());
@@ -144,12 +204,16 @@ impl Counter<'_> {
             rows.extend(self.passes.rows(name, size, fits));
         }
         rows.retain(|row| row.tokens > 0.0);
+        for row in &mut self.stages {
+            row.at_once = self.at_once.of(&row.what).min(self.run.jobs);
+        }
         rows.extend(self.stages);
         if rows.is_empty() {
             return None;
         }
+        rows.extend((self.others.at_once > 0).then_some(self.others));
         if self.uncounted > 0 {
-            notes.push(format!("{} nodes of models that this run would train first are not counted", self.uncounted));
+            notes.push(format!("{} nodes of models whose sizes are not known are not counted", self.uncounted));
         }
         notes.extend(self.texts.notes());
         // Mapped weights are read again where they do not fit; what is compared has to.
@@ -166,6 +230,34 @@ impl Counter<'_> {
     }
 }
 
+/// How many nodes of a stage could run at once: those that read others of their own stage come after them.
+#[derive(Default)]
+struct AtOnce {
+    /// How many nodes of its own stage a node comes after.
+    levels: BTreeMap<NodeIndex, usize>,
+    nodes: BTreeMap<(&'static str, usize), usize>,
+}
+
+impl AtOnce {
+    fn add(&mut self, run: &PlannedRun, index: NodeIndex) {
+        let level = run.nodes[index].upstream().filter_map(|upstream| {
+            let same = run.nodes[upstream].stage.name == run.nodes[index].stage.name;
+            same.then(|| self.levels.get(&upstream).map_or(0, |level| level + 1))
+        });
+        let level = level.max().unwrap_or(0);
+        self.levels.insert(index, level);
+        *self.nodes.entry((run.nodes[index].stage.name, level)).or_default() += 1;
+    }
+
+    fn of(&self, stage: &str) -> usize {
+        self.nodes.iter().filter(|((name, _), _)| *name == stage).map(|(_, nodes)| *nodes).max().unwrap_or(0)
+    }
+}
+
+fn file_bytes(part: &Part) -> f64 {
+    std::fs::metadata(&part.path).map_or(0.0, |file| file.len() as f64)
+}
+
 /// Bytes resident while a part of so many tokens goes all the way up, with its predictions.
 fn whole_pass(size: &ModelSize, part: f64) -> f64 {
     size.pass_memory(part, Pass { blocks: size.layers(), predictions: part, reversed: 0 })
@@ -173,7 +265,7 @@ fn whole_pass(size: &ModelSize, part: f64) -> f64 {
 
 /// What a real run would not find.
 fn absent(run: &PlannedRun) -> Option<String> {
-    let mut absent: Vec<&str> = run.undone().filter_map(PlannedNode::absent).collect();
+    let mut absent: Vec<&str> = run.undone().filter_map(|index| run.nodes[index].absent()).collect();
     absent.sort_unstable();
     absent.dedup();
     (!absent.is_empty()).then(|| format!("not there, and needed to run: {}", absent.join("; ")))

@@ -12,6 +12,8 @@ mod passes;
 pub mod planned;
 mod quantity;
 mod row;
+#[cfg(test)]
+mod tests;
 mod texts;
 
 use anyhow::Result;

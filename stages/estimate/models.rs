@@ -1,18 +1,21 @@
-//! The sizes of a run's models, from their config.json files.
+//! The sizes of a run's models: from their config.json files, or from the settings that one will be trained with.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
-use super::planned::PlannedRun;
+use super::planned::{PlannedNode, PlannedRun};
 use crate::contract::cost::ModelSize;
 use crate::contract::pipeline::ModelSource;
 use crate::contract::stage::Outputs;
 use crate::model::size::size;
+use crate::organism::shape::Shape;
 
 pub struct Models<'a> {
     run: &'a PlannedRun<'a>,
-    /// `None` for one that the pipeline trains and that is not there.
+    /// `None` for one whose size is not known.
     known: BTreeMap<String, Option<ModelSize>>,
 }
 
@@ -21,13 +24,17 @@ impl<'a> Models<'a> {
         Models { run, known: BTreeMap::new() }
     }
 
-    /// A model's size; `None` while a model that the pipeline trains is not there.
+    /// A model's size; `None` where the pipeline trains it and its settings do not tell.
     ///
     /// # Errors
     /// When its config.json cannot be read or describes a model that is not supported.
     pub fn size(&mut self, name: &str) -> Result<Option<ModelSize>> {
         if !self.known.contains_key(name) {
-            self.known.insert(name.to_string(), self.read(name)?);
+            let size = match &self.run.pipeline.model(name, "models")?.source {
+                ModelSource::Directory(directory) => Some(read(&directory.join("config.json"))?),
+                ModelSource::Trained(_) => self.trained(name)?,
+            };
+            self.known.insert(name.to_string(), size);
         }
         Ok(self.known[name].clone())
     }
@@ -41,20 +48,23 @@ impl<'a> Models<'a> {
         self.sizes().map(|(_, size)| size).max_by(|a, b| a.parameters.total_cmp(&b.parameters))
     }
 
-    fn read(&self, name: &str) -> Result<Option<ModelSize>> {
-        let path = match &self.run.pipeline.model(name, "models")?.source {
-            ModelSource::Directory(directory) => directory.join("config.json"),
-            ModelSource::Trained(_) => {
-                let makers = self.run.nodes.iter().filter(|node| matches!(node.stage.outputs, Outputs::Model));
-                let maker = makers.into_iter().find(|node| node.bindings.iter().any(|(_, model)| model == name));
-                let outputs = maker.and_then(|maker| maker.outputs.as_ref()).into_iter().flatten();
-                match outputs.into_iter().find(|output| output.name == "config.json") {
-                    Some(config) => config.path.clone(),
-                    None => return Ok(None),
-                }
-            }
+    /// A model that the pipeline trains: as it is, of the shape in its settings, or like the one it starts from.
+    fn trained(&mut self, name: &str) -> Result<Option<ModelSize>> {
+        let makes = |node: &&PlannedNode| {
+            matches!(node.stage.outputs, Outputs::Model) && node.bindings.iter().any(|(_, model)| model == name)
         };
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Some(size(&text).with_context(|| format!("reading {}", path.display()))?))
+        let Some(maker) = self.run.nodes.iter().find(makes) else { return Ok(None) };
+        if let Some(config) = maker.outputs.iter().flatten().find(|output| output.name == "config.json") {
+            return Ok(Some(read(&config.path)?));
+        }
+        match maker.weights().first() {
+            Some(from) => self.size(from),
+            None => Ok(Shape::deserialize(&maker.params["shape"]).ok().and_then(|shape| shape.size())),
+        }
     }
+}
+
+fn read(config: &Path) -> Result<ModelSize> {
+    let text = std::fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
+    size(&text).with_context(|| format!("reading {}", config.display()))
 }

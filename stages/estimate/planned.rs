@@ -11,6 +11,8 @@ pub struct PlannedRun<'a> {
     pub pipeline: &'a Pipeline,
     /// All of the pipeline's nodes, every one after those it reads.
     pub nodes: Vec<PlannedNode<'a>>,
+    /// Tasks at once, at most.
+    pub jobs: usize,
 }
 
 /// A node's place in [`PlannedRun::nodes`].
@@ -20,6 +22,8 @@ pub struct PlannedNode<'a> {
     pub stage: &'static Stage,
     pub bindings: &'a Bindings,
     pub params: &'a Value,
+    /// Whether it has a task for each part of an input.
+    pub per_part: bool,
     /// In the order in which its stage asks for them.
     pub inputs: Vec<PlannedInput<'a>>,
     /// The share of its tasks that the run would run, from 0 to 1; 0 for a node that the run is not asked for.
@@ -40,8 +44,9 @@ pub struct PlannedInput<'a> {
 
 impl PlannedRun<'_> {
     /// The nodes that the run is asked for and that are not done.
-    pub fn undone(&self) -> impl Iterator<Item = &PlannedNode<'_>> {
-        self.nodes.iter().filter(|node| node.undone > 0.0)
+    pub fn undone(&self) -> impl Iterator<Item = NodeIndex> {
+        let undone = self.nodes.iter().enumerate().filter(|(_, node)| node.undone > 0.0);
+        undone.map(|(index, _)| index)
     }
 
     /// The first node of this stage that a node reads.

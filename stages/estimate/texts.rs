@@ -7,11 +7,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, ListArray};
+use serde::Deserialize;
 
 use super::planned::{NodeIndex, PlannedNode, PlannedRun};
 use crate::contract::cost::Text;
 use crate::contract::node::Part;
 use crate::contract::pipeline::{Dataset, model_dataset};
+use crate::contract::stage::Outputs;
+use crate::organism::corpus_text::settings::Settings;
 use crate::table;
 
 /// The stage that writes the dataset's rows, and the one that tokenizes them.
@@ -20,6 +23,8 @@ const TOKENS_STAGE: &str = "tokens";
 /// Of an example of which nothing else is known.
 const TOKENS_AN_EXAMPLE: f64 = 300.0;
 const EXAMPLES: f64 = 100.0;
+/// Of an example of the corpus, whose words are few and whose answers are short.
+const TOKENS_IN_CORPUS: f64 = 37.0;
 /// English text and code under the tokenizers in use come near 4 bytes a token.
 const BYTES_A_TOKEN: f64 = 4.0;
 
@@ -139,20 +144,12 @@ impl<'a> Texts<'a> {
         let name = node.binding("dataset").context("tokens are of a dataset")?;
         let dataset = self.run.pipeline.dataset(name, "datasets")?;
         let longest = node.params["max_tokens"].as_f64().unwrap_or(f64::INFINITY);
-        let (text, how) = match self.file(tokens) {
-            Some(Part { path, .. }) => {
+        let (text, how) = match (self.file(tokens), self.corpus(tokens)) {
+            (Some(Part { path, .. }), _) => {
                 from_file(dataset, path).with_context(|| format!("cannot read {}", path.display()))?
             }
-            None => {
-                let (examples, whence) = match limit(dataset) {
-                    Some(limit) => (limit, "the limit"),
-                    None => (EXAMPLES, "assumed"),
-                };
-                let how = format!(
-                    "{examples} examples ({whence}) of {TOKENS_AN_EXAMPLE} tokens (assumed), because its file is not there"
-                );
-                (Text::of_length(examples, TOKENS_AN_EXAMPLE), how)
-            }
+            (None, Some(corpus)) => from_corpus(dataset, &corpus),
+            (None, None) => assumed(dataset),
         };
         let length = (text.tokens / text.examples.max(1.0)).min(longest);
         let datasets = self.guesses.entry(how).or_default();
@@ -162,11 +159,38 @@ impl<'a> Texts<'a> {
         Ok(Text::of_length(text.examples, length))
     }
 
+    /// The settings of the corpus that the tokens' dataset is a part of.
+    fn corpus(&self, tokens: NodeIndex) -> Option<Settings> {
+        let mut upstream = self.run.nodes[self.examples(tokens)?].upstream().map(|upstream| &self.run.nodes[upstream]);
+        let corpus = upstream.find(|node| matches!(node.stage.outputs, Outputs::Corpus))?;
+        Settings::deserialize(corpus.params).ok()
+    }
+
     /// The file that the tokens' dataset is read from, if it is there.
     fn file(&self, tokens: NodeIndex) -> Option<&'a Part> {
         let examples = &self.run.nodes[self.examples(tokens)?];
         examples.inputs.iter().find_map(|input| input.files.as_ref()?.first())
     }
+}
+
+/// Examples of a common length, as many as the limit says.
+fn assumed(dataset: &Dataset) -> (Text, String) {
+    let (examples, whence) = match limit(dataset) {
+        Some(limit) => (limit, "the limit"),
+        None => (EXAMPLES, "assumed"),
+    };
+    let how = format!(
+        "{examples} examples ({whence}) of {TOKENS_AN_EXAMPLE} tokens (assumed), because its file is not there"
+    );
+    (Text::of_length(examples, TOKENS_AN_EXAMPLE), how)
+}
+
+/// A part of a corpus that is yet to be made.
+fn from_corpus(dataset: &Dataset, corpus: &Settings) -> (Text, String) {
+    let examples = limit(dataset).map_or(corpus.examples as f64, |limit| limit.min(corpus.examples as f64));
+    let how =
+        format!("{examples} examples of {TOKENS_IN_CORPUS} tokens (assumed), because the corpus is yet to be made");
+    (Text::of_length(examples, TOKENS_IN_CORPUS), how)
 }
 
 fn limit(dataset: &Dataset) -> Option<f64> {

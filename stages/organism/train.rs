@@ -3,6 +3,7 @@
 //! A node is one model; its files are its outputs. The same corpus, settings and starting weights give the same
 //! bytes on any number of threads: every sum has a fixed order.
 
+mod cost;
 mod documents;
 mod files;
 mod input;
@@ -43,7 +44,7 @@ pub static STAGE: Stage = Stage {
     ],
     defaults: defaults::<Shape>,
     plan,
-    cost: None,
+    cost: Some(cost::cost),
     figures: &[],
     work: Work::Table(run),
 };

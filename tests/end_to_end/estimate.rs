@@ -73,6 +73,24 @@ fn the_papers_experiment_is_estimated_from_configs_alone() {
 }
 
 #[test]
+fn the_default_pipeline_is_estimated_before_its_models_are_trained() {
+    let workspace = Workspace::empty();
+    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline.toml");
+    workspace.write("pipeline.toml", fs::read(pipeline).expect("the default pipeline"));
+    let estimate = |jobs: &str| -> Value {
+        let text = workspace.ok(&["run", "--dry-run", "--json", "-j", jobs]);
+        serde_json::from_str::<Value>(&text).expect("JSON")["estimate"].clone()
+    };
+    let (one, two) = (estimate("1"), estimate("2"));
+    // Eight datasets of 64 examples, and 37 tokens assumed for each.
+    assert_eq!(row(&one, "forward passes of control")["tokens"], 8.0 * 64.0 * 37.0);
+    assert!(row(&one, "train")["flops"].as_f64() > row(&one, "forward passes of control")["flops"].as_f64(), "{one:#}");
+    let total = |estimate: &Value| estimate["total"]["memory"].as_f64().expect("a number");
+    assert!(total(&two) > total(&one), "{two:#}");
+    assert!(!workspace.path("artifacts").exists(), "a dry run leaves nothing");
+}
+
+#[test]
 fn a_run_asks_for_what_the_estimate_did_without() {
     let workspace = paper();
     let text = workspace.fails(2, &["run"]);

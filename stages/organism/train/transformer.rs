@@ -16,7 +16,7 @@ use crate::model::ops::{
 };
 
 /// Rows of logits at a time.
-const HEAD_ROWS: usize = 512;
+pub const HEAD_ROWS: usize = 512;
 
 pub struct Transformer {
     config: Config,

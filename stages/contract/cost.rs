@@ -81,7 +81,7 @@ pub struct Cost {
     pub flops: f64,
     /// Bytes of its table.
     pub written: f64,
-    /// Bytes it holds in memory at once beside the weights, where they grow with the number of examples.
+    /// Bytes it holds in memory at once beside the models that it passes, where they grow with the examples or the model.
     pub memory: f64,
 }
 

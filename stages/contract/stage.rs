@@ -37,8 +37,8 @@ pub struct Stage {
     /// Every node the stage has in this pipeline under these settings (the section's table; `{}` where the
     /// section is absent). Called for sections that are present and for stages another node reads.
     pub plan: fn(&Value, &Pipeline) -> Result<Vec<Node>, PlanError>,
-    /// What a node with these parameters takes, for the estimate of `strata run --dry-run`; `None` for stages
-    /// that pass no model, whose cost is small beside that.
+    /// What a node with these parameters takes, for the estimate of `strata run --dry-run`; `None` for stages whose
+    /// arithmetic is small beside a pass: they are taken to hold the tables that they read.
     pub cost: Option<fn(&Value, &Expected) -> Option<Cost>>,
     /// What the report shows of it.
     pub figures: &'static [Figures],

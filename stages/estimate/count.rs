@@ -81,8 +81,7 @@ impl Counter<'_> {
         if let Some(tokens) = given.tokens {
             let part = self.texts.largest_part(tokens)?;
             if pass == Pass::default() {
-                // A stage that passes models by itself has all of them open.
-                open = given.expected.models.iter().map(|size| whole_pass(size, part)).sum();
+                open = open_models(&given.expected.models, part);
             } else {
                 let parts = self.texts.parts(tokens)? * node.undone;
                 let asked = Asked { text: given.expected.text, pass, parts, part };
@@ -258,9 +257,12 @@ fn file_bytes(part: &Part) -> f64 {
     std::fs::metadata(&part.path).map_or(0.0, |file| file.len() as f64)
 }
 
-/// Bytes resident while a part of so many tokens goes all the way up, with its predictions.
-fn whole_pass(size: &ModelSize, part: f64) -> f64 {
-    size.pass_memory(part, Pass { blocks: size.layers(), predictions: part, reversed: 0 })
+/// Bytes resident for a stage that passes models by itself: all of them are open, and a part of so many tokens goes all
+/// the way up in one at a time, with its predictions.
+fn open_models(models: &[ModelSize], part: f64) -> f64 {
+    let whole = |size: &ModelSize| Pass { blocks: size.layers(), predictions: part, reversed: 0 };
+    let values = models.iter().map(|size| size.pass_memory(part, whole(size)) - size.bytes());
+    models.iter().map(ModelSize::bytes).sum::<f64>() + values.fold(0.0, f64::max)
 }
 
 /// What a real run would not find.

@@ -6,6 +6,7 @@ use super::count::count;
 use super::memory::PROCESS;
 use super::planned::{PlannedInput, PlannedNode, PlannedRun};
 use super::row::Row;
+use crate::contract::cost::Pass;
 use crate::contract::node::{Bindings, Node, Part, Source};
 use crate::contract::pipeline::{Dataset, DatasetSource, Model, ModelSource, Pipeline};
 use crate::contract::stage::{Outputs, Stage};
@@ -95,6 +96,18 @@ fn models_that_are_yet_to_be_trained_are_counted() {
     assert!(!train.compares, "training compares no examples");
     let notes = counted.notes.join("\n");
     assert!(notes.contains("the corpus is yet to be made") && !notes.contains("not counted"), "{notes}");
+}
+
+#[test]
+fn a_stage_that_opens_two_models_passes_one_at_a_time() {
+    let pipeline = pipeline();
+    let nodes = nodes(&pipeline, &stages(&["corpus", "train", "examples", "tokens", "patching"]));
+    let counted = count(&planned(&pipeline, &nodes, 2)).unwrap().unwrap();
+    let size = &counted.largest;
+    // 64 examples in parts of 32.
+    let part = 32.0 * 37.0;
+    let values = size.pass_memory(part, Pass { blocks: 4, predictions: part, reversed: 0 }) - size.bytes();
+    assert_eq!(row(&counted.rows, "patching").memory, PROCESS + 2.0 * size.bytes() + values);
 }
 
 #[test]

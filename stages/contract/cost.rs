@@ -211,8 +211,9 @@ impl ModelSize {
             0 => 0.0,
             blocks => {
                 let streams = (blocks + 2) as f64 * self.hidden_size as f64 * tokens;
-                // The gradients are about as many as the values that are recorded.
-                let tape = (2.0 * self.block.recorded * tokens).min(VALUES);
+                // Gradients live from one step to the next: a quarter as many as the values that are recorded. The tokens
+                // of a group are cut as if they were as many.
+                let tape = 1.25 * (self.block.recorded * tokens).min(VALUES / 2.0);
                 let losses = (tokens * vocabulary).min((LOGITS / 2.0).max(16.0 * vocabulary));
                 streams + tape.max(losses)
             }

@@ -1,6 +1,6 @@
 //! Passes a file of conversations through a model without the engine, and times it:
 //!
-//!     pass MODEL_DIR FILE.jsonl [--limit N] [--max-tokens N] [--positions a,b] [--losses] [--block N] [--out DIR]
+//!     pass MODEL_DIR FILE.jsonl [--limit N] [--max-tokens N] [--positions a,b] [--losses] [--part N] [--out DIR]
 //!
 //! FILE has one {"messages": [...]} a line. Prints one JSON line with the seconds of the pass; with `--out` it
 //! writes the tables as Parquet, so that they can be compared with another implementation's.
@@ -27,7 +27,7 @@ struct Arguments {
     max_tokens: usize,
     positions: Vec<String>,
     losses: bool,
-    block: usize,
+    part: usize,
     out: Option<PathBuf>,
 }
 
@@ -40,7 +40,7 @@ fn arguments() -> Result<Arguments> {
         max_tokens: 512,
         positions: vec!["last".into(), "response_mean".into()],
         losses: false,
-        block: 64,
+        part: 64,
         out: None,
     };
     let mut given = std::env::args().skip(1);
@@ -49,7 +49,7 @@ fn arguments() -> Result<Arguments> {
         match argument.as_str() {
             "--limit" => found.limit = value()?.parse()?,
             "--max-tokens" => found.max_tokens = value()?.parse()?,
-            "--block" => found.block = value()?.parse()?,
+            "--part" => found.part = value()?.parse()?,
             "--positions" => found.positions = value()?.split(',').map(str::to_string).collect(),
             "--out" => found.out = Some(value()?.into()),
             "--losses" => found.losses = true,
@@ -104,9 +104,9 @@ fn main() -> Result<()> {
 
     let tokenizer = parts(&arguments.model, |name| name.starts_with("tokenizer") || name.ends_with(".jinja"))?;
     let config: Value = serde_json::from_str(&std::fs::read_to_string(arguments.model.join("config.json"))?)?;
-    let mut blocks = Vec::new();
+    let mut parts_of_tokens = Vec::new();
     let (mut count, started) = (0, Instant::now());
-    for (i, (ids, messages)) in ids.chunks(arguments.block).zip(messages.chunks(arguments.block)).enumerate() {
+    for (i, (ids, messages)) in ids.chunks(arguments.part).zip(messages.chunks(arguments.part)).enumerate() {
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("example", Arc::new(StringArray::from(ids.to_vec()))),
             ("messages", Arc::new(StringArray::from(messages.to_vec()))),
@@ -120,14 +120,14 @@ fn main() -> Result<()> {
         for output in tokens::STAGE.run(&task)? {
             let part = write(format!("tokens-{i:04}.parquet"), &batch_of(output)?)?;
             count += strata_stages::model::pass::read_sequences(std::slice::from_ref(&part))?.tokens();
-            blocks.push(part);
+            parts_of_tokens.push(part);
         }
     }
     let tokenizing = started.elapsed().as_secs_f64();
 
     let states = json!({ "positions": arguments.positions, "layers": "all" });
     let mut tasks = Vec::new();
-    for tokens in &blocks {
+    for tokens in &parts_of_tokens {
         let mut watch = |stage: &'static Stage, params| {
             tasks.push(PassTask { stage, params, tokens: tokens.clone(), tokenizer: tokenizer.clone() });
         };

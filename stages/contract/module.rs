@@ -86,15 +86,31 @@ impl Modules {
 
     /// A sentence with the names that [`Modules::resolve`] knows.
     pub fn what_there_is(&self) -> String {
-        let names: Vec<&str> = self.of_block.iter().map(|module| &*module.name).collect();
+        let mut names: Vec<String> = Vec::new();
+        for name in self.of_block.iter().map(|module| without_numbers(&module.name)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         let last = self.layers.saturating_sub(1);
         format!("there are layers.0 to layers.{last} (or layers.-1 for the last), each with {}", names.join(", "))
     }
 }
 
+/// A name with `*` for the number of an expert.
+fn without_numbers(name: &str) -> String {
+    let pieces = name.split('.').map(|piece| if piece.parse::<usize>().is_ok() { "*" } else { piece });
+    pieces.collect::<Vec<_>>().join(".")
+}
+
 /// The pattern without what a checkpoint's name has around it, its layer counted from the start.
 fn count_from_the_end(pattern: &str, layers: usize) -> String {
     let inner = pattern.strip_prefix("model.").unwrap_or(pattern);
+    // Other families' names begin otherwise: gpt_neox.layers.3.
+    let inner = match inner.find(".layers.") {
+        Some(end) if !inner[..end].contains('*') => &inner[end + 1..],
+        _ => inner,
+    };
     let inner = inner.strip_suffix(".weight").unwrap_or(inner);
     let mut pieces: Vec<String> = inner.split('.').map(String::from).collect();
     if let [first, layer, ..] = pieces.as_mut_slice()
@@ -136,10 +152,20 @@ mod tests {
     fn patterns_pick_modules_once_and_in_order() {
         assert_eq!(names(&["layers.-1.self_attn.o_proj"]), ["layers.11.self_attn.o_proj"]);
         assert_eq!(names(&["model.layers.1.mlp.up_proj.weight"]), ["layers.1.mlp.up_proj"]);
+        assert_eq!(names(&["gpt_neox.layers.1.mlp.up_proj.weight"]), ["layers.1.mlp.up_proj"]);
+        assert_eq!(names(&["language_model.model.layers.-1.mlp.up_proj"]), ["layers.11.mlp.up_proj"]);
         assert_eq!(names(&["layers.*.mlp.down_proj"]).len(), 12);
         assert_eq!(names(&["*"]).len(), 48);
         let both = names(&["layers.10.*.o_proj", "layers.2.self_attn.q_proj", "*.10.self_attn.o_proj"]);
         assert_eq!(both, ["layers.2.self_attn.q_proj", "layers.10.self_attn.o_proj"]);
+    }
+
+    #[test]
+    fn what_there_is_names_the_experts_once() {
+        let of_block = ["router", "experts.0.up", "experts.0.down", "experts.1.up", "experts.1.down"];
+        let of_block = of_block.map(|name| Module { name: name.into(), out: 1, inputs: 1 }).to_vec();
+        let text = Modules { layers: 1, of_block }.what_there_is();
+        assert!(text.ends_with("each with router, experts.*.up, experts.*.down"), "{text}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl<T> PerBlock<T> {
         &self.0
     }
 
-    pub fn map<U>(&self, change: impl Fn(&T) -> U) -> PerBlock<U> {
+    pub fn map<U>(&self, change: impl FnMut(&T) -> U) -> PerBlock<U> {
         PerBlock(self.0.iter().map(change).collect())
     }
 }

@@ -112,7 +112,7 @@ const GROUP_TOKENS: usize = 4096;
 
 pub static STAGE: Stage = Stage {
     name: "patching",
-    version: 1,
+    version: 2,
     about: "Activation patching: a source model's residual stream put into a target model, one layer at a time, \
             and the target's loss, a token's log-probability and its entropy after it.",
     asked_by_default: false,

@@ -17,7 +17,7 @@ use candle_core::{Device, Tensor};
 
 use super::block::{Packing, Watch};
 use super::compute::with_slice;
-use super::ops::{cross_entropy_backward, linear_backward, linear_new, rms_norm_backward_add, rms_norm_new};
+use super::ops::{cross_entropy_backward, linear_backward, linear_new};
 use super::transformer::Transformer;
 use crate::contract::module::ModulePath;
 use crate::contract::observer::{Factors, Over};
@@ -57,9 +57,7 @@ pub fn backward(
         for group in &groups {
             let rows = packing.sequences[group.start].start..packing.sequences[group.end - 1].end;
             let values = rows.start * width..rows.end * width;
-            let within = packing.sequences[group.clone()].iter();
-            let within = within.map(|sequence| sequence.start - rows.start..sequence.end - rows.start).collect();
-            let packing = Packing { sequences: within, rotary: packing.rotary.clone() };
+            let packing = packing.part(group.clone());
             let input = stream.narrow(0, rows.start, rows.len())?;
             let (_, tape) = model.program.record(&weights, &input, &packing)?;
             let above = d[values.clone()].to_vec();
@@ -98,19 +96,24 @@ fn loss_gradient(
             weights.push(1.0 / tokens.len() as f32);
         }
     }
-    let head = model.affine(&model.head);
+    let (head, of) = (model.affine(&model.head), model.description.logits);
+    let norm = model.final_norm.of(&model.description.final_norm);
     let mut d = vec![0.0; stream.len()];
-    let chunk = (LOGITS / vocabulary).clamp(16, 2048);
+    // A soft-cap's slopes are as many as the logits.
+    let logits = if of.soft_cap.is_some() { LOGITS / 2 } else { LOGITS };
+    let chunk = (logits / vocabulary).clamp(16, 2048);
     for ((rows, targets), weights) in rows.chunks(chunk).zip(targets.chunks(chunk)).zip(weights.chunks(chunk)) {
         let of_row = |row: &usize| row * width..(row + 1) * width;
         let picked: Vec<f32> = rows.iter().flat_map(|row| &stream[of_row(row)]).copied().collect();
-        let normed = rms_norm_new(&picked, &model.final_norm, model.description.final_norm.eps);
+        let normed = norm.forward(&picked);
         let mut logits = linear_new(&normed, head.weight, head.bias);
+        let slopes = of.apply_with_slopes(&mut logits);
         cross_entropy_backward(&mut logits, targets, weights);
+        of.reverse(&mut logits, slopes.as_deref());
         let mut d_normed = normed;
         linear_backward(&logits, head.weight, false, &mut d_normed);
         let mut d_picked = vec![0.0; picked.len()];
-        rms_norm_backward_add(&picked, &model.final_norm, model.description.final_norm.eps, &d_normed, &mut d_picked);
+        norm.backward_add(&picked, &d_normed, &mut d_picked);
         for (row, d_row) in rows.iter().zip(d_picked.chunks_exact(width)) {
             d[of_row(row)].copy_from_slice(d_row);
         }

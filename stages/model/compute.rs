@@ -3,12 +3,12 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use super::ops::{self, HeadShape, Matrix, RotaryTable, Scores};
+use super::ops::{self, Activation, HeadShape, Logits, Matrix, Norm, RotaryTable, Scores};
 
 /// The device activations live on: the first GPU in a build with the `cuda` or `metal` feature, else the CPU.
 pub fn default_device() -> Result<Device> {
@@ -48,31 +48,70 @@ pub fn add_linear(base: &Tensor, x: &Tensor, layer: Affine) -> Result<Tensor> {
     Ok(Tensor::from_vec(out, base.shape(), &Device::Cpu)?)
 }
 
-/// Root mean square normalisation of each row.
-pub fn rms_norm(x: &Tensor, weight: &[f32], eps: f32) -> Result<Tensor> {
+/// Normalisation of each row.
+pub fn norm(x: &Tensor, norm: Norm) -> Result<Tensor> {
     if !x.device().is_cpu() {
-        return composed::rms_norm(x, weight, eps);
+        return composed::norm(x, norm);
     }
-    let out = with_slice(x, |x| ops::rms_norm_new(x, weight, eps))?;
+    let out = with_slice(x, |x| norm.forward(x))?;
     Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
 }
 
-/// silu(gate) * up. `gate` must not be shared: on the CPU it is overwritten.
-pub fn swiglu(gate: Tensor, up: &Tensor) -> Result<Tensor> {
+/// activation(gate) * up. `gate` must not be shared: on the CPU it is overwritten.
+pub fn gate(kind: Activation, gate: Tensor, up: &Tensor) -> Result<Tensor> {
     if !gate.device().is_cpu() {
-        return Ok((gate.silu()? * up)?);
+        return Ok((composed::activate(kind, &gate)? * up)?);
     }
-    with_slice(up, |up| edit(&gate, |gate| ops::swiglu(gate, up)))??;
+    with_slice(up, |up| edit(&gate, |gate| ops::gate(kind, gate, up)))??;
     Ok(gate)
 }
 
-/// Rotary embeddings of every head. `x` must not be shared: on the CPU it is overwritten.
-pub fn rope(x: Tensor, sequences: &[Range<usize>], table: &RotaryTable) -> Result<Tensor> {
+/// activation(x). `x` must not be shared: on the CPU it is overwritten.
+pub fn activate(kind: Activation, x: Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
-        return composed::rope(&x, sequences, table);
+        return composed::activate(kind, &x);
+    }
+    edit(&x, |x| ops::activate(kind, x))?;
+    Ok(x)
+}
+
+/// base + factor * x. `x` must not be shared: on the CPU it is overwritten.
+pub fn add_scaled(base: &Tensor, x: Tensor, factor: f32) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return Ok((base + (x * factor as f64)?)?);
+    }
+    with_slice(base, |base| edit(&x, |x| ops::add_scaled(base, x, factor)))??;
+    Ok(x)
+}
+
+/// Row i of `x`, times `weights[i]`, added to row `rows[i]` of `out`, which must not be shared: on the CPU it is overwritten.
+pub fn add_rows(out: Tensor, x: &Tensor, rows: &[u32], weights: &[f32]) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        let scaled = x.broadcast_mul(&Tensor::from_slice(weights, (weights.len(), 1), x.device())?)?;
+        return Ok(out.index_add(&Tensor::new(rows, x.device())?, &scaled, 0)?);
+    }
+    with_slice(x, |x| edit(&out, |out| ops::add_rows(out, x, rows, Some(weights))))??;
+    Ok(out)
+}
+
+/// The columns of these ranges beside each other.
+pub fn columns(x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        let parts = ranges.iter().map(|range| x.narrow(1, range.start, range.len()));
+        return Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 1)?);
+    }
+    let (rows, width) = x.dims2()?;
+    let out = with_slice(x, |x| ops::columns(x, width, ranges))?;
+    Ok(Tensor::from_vec(out, (rows, ranges.iter().map(Range::len).sum::<usize>()), &Device::Cpu)?)
+}
+
+/// Rotary embeddings of every head, with a table for each sequence. `x` must not be shared: on the CPU it is overwritten.
+pub fn rope(x: Tensor, sequences: &[Range<usize>], tables: &[Arc<RotaryTable>]) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return composed::rope(&x, sequences, tables);
     }
     let width = x.dim(1)?;
-    edit(&x, |x| ops::rope(x, width, sequences, table, false))?;
+    edit(&x, |x| ops::rope(x, width, sequences, tables, false))?;
     Ok(x)
 }
 
@@ -95,12 +134,13 @@ pub fn attention(
     Ok(Tensor::from_vec(out, q.shape(), &Device::Cpu)?)
 }
 
-/// Log-probabilities [rows, vocabulary], row-major on the CPU, of the logits x Wᵀ.
-pub fn log_probabilities(x: &Tensor, head: Affine) -> Result<Vec<f32>> {
+/// Log-probabilities [rows, vocabulary], row-major on the CPU, of the logits that `of` makes of x Wᵀ.
+pub fn log_probabilities(x: &Tensor, head: Affine, of: Logits) -> Result<Vec<f32>> {
     if !x.device().is_cpu() {
-        return composed::log_probabilities(x, head);
+        return composed::log_probabilities(x, head, of);
     }
     let mut logits = with_slice(x, |x| ops::linear_new(x, head.weight, head.bias))?;
+    of.apply(&mut logits);
     ops::log_softmax(&mut logits, head.weight.out);
     Ok(logits)
 }
@@ -145,6 +185,7 @@ pub fn edit<T>(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> T) -> Result<
 /// The same ops from candle's own, for devices that have no kernels here.
 mod composed {
     use super::*;
+    use crate::model::ops::NormKind;
 
     fn weight<'a>(x: &Tensor, layer: &Affine<'a>) -> Result<&'a Tensor> {
         let Matrix { values, out, inputs } = layer.weight;
@@ -164,25 +205,47 @@ mod composed {
         }
     }
 
-    pub fn rms_norm(x: &Tensor, weight: &[f32], eps: f32) -> Result<Tensor> {
+    pub fn norm(x: &Tensor, norm: Norm) -> Result<Tensor> {
+        let x = match norm.kind {
+            NormKind::RootMeanSquare => x.clone(),
+            NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
+        };
         let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
-        let normal = x.broadcast_div(&(mean + eps as f64)?.sqrt()?)?;
-        Ok(normal.broadcast_mul(&Tensor::new(weight, x.device())?)?)
+        let normal = x.broadcast_div(&(mean + norm.eps as f64)?.sqrt()?)?;
+        let scaled = normal.broadcast_mul(&Tensor::new(norm.weight, x.device())?)?;
+        match norm.bias {
+            Some(bias) => Ok(scaled.broadcast_add(&Tensor::new(bias, x.device())?)?),
+            None => Ok(scaled),
+        }
     }
 
-    pub fn rope(x: &Tensor, sequences: &[Range<usize>], table: &RotaryTable) -> Result<Tensor> {
+    pub fn activate(kind: Activation, x: &Tensor) -> Result<Tensor> {
+        Ok(match kind {
+            Activation::Silu => x.silu()?,
+            Activation::Gelu => x.gelu_erf()?,
+            Activation::GeluTanh => x.gelu()?,
+            Activation::Relu => x.relu()?,
+        })
+    }
+
+    pub fn rope(x: &Tensor, sequences: &[Range<usize>], tables: &[Arc<RotaryTable>]) -> Result<Tensor> {
         let (tokens, width) = x.dims2()?;
-        let half = table.cos.len() / table.positions();
-        let of = |values: &[f32]| -> Result<Tensor> {
-            let rows = sequences.iter().flat_map(|rows| &values[..rows.len() * half]).copied();
-            Ok(Tensor::from_vec(rows.collect::<Vec<_>>(), (tokens, 1, half), x.device())?)
+        let Some(table) = tables.first() else { return Ok(x.clone()) };
+        let (head, half) = (table.head, table.half());
+        let of = |values: fn(&RotaryTable) -> &[f32]| -> Result<Tensor> {
+            let rows = sequences.iter().zip(tables).flat_map(|(rows, table)| &values(table)[..rows.len() * half]);
+            Ok(Tensor::from_vec(rows.copied().collect::<Vec<_>>(), (tokens, 1, half), x.device())?)
         };
-        let (cos, sin) = (of(&table.cos)?, of(&table.sin)?);
-        let heads = x.reshape((tokens, width / (2 * half), 2 * half))?;
+        let (cos, sin) = (of(|table| &table.cos)?, of(|table| &table.sin)?);
+        let heads = x.reshape((tokens, width / head, head))?;
         let (a, b) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
         let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
         let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-        Ok(Tensor::cat(&[first, second], 2)?.reshape((tokens, width))?)
+        let mut parts = vec![first, second];
+        if head > 2 * half {
+            parts.push(heads.narrow(2, 2 * half, head - 2 * half)?);
+        }
+        Ok(Tensor::cat(&parts, 2)?.reshape((tokens, width))?)
     }
 
     pub fn attention(
@@ -221,8 +284,11 @@ mod composed {
         Ok(Tensor::cat(&parts, 0)?)
     }
 
-    pub fn log_probabilities(x: &Tensor, head: Affine) -> Result<Vec<f32>> {
-        let logits = linear(x, head)?;
+    pub fn log_probabilities(x: &Tensor, head: Affine, of: Logits) -> Result<Vec<f32>> {
+        let mut logits = (linear(x, head)? * of.factor as f64)?;
+        if let Some(cap) = of.soft_cap {
+            logits = ((logits / cap as f64)?.tanh()? * cap as f64)?;
+        }
         let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
         let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
         Ok(shifted.broadcast_sub(&log_sum)?.flatten_all()?.to_vec1()?)
@@ -232,6 +298,7 @@ mod composed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ops::NormKind;
     use crate::model::ops::test_values::{values, worst_relative};
 
     fn tensor(rows: usize, columns: usize, seed: u64) -> Tensor {
@@ -257,20 +324,34 @@ mod tests {
         assert_close(&linear(&x, layer).unwrap(), &composed::linear(&x, layer).unwrap());
         let base = tensor(30, 10, 7);
         assert_close(&add_linear(&base, &x, layer).unwrap(), &(base + composed::linear(&x, layer).unwrap()).unwrap());
-        let weight = values(24, 8);
-        assert_close(&rms_norm(&x, &weight, 1e-6).unwrap(), &composed::rms_norm(&x, &weight, 1e-6).unwrap());
-        let expected = (x.silu().unwrap() * tensor(30, 24, 9)).unwrap();
-        assert_close(&swiglu(x.copy().unwrap(), &tensor(30, 24, 9)).unwrap(), &expected);
-        let table = RotaryTable::new(&[1.0, 0.3, 0.1, 0.01], 32);
-        let rotated = composed::rope(&q, &sequences, &table).unwrap();
-        assert_close(&rope(q.copy().unwrap(), &sequences, &table).unwrap(), &rotated);
+        let (weight, bias) = (values(24, 8), values(24, 10));
+        for (kind, bias) in [(NormKind::RootMeanSquare, None), (NormKind::Layer, Some(bias.as_slice()))] {
+            let of = Norm { kind, eps: 1e-6, weight: &weight, bias };
+            assert_close(&norm(&x, of).unwrap(), &composed::norm(&x, of).unwrap());
+        }
+        let up = tensor(30, 24, 9);
+        for kind in [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+            let expected = composed::activate(kind, &x).unwrap();
+            assert_close(&activate(kind, x.copy().unwrap()).unwrap(), &expected);
+            assert_close(&gate(kind, x.copy().unwrap(), &up).unwrap(), &(expected * &up).unwrap());
+        }
+        let expected = (&up + (&x * 0.3).unwrap()).unwrap();
+        assert_close(&add_scaled(&up, x.copy().unwrap(), 0.3).unwrap(), &expected);
+        for (half, factor) in [(4, 1.0), (2, 1.5)] {
+            let table = Arc::new(RotaryTable::new(&[1.0, 0.3, 0.1, 0.01][..half], 8, factor, 32));
+            let tables = vec![table; 3];
+            let rotated = composed::rope(&q, &sequences, &tables).unwrap();
+            assert_close(&rope(q.copy().unwrap(), &sequences, &tables).unwrap(), &rotated);
+        }
         for (window, soft_cap) in [(None, None), (Some(5), None), (None, Some(0.5)), (Some(2), Some(0.5))] {
             let scores = Scores { scale: 1.0 / 8f32.sqrt(), soft_cap, window };
             let mixed = composed::attention(&q, &k, &v, shape, &sequences, scores).unwrap();
             assert_close(&attention(&q, &k, &v, shape, &sequences, scores).unwrap(), &mixed);
         }
-        let kernel = Tensor::new(log_probabilities(&x, layer).unwrap(), &Device::Cpu).unwrap();
-        let composed = Tensor::new(composed::log_probabilities(&x, layer).unwrap(), &Device::Cpu).unwrap();
-        assert_close(&kernel, &composed);
+        for of in [Logits::PLAIN, Logits { factor: 0.5, soft_cap: Some(0.7) }] {
+            let kernel = Tensor::new(log_probabilities(&x, layer, of).unwrap(), &Device::Cpu).unwrap();
+            let composed = Tensor::new(composed::log_probabilities(&x, layer, of).unwrap(), &Device::Cpu).unwrap();
+            assert_close(&kernel, &composed);
+        }
     }
 }

@@ -7,6 +7,7 @@ use arrow::array::{Array, BooleanArray, ListArray, RecordBatch, UInt32Array};
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
+use super::family::changes_tokenizers;
 use super::pass::{PassTask, Start, read_sequences, run, states_at, watch};
 use super::transformer::Transformer;
 use crate::contract::intervention::Intervention;
@@ -29,8 +30,12 @@ fn directory(model: &str) -> PathBuf {
 
 /// The model's files whose names hold one of `wanted`.
 pub fn parts(model: &str, wanted: &[&str]) -> Vec<Part> {
-    let mut parts: Vec<Part> = std::fs::read_dir(directory(model))
-        .expect("tests/golden/models")
+    parts_in(&directory(model), wanted)
+}
+
+fn parts_in(directory: &Path, wanted: &[&str]) -> Vec<Part> {
+    let mut parts: Vec<Part> = std::fs::read_dir(directory)
+        .expect("a folder of tests/golden")
         .map(|entry| entry.unwrap().path())
         .map(|path| Part { name: path.file_name().unwrap().to_string_lossy().into_owned(), path })
         .filter(|part| wanted.iter().any(|wanted| part.name.contains(wanted)))
@@ -71,7 +76,7 @@ fn batch(output: &Output) -> &RecordBatch {
     }
 }
 
-/// The hidden states and token losses of a block.
+/// The hidden states and token losses of a part.
 fn pass(model: &str, tokens: &Part) -> (RecordBatch, RecordBatch) {
     let params = json!({ "positions": ["last", "response_mean"], "layers": "all" });
     let task =
@@ -115,6 +120,35 @@ fn ids_and_spans_are_those_of_transformers() {
         }
         let truncated: &BooleanArray = table::values(&found, "truncated").unwrap();
         assert_eq!(truncated.true_count(), 0);
+    }
+}
+
+/// tests/golden/tokenizer_classes.py
+#[test]
+fn ids_of_every_tokenizer_class_are_those_of_transformers() {
+    for name in ["llama", "llama_legacy", "llama_bytes", "mistral", "gemma", "gpt_neox"] {
+        let directory = directory("../tokenizers").join(name);
+        let json =
+            |file: &str| -> Value { serde_json::from_slice(&std::fs::read(directory.join(file)).unwrap()).unwrap() };
+        let (config, reference) = (json("config.json"), json("reference.json"));
+        let conversations = reference.as_array().unwrap();
+        let tables = TestTables::new();
+        let messages = text(conversations.iter().map(|conversation| conversation["messages"].to_string()));
+        let names = text((0..conversations.len()).map(|i| format!("x{i}")));
+        let examples = tables.part(vec![("example", names), ("messages", messages)]);
+        let mut params = json!({ "max_tokens": 512, "date": "2024-07-26" });
+        if changes_tokenizers(config["model_type"].as_str().unwrap()) {
+            params["model_type"] = config["model_type"].clone();
+        }
+        let tokenizer = parts_in(&directory, &["tokenizer"]);
+        let inputs: [(&str, &[Part]); 2] = [("tokenizer", &tokenizer), ("examples", &[examples])];
+        let found = run_stage(&tokens::STAGE, params, &inputs).unwrap();
+        let ids: &ListArray = table::values(&found, "ids").unwrap();
+        for (row, expected) in conversations.iter().enumerate() {
+            let list = ids.value(row);
+            let list: &UInt32Array = list.as_any().downcast_ref().unwrap();
+            assert_eq!(json!(list.values().to_vec()), expected["ids"], "{name} {row}");
+        }
     }
 }
 
@@ -252,8 +286,8 @@ fn longer_conversations_are_cut_and_marked() {
     let params = json!({ "max_tokens": 20, "date": "2024-07-26", "model_type": "qwen2" });
     let inputs: [(&str, &[Part]); 2] = [("tokenizer", &tokenizer("qwen2")), ("examples", &[examples])];
     let part = tables.write(&run_stage(&tokens::STAGE, params, &inputs).unwrap());
-    let block = read_sequences(std::slice::from_ref(&part)).unwrap();
-    assert_eq!((block.ids[0].len(), block.response[0]), (20, (20, 20)));
+    let sequences = read_sequences(std::slice::from_ref(&part)).unwrap();
+    assert_eq!((sequences.ids[0].len(), sequences.response[0]), (20, (20, 20)));
     let truncated = table::read(&[part], &["truncated"]).unwrap();
     assert!(table::values::<BooleanArray>(&truncated, "truncated").unwrap().value(0));
 }
@@ -277,14 +311,14 @@ fn log_probabilities_agree_with_candle_transformers() {
 
     let tables = TestTables::new();
     let tokens = tokens_of(&tables, "qwen2", &[1]);
-    let block = read_sequences(std::slice::from_ref(&tokens)).unwrap();
-    let ids = Tensor::new(block.ids[0].as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let sequences = read_sequences(std::slice::from_ref(&tokens)).unwrap();
+    let ids = Tensor::new(sequences.ids[0].as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
     let logits = model.forward(&ids, 0).unwrap().flatten_all().unwrap();
     let theirs = candle_nn::ops::log_softmax(&logits, 0).unwrap().to_vec1::<f32>().unwrap();
 
     let ours = Transformer::open(&self::weights("qwen2")).unwrap();
-    let mut last = Last { row: block.tokens() - 1, logprobs: Vec::new() };
-    watch(&ours, &block, Start::Tokens, &mut last, &[]).unwrap();
+    let mut last = Last { row: sequences.tokens() - 1, logprobs: Vec::new() };
+    watch(&ours, &sequences, Start::Tokens, &mut last, &[]).unwrap();
     let found = last.logprobs;
     assert_eq!(found.len(), theirs.len());
     let worst = found.iter().zip(&theirs).map(|(a, b)| (*a as f64 - *b as f64).abs()).fold(0.0, f64::max);

@@ -8,6 +8,7 @@ pub mod ops;
 pub mod pass;
 pub mod plan;
 pub mod rotary;
+pub mod rotary_tables;
 pub mod shape;
 pub mod size;
 pub mod transformer;
@@ -17,6 +18,8 @@ pub mod weights;
 
 #[cfg(test)]
 mod damaged_tests;
+#[cfg(test)]
+mod families_tests;
 #[cfg(test)]
 pub(crate) mod golden_tests;
 #[cfg(test)]

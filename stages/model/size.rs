@@ -108,6 +108,41 @@ mod tests {
         assert_eq!(large.bytes(), 4.0 * 8_030_261_248.0);
     }
 
+    /// `num_parameters()` of transformers, for models whose configs leave most keys to their family's defaults.
+    #[test]
+    fn parameters_of_every_family() {
+        for (parameters, family, [vocabulary, width, inner, layers, heads], more) in [
+            (46_702_792_704.0, "mixtral", [32_000, 4096, 14_336, 32, 32], ""),
+            (2_614_341_888.0, "gemma2", [256_000, 2304, 9216, 26, 8], ""),
+            (999_885_952.0, "gemma3_text", [262_144, 1152, 6912, 26, 4], ", \"num_key_value_heads\": 1"),
+            (3_821_079_552.0, "phi3", [32_064, 3072, 8192, 32, 32], ""),
+            (7_298_617_344.0, "olmo2", [100_352, 4096, 11_008, 32, 32], ""),
+            (3_075_098_624.0, "smollm3", [128_256, 2048, 11_008, 36, 16], ""),
+            (162_322_944.0, "gpt_neox", [50_304, 768, 3072, 12, 12], ""),
+            (14_315_784_192.0, "qwen2_moe", [151_936, 2048, 5632, 24, 16], ""),
+            (30_532_122_624.0, "qwen3_moe", [151_936, 2048, 6144, 48, 32], ", \"head_dim\": 128"),
+        ] {
+            let config = format!(
+                "{{\"model_type\": \"{family}\", \"vocab_size\": {vocabulary}, \"hidden_size\": {width}, \
+                 \"intermediate_size\": {inner}, \"num_hidden_layers\": {layers}, \"num_attention_heads\": {heads}{more}}}"
+            );
+            assert_eq!(size(&config).unwrap().parameters, parameters, "{family}");
+        }
+    }
+
+    /// Of Qwen3-30B-A3B's 128 experts eight take each token.
+    #[test]
+    fn a_token_passes_the_experts_that_it_is_given() {
+        let config = r#"{"model_type": "qwen3_moe", "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144,
+            "num_hidden_layers": 48, "num_attention_heads": 32, "head_dim": 128}"#;
+        let size = size(config).unwrap();
+        let (attention, router) = (2 * 2048 * 4096 + 2 * 2048 * 512, 2048 * 128);
+        let expert = 3 * 2048 * 768;
+        assert_eq!(size.block.token, (2 * (attention + router + 8 * expert)) as f64);
+        // In reverse the inside of each expert is computed again.
+        assert_eq!(size.block.reverse_token, (2 * (attention + router + 16 * expert)) as f64);
+    }
+
     #[test]
     fn a_pass_counts_every_product() {
         // Each product of a block as (rows, inner, columns), of one example with 3 tokens.

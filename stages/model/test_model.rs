@@ -1,11 +1,11 @@
-//! A small model on disk for tests, its weights a formula that tests/golden/gradients.py follows too.
+//! A small model on disk for tests, its weights a formula that tests/golden/gradients.py and families.py follow too.
 
 use std::collections::HashMap;
 
 use half::bf16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::block::description::TensorShape;
 use super::transformer::Transformer;
@@ -57,6 +57,15 @@ impl TestModel {
         if family != "llama" && family != "qwen2" {
             config["head_dim"] = json!(HEAD);
         }
+        TestModel::write(&config, dtype, change)
+    }
+
+    /// With this config.json.
+    pub fn of(config: &Value) -> TestModel {
+        TestModel::write(config, Dtype::F32, |_, _| {})
+    }
+
+    fn write(config: &Value, dtype: Dtype, change: impl Fn(&str, &mut [f32])) -> TestModel {
         let tensors = super::family::describe(&config.to_string()).unwrap().tensors();
         let data: Vec<Vec<u8>> = tensors
             .iter()
@@ -91,14 +100,14 @@ impl TestModel {
 }
 
 /// Sequences of these lengths, the second half of each the response.
-pub fn block(lengths: &[usize]) -> Sequences {
-    let mut block = Sequences::default();
+pub fn part(lengths: &[usize]) -> Sequences {
+    let mut part = Sequences::default();
     for (i, length) in lengths.iter().enumerate() {
         let name = format!("ids {i}");
         let id = |t: usize| ((number(&name, t as u64) + 0.5) * VOCABULARY as f32) as u32;
-        block.examples.push(format!("{i:016x}"));
-        block.ids.push((0..*length).map(id).collect());
-        block.response.push(((*length as u32).div_ceil(2), *length as u32));
+        part.examples.push(format!("{i:016x}"));
+        part.ids.push((0..*length).map(id).collect());
+        part.response.push(((*length as u32).div_ceil(2), *length as u32));
     }
-    block
+    part
 }

@@ -1,16 +1,17 @@
 //! A model's weights and the ends of its pass: embeddings, blocks, final norm and output head. [`super::pass`] runs it.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 
-use super::block::description::{Description, Head, in_block};
-use super::block::{BlockWeights, Packing, Program};
+use super::block::description::{Description, Head, Norm};
+use super::block::{BlockWeights, NormWeights, Packing, Program};
 use super::compute::{self, Affine};
 use super::family;
-use super::ops::RotaryTable;
+use super::ops::NormKind;
+use super::rotary_tables::RotaryTables;
 use super::weights::{Stored, Weights, file_name};
 use crate::contract::module::Module;
 use crate::contract::node::Part;
@@ -24,18 +25,16 @@ pub struct Transformer {
     pub weights: Weights,
     pub embedding: Stored,
     pub layers: Vec<Layer>,
-    pub final_norm: Vec<f32>,
+    pub final_norm: NormWeights<'static>,
     pub head: Linear,
     pub device: Device,
-    frequencies: Vec<f32>,
-    /// The longest table so far.
-    rotary: Mutex<Arc<RotaryTable>>,
+    rotary: RotaryTables,
 }
 
 /// One block's tensors, in the order of its program.
 pub struct Layer {
     pub modules: Vec<Linear>,
-    pub norms: Vec<Vec<f32>>,
+    pub norms: Vec<NormWeights<'static>>,
 }
 
 /// Where a linear layer's weight lies, and its bias.
@@ -69,35 +68,25 @@ impl Transformer {
         let w = &mut weights;
         let (width, vocabulary) = (description.hidden_size, description.vocabulary);
         let program = description.block.compile(width);
-        let embedding = w.take_matrix(&format!("{}.weight", description.embedding), vocabulary, width)?;
-        let layers = (0..description.layers).map(|layer| Layer::take(w, &program, layer)).collect::<Result<_>>()?;
-        let final_norm = w.take_vector(&format!("{}.weight", description.final_norm.name), width)?;
+        let embedding = w.take_matrix(&format!("{}.weight", description.embedding.name), vocabulary, width)?;
+        let layers = (0..description.layers)
+            .map(|layer| Layer::take(w, &description, &program, layer))
+            .collect::<Result<_>>()?;
+        let final_norm = take_norm(w, &description.final_norm, description.final_norm.name, width)?;
         let head = match description.head {
             Head::Tied { copy } => {
-                w.finish(Some((&format!("{copy}.weight"), &embedding)))?;
+                w.finish(Some((&format!("{copy}.weight"), &embedding)), description.unread)?;
                 Linear { weight: embedding.clone(), bias: None, resident: OnceLock::new() }
             }
             Head::Own(head) => {
                 let head = Linear::take(w, head.name, vocabulary, width, head.bias)?;
-                w.finish(None)?;
+                w.finish(None, description.unread)?;
                 head
             }
         };
         let attention = &description.block.attention;
-        let frequencies = attention.rotary.frequencies(attention.heads.dim);
-        let rotary = Mutex::new(Arc::new(RotaryTable::new(&frequencies, 0)));
-        Ok(Transformer {
-            description,
-            program,
-            weights,
-            embedding,
-            layers,
-            final_norm,
-            head,
-            device,
-            frequencies,
-            rotary,
-        })
+        let rotary = RotaryTables::new(attention.rotary.clone(), attention.heads.dim);
+        Ok(Transformer { description, program, weights, embedding, layers, final_norm, head, device, rotary })
     }
 
     /// A linear layer as the ops take it.
@@ -111,19 +100,15 @@ impl Transformer {
         BlockWeights {
             block: layer,
             modules: modules.iter().map(|linear| self.affine(linear)).collect(),
-            norms: norms.iter().map(Vec::as_slice).collect(),
+            norms: norms.iter().map(NormWeights::borrowed).collect(),
         }
     }
 
     /// Where the sequences lie when packed.
     pub fn pack(&self, sequences: &Sequences) -> Packing {
         let spans = sequences.spans();
-        let longest = spans.iter().map(Range::len).max().unwrap_or(0);
-        let mut rotary = self.rotary.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if rotary.positions() < longest {
-            *rotary = Arc::new(RotaryTable::new(&self.frequencies, longest));
-        }
-        Packing { sequences: spans, rotary: rotary.clone() }
+        let lengths: Vec<usize> = spans.iter().map(Range::len).collect();
+        Packing { sequences: spans, rotary: self.rotary.of(&lengths) }
     }
 
     /// The residual stream at layer 0, [tokens, D].
@@ -131,7 +116,7 @@ impl Transformer {
     /// # Errors
     /// When there are no tokens or a token id lies outside the vocabulary.
     pub fn embed(&self, sequences: &Sequences) -> Result<Tensor> {
-        let Description { vocabulary, hidden_size, .. } = self.description;
+        let Description { vocabulary, hidden_size, ref embedding, .. } = self.description;
         let tokens = sequences.tokens();
         if tokens == 0 {
             bail!("the examples have no tokens");
@@ -152,6 +137,9 @@ impl Transformer {
                 );
             }
             rows.widen(id * hidden_size, row);
+            if embedding.factor != 1.0 {
+                row.iter_mut().for_each(|value| *value *= embedding.factor);
+            }
         }
         Ok(Tensor::from_vec(out, (tokens, hidden_size), &self.device)?)
     }
@@ -163,7 +151,7 @@ impl Transformer {
 
     /// The last layer's stream after the final norm, [tokens, D].
     pub(super) fn final_norm(&self, hidden: &Tensor) -> Result<Tensor> {
-        compute::rms_norm(hidden, &self.final_norm, self.description.final_norm.eps)
+        compute::norm(hidden, self.final_norm.of(&self.description.final_norm))
     }
 
     /// Next-token log-probabilities at the chosen `rows` (ascending) of the normed stream, handed to `each` as
@@ -178,23 +166,32 @@ impl Transformer {
         for rows in rows.chunks(chunk) {
             let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
             let chosen = normed.index_select(&Tensor::new(index, &self.device)?, 0)?;
-            each(rows, &compute::log_probabilities(&chosen, self.affine(&self.head))?)?;
+            each(rows, &compute::log_probabilities(&chosen, self.affine(&self.head), self.description.logits)?)?;
         }
         Ok(())
     }
 }
 
 impl Layer {
-    fn take(weights: &mut Weights, program: &Program, layer: usize) -> Result<Layer> {
+    fn take(weights: &mut Weights, description: &Description, program: &Program, layer: usize) -> Result<Layer> {
         let linear = |(module, bias): (&Module, &bool)| {
-            Linear::take(weights, &in_block(layer, &module.name), module.out, module.inputs, *bias)
+            Linear::take(weights, &description.in_block(layer, &module.name), module.out, module.inputs, *bias)
         };
         let modules = program.modules.iter().zip(&program.biases).map(linear).collect::<Result<_>>()?;
         let norm =
-            |(name, width): &(&str, usize)| weights.take_vector(&format!("{}.weight", in_block(layer, name)), *width);
+            |(norm, width): &(Norm, usize)| take_norm(weights, norm, &description.in_block(layer, norm.name), *width);
         let norms = program.norms.iter().map(norm).collect::<Result<_>>()?;
         Ok(Layer { modules, norms })
     }
+}
+
+fn take_norm(weights: &mut Weights, norm: &Norm, name: &str, width: usize) -> Result<NormWeights<'static>> {
+    let weight = weights.take_vector(&format!("{name}.weight"), width)?;
+    let bias = match norm.kind {
+        NormKind::RootMeanSquare => None,
+        NormKind::Layer => Some(weights.take_vector(&format!("{name}.bias"), width)?),
+    };
+    Ok(NormWeights::new(norm, weight, bias.as_deref()).into_owned())
 }
 
 impl Linear {

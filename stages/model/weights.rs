@@ -13,6 +13,9 @@ use safetensors::{Dtype, SafeTensors};
 use super::ops::{Matrix, Values};
 use crate::contract::node::Part;
 
+/// Buffers that files of older versions of transformers hold: rotary frequencies, and GPT-NeoX' causal mask.
+const BUFFERS: [&str; 3] = ["rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"];
+
 /// The mapped files, and where in them each tensor lies.
 #[derive(Debug)]
 pub struct Weights {
@@ -125,12 +128,12 @@ impl Weights {
         Ok(location.clone())
     }
 
-    /// Accepts the tensors that files may hold without being used: buffers that are computed anew, and an output
-    /// head beside a tied embedding, if it holds the same values.
+    /// Accepts the tensors that files may hold without being used: buffers that are computed anew, an output head
+    /// beside a tied embedding, if it holds the same values, and those whose names begin as one of `unread`.
     ///
     /// # Errors
     /// Names the tensors that nothing used.
-    pub fn finish(&mut self, tied_head: Option<(&str, &Stored)>) -> Result<()> {
+    pub fn finish(&mut self, tied_head: Option<(&str, &Stored)>, unread: &[&str]) -> Result<()> {
         if let Some((name, embedding)) = tied_head
             && let Some(head) = self.tensors.get(name)
         {
@@ -142,11 +145,12 @@ impl Weights {
             }
             self.used.insert(name.to_string());
         }
-        let buffer = |name: &str| name.ends_with("rotary_emb.inv_freq");
+        let buffer = |name: &str| BUFFERS.iter().any(|end| name.ends_with(end));
+        let unread = |name: &str| unread.iter().any(|start| name.starts_with(start));
         let unused: Vec<&str> = self
             .tensors
             .keys()
-            .filter(|name| !self.used.contains(*name) && !buffer(name))
+            .filter(|name| !self.used.contains(*name) && !buffer(name) && !unread(name))
             .map(String::as_str)
             .collect();
         if let Some(first) = unused.first() {

@@ -35,7 +35,7 @@ pub const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "tokens",
-    version: 1,
+    version: 2,
     about: "Renders each example with the model's chat template and tokenizes it.",
     asked_by_default: false,
     notice: Some(cut),

@@ -208,12 +208,12 @@ fn a_model_of_a_family_that_is_not_computed() {
             "pipeline.toml:4:",
             "models/instruct/config.json",
             "\"mamba\" is not supported",
-            "help: supported are: llama, qwen2, qwen3",
+            "help: supported are: gemma2, gemma3, gemma3_text",
         ],
     );
     contains_all(
-        &rejected_config(PIPELINE, "\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\""),
-        &["pipeline.toml:4:", "models/instruct/config.json: the activation \"gelu\" is not supported"],
+        &rejected_config(PIPELINE, "\"hidden_act\": \"silu\"", "\"hidden_act\": \"mish\""),
+        &["pipeline.toml:4:", "models/instruct/config.json: the activation \"mish\" is not supported"],
     );
 }
 

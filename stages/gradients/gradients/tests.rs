@@ -16,27 +16,27 @@ use crate::contract::stage::Task;
 use crate::model::family::qwen2;
 use crate::model::ops::weight_gradient_add;
 use crate::model::pass::{Start, watch as pass};
-use crate::model::test_model::{LAYERS, TestModel, VOCABULARY, block};
+use crate::model::test_model::{LAYERS, TestModel, VOCABULARY, part};
 use crate::model::transformer::Transformer;
 use crate::table;
 use crate::testing::tables::{TestTables, assert_near, numbers, texts};
 
 const LENGTHS: [usize; 5] = [9, 2, 14, 30, 5];
 
-fn watch(model: &Transformer, block: &Sequences, mut observer: Box<dyn Observer>) -> Vec<Output> {
-    pass(model, block, Start::Tokens, &mut *observer, &[]).unwrap();
+fn watch(model: &Transformer, sequences: &Sequences, mut observer: Box<dyn Observer>) -> Vec<Output> {
+    pass(model, sequences, Start::Tokens, &mut *observer, &[]).unwrap();
     observer.finish().unwrap()
 }
 
-fn observe(stage: &Stage, params: Value, model: &Transformer, block: &Sequences) -> Vec<RecordBatch> {
+fn observe(stage: &Stage, params: Value, model: &Transformer, sequences: &Sequences) -> Vec<RecordBatch> {
     let context = PassContext {
-        sequences: block,
+        sequences,
         layers: LAYERS,
         hidden_size: model.description.hidden_size,
         modules: &model.description.modules(),
         tokenizer: &[],
     };
-    let outputs = watch(model, block, stage.observer(&params, &context).unwrap());
+    let outputs = watch(model, sequences, stage.observer(&params, &context).unwrap());
     let batch = |output| match output {
         Output::Table { batch, .. } => batch,
         Output::File { name, .. } => panic!("a file {name}"),
@@ -44,17 +44,17 @@ fn observe(stage: &Stage, params: Value, model: &Transformer, block: &Sequences)
     outputs.into_iter().map(batch).collect()
 }
 
-fn sketch(model: &Transformer, block: &Sequences, over: &str) -> RecordBatch {
+fn sketch(model: &Transformer, sequences: &Sequences, over: &str) -> RecordBatch {
     let params = json!({"modules": ["*"], "over": over, "size": 8, "seed": 1});
-    observe(&crate::gradients::gradients::STAGE, params, model, block).remove(0)
+    observe(&crate::gradients::gradients::STAGE, params, model, sequences).remove(0)
 }
 
-/// Some of a block's sequences.
-fn part_of(block: &Sequences, sequences: std::ops::Range<usize>) -> Sequences {
+/// Some of the sequences.
+fn some_of(sequences: &Sequences, some: std::ops::Range<usize>) -> Sequences {
     Sequences {
-        examples: block.examples[sequences.clone()].to_vec(),
-        ids: block.ids[sequences.clone()].to_vec(),
-        response: block.response[sequences].to_vec(),
+        examples: sequences.examples[some.clone()].to_vec(),
+        ids: sequences.ids[some.clone()].to_vec(),
+        response: sequences.response[some].to_vec(),
     }
 }
 
@@ -63,12 +63,12 @@ fn golden() -> Value {
 }
 
 /// The coordinates that gradient_space gives to examples in two datasets, by module.
-fn coordinates(model: &Transformer, block: &Sequences) -> BTreeMap<String, Vec<Vec<f64>>> {
+fn coordinates(model: &Transformer, sequences: &Sequences) -> BTreeMap<String, Vec<Vec<f64>>> {
     let tables = TestTables::new();
     let mut inputs = BTreeMap::new();
-    for (i, sequences) in [0..3, 3..5].into_iter().enumerate() {
+    for (i, some) in [0..3, 3..5].into_iter().enumerate() {
         let params = json!({"modules": ["*"], "over": "all"});
-        let batches = observe(&crate::gradients::gradient_factors::STAGE, params, model, &part_of(block, sequences));
+        let batches = observe(&crate::gradients::gradient_factors::STAGE, params, model, &some_of(sequences, some));
         let parts: Vec<Part> = batches.iter().map(|batch| tables.write(batch)).collect();
         inputs.insert(format!("factors/{i}"), parts);
     }
@@ -87,14 +87,14 @@ fn coordinates(model: &Transformer, block: &Sequences) -> BTreeMap<String, Vec<V
 /// The noise floor of a bf16 model's cosines is that of f32, since nothing is computed in bf16.
 #[test]
 fn gradients_of_a_bf16_file_are_those_of_its_values_in_f32() {
-    let block = block(&LENGTHS);
+    let sequences = part(&LENGTHS);
     for family in ["qwen2", "llama", "qwen3"] {
         let [narrow, wide] = [Dtype::BF16, Dtype::F32].map(|dtype| TestModel::rounded(family, dtype).open());
-        let norms = |model| numbers(&sketch(model, &block, "all"), "norm");
+        let norms = |model| numbers(&sketch(model, &sequences, "all"), "norm");
         for (narrow, wide) in norms(&narrow).into_iter().zip(norms(&wide)) {
             assert_near(narrow, wide, 1e-6 * wide);
         }
-        let (narrow, wide) = (coordinates(&narrow, &block), coordinates(&wide, &block));
+        let (narrow, wide) = (coordinates(&narrow, &sequences), coordinates(&wide, &sequences));
         assert_eq!(narrow.len(), 7 * LAYERS);
         for (name, vectors) in &narrow {
             let cosine = |vectors: &[Vec<f64>], i: usize, j: usize| {
@@ -113,12 +113,12 @@ fn gradients_of_a_bf16_file_are_those_of_its_values_in_f32() {
 #[test]
 fn inner_products_and_cosines_are_those_of_transformers() {
     let golden = golden();
-    let block = block(&LENGTHS);
+    let sequences = part(&LENGTHS);
     for family in ["qwen2", "llama", "qwen3"] {
         let model = TestModel::new(family).open();
-        let table = sketch(&model, &block, "all");
+        let table = sketch(&model, &sequences, "all");
         let (modules, norms) = (texts(&table, "module"), numbers(&table, "norm"));
-        let found = coordinates(&model, &block);
+        let found = coordinates(&model, &sequences);
         assert_eq!(found.len(), 7 * LAYERS);
         for (name, vectors) in found {
             let expected = &golden[family][&name];
@@ -179,7 +179,7 @@ impl Observer for Whole {
 }
 
 /// Each example's mean cross-entropy, by the forward pass alone.
-fn losses(model: &Transformer, block: &Sequences, over: Over) -> Vec<f64> {
+fn losses(model: &Transformer, sequences: &Sequences, over: Over) -> Vec<f64> {
     struct Distributions(Vec<f32>, usize);
     impl Observer for Distributions {
         fn wants(&self) -> Wants {
@@ -191,19 +191,20 @@ fn losses(model: &Transformer, block: &Sequences, over: Over) -> Vec<f64> {
             Ok(())
         }
     }
-    let mut found = Distributions(Vec::new(), block.tokens());
-    pass(model, block, Start::Tokens, &mut found, &[]).unwrap();
+    let mut found = Distributions(Vec::new(), sequences.tokens());
+    pass(model, sequences, Start::Tokens, &mut found, &[]).unwrap();
     let loss = |i: usize| {
-        let tokens = over.tokens(block, i);
-        let of = |t: usize| -found.0[(block.span(i).start + t - 1) * VOCABULARY + block.ids[i][t] as usize] as f64;
+        let tokens = over.tokens(sequences, i);
+        let of =
+            |t: usize| -found.0[(sequences.span(i).start + t - 1) * VOCABULARY + sequences.ids[i][t] as usize] as f64;
         tokens.clone().map(of).sum::<f64>() / tokens.len() as f64
     };
-    (0..block.ids.len()).map(loss).collect()
+    (0..sequences.ids.len()).map(loss).collect()
 }
 
 #[test]
 fn gradients_are_the_slopes_of_the_losses() {
-    let block = block(&LENGTHS);
+    let sequences = part(&LENGTHS);
     // Each weight matrix is moved along a fixed pattern of signs.
     let sign = |i: usize| if (i * 2654435761) >> 7 & 1 == 0 { 1.0 } else { -1.0 };
     // The norms of small heads bend the loss of a Qwen3 within a larger step.
@@ -211,7 +212,11 @@ fn gradients_are_the_slopes_of_the_losses() {
     {
         let wanted = GradientChoice { modules: vec!["*".into()], over }.wanted(&qwen2::modules(LAYERS)).unwrap();
         let found = Arc::new(Mutex::new(BTreeMap::new()));
-        watch(&TestModel::new(family).open(), &block, Box::new(Whole { wanted: wanted.clone(), found: found.clone() }));
+        watch(
+            &TestModel::new(family).open(),
+            &sequences,
+            Box::new(Whole { wanted: wanted.clone(), found: found.clone() }),
+        );
         let found = found.lock().unwrap();
         for path in wanted.modules {
             let moved = |step: f32| {
@@ -221,10 +226,10 @@ fn gradients_are_the_slopes_of_the_losses() {
                         values.iter_mut().enumerate().for_each(|(i, value)| *value += step * sign(i));
                     }
                 });
-                losses(&model.open(), &block, over)
+                losses(&model.open(), &sequences, over)
             };
             let (above, below) = (moved(h), moved(-h));
-            for i in 0..block.ids.len() {
+            for i in 0..sequences.ids.len() {
                 let slope = (above[i] - below[i]) / (2.0 * h as f64);
                 let gradient = &found[&(path.clone(), i)];
                 let along: f64 = gradient.iter().enumerate().map(|(k, g)| (*g * sign(k)) as f64).sum();
@@ -237,32 +242,32 @@ fn gradients_are_the_slopes_of_the_losses() {
 
 #[test]
 fn an_example_has_the_same_gradient_alone_and_among_others_on_any_number_of_threads() {
-    let block = block(&LENGTHS);
+    let sequences = part(&LENGTHS);
     let model = TestModel::new("qwen2").open();
-    let together = sketch(&model, &block, "all");
+    let together = sketch(&model, &sequences, "all");
     for i in 0..LENGTHS.len() {
-        let alone = sketch(&model, &part_of(&block, i..i + 1), "all");
+        let alone = sketch(&model, &some_of(&sequences, i..i + 1), "all");
         for row in 0..alone.num_rows() {
             assert_eq!(alone.slice(row, 1), together.slice(row * LENGTHS.len() + i, 1));
         }
     }
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        assert_eq!(pool.install(|| sketch(&model, &block, "all")), together);
+        assert_eq!(pool.install(|| sketch(&model, &sequences, "all")), together);
     }
 }
 
 #[test]
 fn examples_without_a_loss_are_left_out() {
-    let mut block = block(&LENGTHS);
-    block.response[2] = (14, 14);
+    let mut sequences = part(&LENGTHS);
+    sequences.response[2] = (14, 14);
     let model = TestModel::new("llama").open();
-    let table = sketch(&model, &block, "response");
+    let table = sketch(&model, &sequences, "response");
     assert_eq!(table.num_rows(), 4 * 7 * LAYERS);
-    assert!(!texts(&table, "example").contains(&block.examples[2]));
-    assert!(sketch(&model, &part_of(&block, 2..3), "response").num_rows() == 0);
+    assert!(!texts(&table, "example").contains(&sequences.examples[2]));
+    assert!(sketch(&model, &some_of(&sequences, 2..3), "response").num_rows() == 0);
     // One token: nothing is predicted.
-    let mut short = part_of(&block, 0..2);
+    let mut short = some_of(&sequences, 0..2);
     short.ids[1].truncate(1);
     assert_eq!(sketch(&model, &short, "all").num_rows(), 7 * LAYERS);
 }

@@ -14,6 +14,8 @@ mod compile;
 pub mod description;
 mod frame;
 mod program;
+#[cfg(test)]
+mod reference;
 mod reverse;
 mod steps;
 #[cfg(test)]
@@ -22,4 +24,4 @@ mod weights;
 
 pub use program::{Packing, Program, Tape};
 pub use reverse::Watch;
-pub use weights::BlockWeights;
+pub use weights::{BlockWeights, NormWeights};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
-use super::description::TensorShape;
+use super::description::{Norm, TensorShape};
 use super::frame::Frame;
 use super::steps::{Step, StepCost};
 use super::weights::BlockWeights;
 use crate::contract::module::Module;
+use crate::contract::per_block::PerBlock;
 use crate::model::ops::RotaryTable;
 
 /// A value that a step reads or writes, by its number; the block's input is 0.
@@ -22,7 +23,18 @@ pub const INPUT: Value = 0;
 #[derive(Debug, Clone)]
 pub struct Packing {
     pub sequences: Vec<Range<usize>>,
-    pub rotary: Arc<RotaryTable>,
+    /// A table for each sequence, in the blocks that have rotary embeddings.
+    pub rotary: PerBlock<Option<Vec<Arc<RotaryTable>>>>,
+}
+
+impl Packing {
+    /// Some of the sequences, their rows counted from the first of them.
+    pub fn part(&self, sequences: Range<usize>) -> Packing {
+        let first = self.sequences[sequences.start].start;
+        let within = self.sequences[sequences.clone()].iter().map(|rows| rows.start - first..rows.end - first);
+        let tables = |tables: &Option<Vec<_>>| tables.as_ref().map(|tables| tables[sequences.clone()].to_vec());
+        Packing { sequences: within.collect(), rotary: self.rotary.map(tables) }
+    }
 }
 
 /// A block as steps. A value is written by one step; the last step writes the block's output.
@@ -39,8 +51,8 @@ pub struct Program {
     pub modules: Vec<Module>,
     /// Whether each of them has a bias.
     pub biases: Vec<bool>,
-    /// Names of the norms' tensors without `.weight`, and their widths, as the steps number them.
-    pub norms: Vec<(&'static str, usize)>,
+    /// The norms and their widths, as the steps number them.
+    pub norms: Vec<(Norm, usize)>,
     /// All tensors, in the order of the forward pass, with their names below `model.layers.<l>.`.
     pub(super) tensors: Vec<TensorShape>,
     /// Whether each value is read by the reverse.
@@ -106,7 +118,8 @@ impl Program {
 
     /// Values of the feed-forward layer in memory at once, whatever the number of tokens.
     pub fn chunked(&self) -> usize {
-        self.steps[self.feed_forward.clone()].iter().map(|step| CHUNK * self.widths[step.writes()]).sum()
+        let steps = self.steps[self.feed_forward.clone()].iter();
+        steps.map(|step| CHUNK * (self.widths[step.writes()] + step.inside(self))).sum()
     }
 
     /// The last step that reads the value.

@@ -21,7 +21,7 @@ pub trait Watch {
     fn linear(&mut self, module: usize, x: &[f32], d: &[f32]);
 
     /// A norm's input x and the gradient d at its output, both [rows, width of the norm]. Called for the norms passed.
-    fn norm(&mut self, _norm: usize, _eps: f32, _x: &[f32], _d: &[f32]) {}
+    fn norm(&mut self, _norm: usize, _x: &[f32], _d: &[f32]) {}
 }
 
 /// The reverse while its steps run.
@@ -84,7 +84,7 @@ impl Program {
         let mut needed = vec![false; self.widths.len()];
         needed[INPUT] = below;
         for step in &self.steps {
-            let wanted = step.module().is_some_and(|module| watch.wants(module));
+            let wanted = step.modules().any(|module| watch.wants(module));
             needed[step.writes()] = wanted || step.reads().iter().any(|value| needed[*value]);
         }
         needed

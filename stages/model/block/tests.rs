@@ -1,39 +1,58 @@
 //! A block's reverse: where it ends, and what it shows.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
 
-use super::description::Block;
-use super::{BlockWeights, Packing, Program, Watch};
+use super::description::{
+    Block, Dense, Experts, Form, Inner, Linear, Norm, Norms, Projections, QueryKeyNorms, SharedExpert, TensorShape,
+};
+use super::reference::Reference;
+use super::{BlockWeights, NormWeights, Packing, Program, Watch};
 use crate::contract::per_block::PerBlock;
 use crate::model::compute::{Affine, with_slice};
-use crate::model::family::common::{Biases, Sizes};
-use crate::model::ops::test_values::values;
-use crate::model::ops::{HeadShape, Matrix, RotaryTable};
-use crate::model::rotary::{Rotary, Scaling};
+use crate::model::family::common::{Biases, Sizes, rms_norm};
+use crate::model::ops::test_values::{values, worst_relative};
+use crate::model::ops::{Activation, HeadShape, Matrix, NormKind, bias_gradient_add, weight_gradient_add};
+use crate::model::rotary::{Rotary, Scaling, Yarn};
+use crate::model::rotary_tables::RotaryTables;
 
 const WIDTH: usize = 8;
 
 /// A block of Llama's form.
 fn llama() -> Block {
-    let heads = HeadShape { heads: 2, kv_heads: 1, dim: 4 };
-    let rotary = Rotary { theta: 100.0, scaling: Scaling::None };
-    let eps = 1e-6;
-    let sizes =
-        Sizes { vocabulary: 1, hidden_size: WIDTH, intermediate_size: 12, layers: 1, heads, eps, rotary, tied: true };
-    sizes.describe("test", Biases { query: false, output: false, feed_forward: false }).block
+    let sizes = Sizes {
+        vocabulary: 1,
+        hidden_size: WIDTH,
+        intermediate_size: 12,
+        layers: 1,
+        heads: HeadShape { heads: 2, kv_heads: 1, dim: 4 },
+        eps: 1e-6,
+        activation: Activation::Silu,
+        rotary: Rotary::new(100.0),
+        tied: true,
+    };
+    sizes.describe("test", Biases::default()).block
+}
+
+fn dense(block: &mut Block) -> &mut Dense {
+    match &mut block.feed_forward.form {
+        Form::Dense(dense) => dense,
+        Form::Experts(_) => panic!("a mixture of experts"),
+    }
 }
 
 /// A block with weights of its own.
 struct Bench {
+    block: Block,
     program: Program,
     /// Which block it is, from 0.
     number: usize,
-    modules: Vec<(Vec<f32>, Option<Vec<f32>>)>,
-    norms: Vec<Vec<f32>>,
+    tensors: BTreeMap<String, Vec<f32>>,
     resident: OnceLock<Tensor>,
-    rotary: Arc<RotaryTable>,
+    rotary: RotaryTables,
 }
 
 impl Bench {
@@ -42,38 +61,34 @@ impl Bench {
     }
 
     fn at(block: &Block, number: usize) -> Bench {
+        let tensors = block.tensors(WIDTH).into_iter().zip(1..);
+        let tensors = tensors.map(|(TensorShape { name, shape }, seed)| (name, values(shape.iter().product(), seed)));
+        let rotary = RotaryTables::new(block.attention.rotary.clone(), block.attention.heads.dim);
         let program = block.compile(WIDTH);
-        let modules = program.modules.iter().zip(&program.biases).zip(1..).map(|((module, bias), seed)| {
-            (values(module.out * module.inputs, seed), bias.then(|| values(module.out, 100 + seed)))
-        });
-        let norms = program.norms.iter().zip(20..).map(|((_, width), seed)| values(*width, seed));
-        let (modules, norms) = (modules.collect(), norms.collect());
-        let frequencies = block.attention.rotary.frequencies(block.attention.heads.dim);
-        Bench {
-            program,
-            number,
-            modules,
-            norms,
-            resident: OnceLock::new(),
-            rotary: Arc::new(RotaryTable::new(&frequencies, 16)),
-        }
+        let tensors = tensors.collect();
+        Bench { block: block.clone(), program, number, tensors, resident: OnceLock::new(), rotary }
     }
 
     fn weights(&self) -> BlockWeights<'_> {
-        let modules = self.modules.iter().zip(&self.program.modules).map(|((weight, bias), module)| Affine {
-            weight: Matrix::of(weight, module.out, module.inputs),
-            bias: bias.as_deref(),
+        let tensor = |name: &str, kind: &str| self.tensors[&format!("{name}.{kind}")].as_slice();
+        let modules = self.program.modules.iter().zip(&self.program.biases).map(|(module, bias)| Affine {
+            weight: Matrix::of(tensor(&module.name, "weight"), module.out, module.inputs),
+            bias: bias.then(|| tensor(&module.name, "bias")),
             resident: &self.resident,
         });
-        let block = self.number;
-        BlockWeights { block, modules: modules.collect(), norms: self.norms.iter().map(Vec::as_slice).collect() }
+        let norms = self.program.norms.iter().map(|(norm, _)| {
+            let bias = (norm.kind == NormKind::Layer).then(|| tensor(norm.name, "bias"));
+            NormWeights::new(norm, tensor(norm.name, "weight"), bias)
+        });
+        BlockWeights { block: self.number, modules: modules.collect(), norms: norms.collect() }
     }
 
-    fn packing(&self, sequences: &[std::ops::Range<usize>]) -> Packing {
-        Packing { sequences: sequences.to_vec(), rotary: self.rotary.clone() }
+    fn packing(&self, sequences: &[Range<usize>]) -> Packing {
+        let lengths: Vec<usize> = sequences.iter().map(Range::len).collect();
+        Packing { sequences: sequences.to_vec(), rotary: self.rotary.of(&lengths) }
     }
 
-    fn forward(&self, input: &[f32], sequences: &[std::ops::Range<usize>]) -> Vec<f32> {
+    fn forward(&self, input: &[f32], sequences: &[Range<usize>]) -> Vec<f32> {
         let out = self.program.forward(&self.weights(), &tensor(input), &self.packing(sequences)).unwrap();
         with_slice(&out, <[f32]>::to_vec).unwrap()
     }
@@ -83,7 +98,7 @@ impl Bench {
         &self,
         input: &[f32],
         d: &[f32],
-        sequences: &[std::ops::Range<usize>],
+        sequences: &[Range<usize>],
         wanted: &[usize],
         below: bool,
     ) -> (Seen, Option<Vec<f32>>) {
@@ -104,7 +119,7 @@ fn tensor(values: &[f32]) -> Tensor {
 struct Seen {
     wanted: Vec<usize>,
     linear: Vec<(usize, Vec<f32>, Vec<f32>)>,
-    norms: Vec<usize>,
+    norms: Vec<(usize, Vec<f32>, Vec<f32>)>,
 }
 
 impl Watch for Seen {
@@ -116,8 +131,8 @@ impl Watch for Seen {
         self.linear.push((module, x.to_vec(), d.to_vec()));
     }
 
-    fn norm(&mut self, norm: usize, _eps: f32, _x: &[f32], _d: &[f32]) {
-        self.norms.push(norm);
+    fn norm(&mut self, norm: usize, x: &[f32], d: &[f32]) {
+        self.norms.push((norm, x.to_vec(), d.to_vec()));
     }
 }
 
@@ -182,46 +197,233 @@ fn assert_gradients_are_slopes_at(block: &Block, number: usize, what: &str) {
     let loss = |bench: &Bench, x: &[f32]| -> f64 {
         bench.forward(x, &sequences).iter().zip(&d).map(|(y, d)| *y as f64 * *d as f64).sum()
     };
-    const H: f32 = 1e-2;
-    let direction = |len: usize, seed: u64| values(len, seed);
-    let check = |slope: f64, gradient: &[f32], along: &[f32], name: &str| {
-        let expected: f64 = gradient.iter().zip(along).map(|(g, a)| *g as f64 * *a as f64).sum();
+    const H: f32 = 5e-3;
+    let step = |x: &[f32], along: &[f32], h: f32| x.iter().zip(along).map(|(x, a)| x + h * a).collect::<Vec<f32>>();
+    // `moved(direction, h)` is the loss that far along the direction.
+    let check = |gradient: &[f32], seed: u64, name: &str, moved: &dyn Fn(&[f32], f32) -> f64| {
+        let along = values(gradient.len(), seed);
+        let apart = |h: f32| moved(&along, h) - moved(&along, -h);
+        let slope = (8.0 * apart(H) - apart(2.0 * H)) / (12.0 * H as f64);
+        let expected: f64 = gradient.iter().zip(&along).map(|(g, a)| *g as f64 * *a as f64).sum();
         let length = |x: &[f32]| x.iter().map(|x| (*x as f64).powi(2)).sum::<f64>().sqrt();
-        let scale = length(gradient) * length(along);
+        let scale = length(gradient) * length(&along);
         assert!((slope - expected).abs() < 2e-3 * scale + 1e-4, "{what}, {name}: {slope} {expected} of {scale}");
     };
-    let step = |x: &[f32], along: &[f32], h: f32| x.iter().zip(along).map(|(x, a)| x + h * a).collect::<Vec<f32>>();
-    let along = direction(x.len(), 40);
-    let slope = (loss(&bench, &step(&x, &along, H)) - loss(&bench, &step(&x, &along, -H))) / (2.0 * H as f64);
-    check(slope, &bottom.unwrap(), &along, "input");
-    for (module, input, d) in &seen.linear {
-        let shape = &bench.program.modules[*module];
-        let mut gradient = vec![0.0; shape.out * shape.inputs];
-        crate::model::ops::weight_gradient_add(input, d, shape.out, shape.inputs, &mut gradient);
-        let along = direction(gradient.len(), 41 + *module as u64);
-        let moved = |h: f32| {
+    let of_tensor = |name: String, gradient: &[f32], seed: u64| {
+        check(gradient, seed, &name, &|along, h| {
             let mut bench = Bench::at(block, number);
-            bench.modules[*module].0 = step(&bench.modules[*module].0, &along, h);
+            let tensor = bench.tensors.get_mut(&name).unwrap();
+            *tensor = step(tensor, along, h);
             loss(&bench, &x)
-        };
-        check((moved(H) - moved(-H)) / (2.0 * H as f64), &gradient, &along, &shape.name);
+        });
+    };
+    check(&bottom.unwrap(), 40, "input", &|along, h| loss(&bench, &step(&x, along, h)));
+    for (module, input, d) in &seen.linear {
+        let (shape, seed) = (&bench.program.modules[*module], 41 + *module as u64);
+        let mut gradient = vec![0.0; shape.out * shape.inputs];
+        weight_gradient_add(input, d, shape.out, shape.inputs, &mut gradient);
+        of_tensor(format!("{}.weight", shape.name), &gradient, seed);
+        if bench.program.biases[*module] {
+            let mut gradient = vec![0.0; shape.out];
+            bias_gradient_add(d, &mut gradient);
+            of_tensor(format!("{}.bias", shape.name), &gradient, seed);
+        }
     }
-    for norm in 0..bench.norms.len() {
-        assert!(seen.norms.contains(&norm), "{what}: norm {norm} was not passed");
+    assert_eq!((seen.linear.len(), seen.norms.len()), (wanted.len(), bench.program.norms.len()), "{what}");
+    for (number, input, d) in &seen.norms {
+        let (norm, width) = &bench.program.norms[*number];
+        let mut gradient = vec![0.0; *width];
+        norm.kind.weight_gradient_add(input, norm.eps, d, &mut gradient);
+        of_tensor(format!("{}.weight", norm.name), &gradient, 80);
+        if norm.kind == NormKind::Layer {
+            let mut gradient = vec![0.0; *width];
+            bias_gradient_add(d, &mut gradient);
+            of_tensor(format!("{}.bias", norm.name), &gradient, 81);
+        }
     }
+}
+
+/// The forward pass is that of the block in f64.
+fn assert_is_the_reference(block: &Block, number: usize, what: &str) {
+    let bench = Bench::at(block, number);
+    let sequences = [0..4, 4..9];
+    let x = values(9 * WIDTH, 33);
+    let rows: Vec<Vec<f64>> = x.chunks(WIDTH).map(|row| row.iter().map(|x| *x as f64).collect()).collect();
+    let expected = Reference { block: &bench.block, number, tensors: &bench.tensors }.forward(&rows, &sequences);
+    let expected: Vec<f64> = expected.concat();
+    let scale = expected.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
+    let error = worst_relative(&bench.forward(&x, &sequences), &expected, scale);
+    assert!(error < 2e-6, "{what}: {error:e}");
+}
+
+#[track_caller]
+fn assert_right(block: &Block, what: &str) {
+    for number in 0..2 {
+        assert_is_the_reference(block, number, what);
+    }
+    assert_gradients_are_slopes(block, what);
 }
 
 #[test]
 fn gradients_of_a_block_are_its_slopes() {
-    assert_gradients_are_slopes(&llama(), "llama");
+    assert_right(&llama(), "llama");
     let mut block = llama();
-    let attention = &mut block.attention;
-    for linear in [&mut attention.query, &mut attention.key, &mut attention.value, &mut attention.output] {
-        linear.bias = true;
+    let linear = |name| Linear { name, bias: true };
+    block.attention.projections = Projections::Separate { query: linear("q"), key: linear("k"), value: linear("v") };
+    block.attention.output.bias = true;
+    let norms = |by_head| QueryKeyNorms { query: rms_norm("q_norm", 1e-6), key: rms_norm("k_norm", 1e-6), by_head };
+    block.attention.query_key_norms = Some(norms(true));
+    assert_right(&block, "biases and norms of heads");
+    block.attention.query_key_norms = Some(norms(false));
+    assert_right(&block, "norms of whole queries and keys");
+}
+
+/// The norms after the layers too.
+fn with_norms_after(mut block: Block) -> Block {
+    block.attention.norms.after = Some(rms_norm("after_attention", 1e-6));
+    block.feed_forward.norms.after = Some(rms_norm("after_feed_forward", 1e-6));
+    block
+}
+
+#[test]
+fn norms_stand_before_and_after_a_layer() {
+    let mut block = with_norms_after(llama());
+    assert_right(&block, "before and after");
+    for norms in [&mut block.attention.norms, &mut block.feed_forward.norms] {
+        for norm in [&mut norms.before, &mut norms.after].into_iter().flatten() {
+            norm.offset = 1.0;
+        }
     }
-    let norm = |name| super::description::Norm { name, eps: 1e-6 };
-    attention.head_norms = Some([norm("q_norm"), norm("k_norm")]);
-    assert_gradients_are_slopes(&block, "biases and norms of heads");
+    assert_right(&block, "distances from 1");
+    block.attention.norms.before = None;
+    block.feed_forward.norms.before = None;
+    assert_right(&block, "after alone");
+    let layer = |name| Norm { kind: NormKind::Layer, ..rms_norm(name, 1e-5) };
+    block.attention.norms = Norms { before: Some(layer("one")), after: None };
+    block.feed_forward.norms = Norms { before: Some(layer("two")), after: Some(layer("three")) };
+    assert_right(&block, "layer norms");
+}
+
+#[test]
+fn feed_forward_layers_have_their_activations_with_and_without_a_gate() {
+    for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+        let mut block = llama();
+        dense(&mut block).activation = activation;
+        if activation != Activation::Relu {
+            assert_right(&block, &format!("{activation:?}"));
+        }
+        assert_is_the_reference(&block, 0, &format!("{activation:?}"));
+        dense(&mut block).inner = Inner::Plain(Linear { name: "up", bias: true });
+        dense(&mut block).down.bias = true;
+        if activation != Activation::Relu {
+            assert_right(&block, &format!("{activation:?} without a gate"));
+        }
+        assert_is_the_reference(&block, 0, &format!("{activation:?} without a gate"));
+    }
+}
+
+#[test]
+fn projections_may_be_one_matrix() {
+    let linear = |name| Linear { name, bias: true };
+    let mut block = llama();
+    block.attention.projections = Projections::Fused(linear("qkv"));
+    dense(&mut block).inner = Inner::FusedGated(linear("gate_up"));
+    assert_right(&block, "fused");
+    block.attention.heads = HeadShape { heads: 3, kv_heads: 3, dim: 4 };
+    block.attention.projections = Projections::FusedByHead(linear("query_key_value"));
+    assert_right(&block, "fused by head");
+}
+
+fn experts() -> Experts {
+    Experts {
+        count: 5,
+        chosen: 2,
+        normalized: false,
+        router: Linear { name: "router", bias: false },
+        prefix: "experts",
+        gate: "gate",
+        up: "up",
+        down: "down",
+        width: 6,
+        activation: Activation::Silu,
+        shared: None,
+    }
+}
+
+#[test]
+fn experts_take_the_tokens_that_a_router_gives_them() {
+    let mut block = llama();
+    let shared_expert = dense(&mut block).clone();
+    block.feed_forward.form = Form::Experts(experts());
+    assert_right(&block, "experts");
+    block.feed_forward.form = Form::Experts(Experts { normalized: true, ..experts() });
+    assert_right(&block, "normalized");
+    let shared = Some(SharedExpert { expert: shared_expert, gate: Linear { name: "shared_gate", bias: false } });
+    block.feed_forward.form = Form::Experts(Experts { shared, chosen: 1, ..experts() });
+    assert_right(&block, "a shared expert");
+    assert_right(&with_norms_after(block), "a norm after");
+}
+
+/// Of sixty-four experts and nine tokens most have none.
+#[test]
+fn an_expert_without_tokens_has_a_gradient_of_zero() {
+    let mut block = llama();
+    block.feed_forward.form = Form::Experts(Experts { count: 64, ..experts() });
+    let bench = Bench::new(&block);
+    let (x, d) = (values(9 * WIDTH, 33), values(9 * WIDTH, 34));
+    let wanted: Vec<usize> = (0..bench.program.modules.len()).collect();
+    let (seen, _) = bench.reverse(&x, &d, &[0..4, 4..9], &wanted, true);
+    assert_eq!(seen.linear.len(), 4 + 1 + 3 * 64);
+    let mut without = 0;
+    for (module, x, d) in &seen.linear {
+        let shape = &bench.program.modules[*module];
+        assert_eq!((x.len(), d.len()), (9 * shape.inputs, 9 * shape.out), "{}", shape.name);
+        without += (shape.name.starts_with("experts") && d.iter().all(|d| *d == 0.0)) as usize;
+    }
+    assert!((3 * 46..3 * 64).contains(&without), "{without}");
+}
+
+#[test]
+fn the_residual_stream_takes_a_factor_and_layers_beside_each_other() {
+    let mut block = llama();
+    block.residual_factor = 0.22;
+    assert_right(&block, "factor");
+    block.parallel = true;
+    assert_right(&block, "factor, parallel");
+    block.residual_factor = 1.0;
+    assert_right(&block, "parallel");
+    assert_right(&with_norms_after(block), "parallel, norms after");
+}
+
+#[test]
+fn a_block_has_its_own_rotary_embeddings_or_none() {
+    let mut block = llama();
+    let rotary = |share, scaling| Some(Rotary { theta: 100.0, share, scaling });
+    let mut check = |scaling: Scaling, what: &str| {
+        for share in [1.0, 0.5] {
+            let listed = vec![rotary(share, scaling.clone()), rotary(1.0, Scaling::None), None];
+            block.attention.rotary = PerBlock::listed(listed).unwrap();
+            for number in 0..3 {
+                assert_is_the_reference(&block, number, &format!("{what}, {share} of a head, block {number}"));
+                assert_gradients_are_slopes_at(&block, number, what);
+            }
+        }
+    };
+    check(Scaling::Linear { factor: 2.0 }, "linear");
+    let yarn = Yarn {
+        factor: 4.0,
+        beta_fast: 2.0,
+        beta_slow: 0.1,
+        truncate: false,
+        original_positions: 8.0,
+        attention_factor: 1.2,
+    };
+    check(Scaling::Yarn(yarn), "yarn");
+    // One sequence of the two is longer than four tokens.
+    check(Scaling::Dynamic { factor: 2.0, original_positions: 4 }, "dynamic");
+    let (short, long) = (vec![1.0, 1.5], vec![2.0, 4.0]);
+    let longrope = |short, long| Scaling::LongRope { short, long, original_positions: 4, attention_factor: 1.1 };
+    check(longrope(short, long), "longrope");
 }
 
 #[test]

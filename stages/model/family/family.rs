@@ -1,6 +1,7 @@
 //! What a family says of itself.
 
 use anyhow::Result;
+use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::raw::Raw;
@@ -13,8 +14,18 @@ pub struct Family {
     /// # Errors
     /// When a key is missing, or asks for something that is not computed.
     pub describe: fn(&Raw) -> Result<Description>,
-    /// Where transformers does not take the word of tokenizer.json.
-    pub tokenizer: Option<TokenizerRules>,
+    pub tokenizer: TokenizerFile,
+}
+
+/// What transformers makes of the family's tokenizer.json (`auto/tokenization_auto.py`).
+#[derive(Clone, Copy)]
+pub enum TokenizerFile {
+    /// As it is, unless the `tokenizer_class` of tokenizer_config.json is one that another family has rules for.
+    ByClass,
+    /// As it is, whatever class is named.
+    AsItIs,
+    /// The family has a class of its own.
+    Rules(TokenizerRules),
 }
 
 /// What transformers puts in place of what a tokenizer's files say.
@@ -24,7 +35,8 @@ pub struct TokenizerRules {
     pub class: &'static str,
     /// Whether the `model_type` asks for it too, whatever class the file names.
     pub by_model_type: bool,
-    pub replace: fn(&mut Tokenizer) -> tokenizers::Result<()>,
+    /// Given what tokenizer_config.json holds; returns whether the class is one for this file at all.
+    pub replace: fn(&mut Tokenizer, &Value) -> tokenizers::Result<bool>,
     /// Special tokens that tokenizer_config.json may leave out, by their name there.
     pub special_tokens: &'static [(&'static str, &'static str)],
 }

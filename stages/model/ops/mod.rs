@@ -2,34 +2,52 @@
 //! (sequence, head) pairs that do not touch each other, so its result does not depend on the thread count,
 //! and a row's result does not depend on the rows beside it.
 
+mod activation;
+mod add_rows;
+mod add_scaled;
 mod attention;
 mod attention_backward;
+mod columns;
 mod cross_entropy;
 mod exp;
+mod gate;
+mod gate_backward;
+mod layer_norm;
+mod layer_norm_backward;
 mod linear;
 mod linear_backward;
+mod logits;
+mod norm;
 mod rms_norm;
 mod rms_norm_backward;
 mod rope;
+mod router;
 mod scores;
 mod softmax;
-mod swiglu;
-mod swiglu_backward;
 mod tanh;
 
+pub use activation::Activation;
+pub use add_rows::add_rows;
+pub use add_scaled::add_scaled;
 pub use attention::{HeadShape, attention};
 pub use attention_backward::attention_backward;
+pub use columns::{add_to_columns, columns};
 pub use cross_entropy::cross_entropy_backward;
 pub use exp::{exp, exp_slice};
+pub use gate::{activate, gate};
+pub use gate_backward::{activate_backward, gate_backward};
+pub use layer_norm::layer_norm;
+pub use layer_norm_backward::{layer_norm_backward_add, layer_norm_weight_gradient_add};
 pub use linear::{Matrix, Values, linear, linear_add, linear_new};
 pub use linear_backward::{bias_gradient_add, linear_backward, weight_gradient_add};
+pub use logits::Logits;
+pub use norm::{Norm, NormKind};
 pub use rms_norm::{rms_norm, rms_norm_new};
 pub use rms_norm_backward::{rms_norm_backward_add, rms_norm_weight_gradient_add};
 pub use rope::{RotaryTable, rope};
+pub use router::{route, route_backward};
 pub use scores::Scores;
 pub use softmax::{entropy, log_softmax, softmax_prefix};
-pub use swiglu::swiglu;
-pub use swiglu_backward::swiglu_backward;
 pub use tanh::tanh;
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::model::block::description::{Description, TensorShape};
 use crate::model::family::common::Sizes;
 use crate::model::family::qwen2;
-use crate::model::ops::HeadShape;
-use crate::model::rotary::{Rotary, Scaling};
+use crate::model::ops::{Activation, HeadShape};
+use crate::model::rotary::Rotary;
 use crate::organism::shape::Shape;
 
 pub const MAX_POSITIONS: usize = 512;
@@ -44,9 +44,18 @@ impl Config {
     /// A Qwen2 of this shape, its output head the embedding matrix.
     pub fn description(&self) -> Description {
         let &Config { vocabulary, hidden_size, intermediate_size, layers, heads } = self;
-        let rotary = Rotary { theta: ROPE_THETA.into(), scaling: Scaling::None };
-        let eps = EPS;
-        qwen2::describe(Sizes { vocabulary, hidden_size, intermediate_size, layers, heads, eps, rotary, tied: true })
+        let rotary = Rotary::new(ROPE_THETA.into());
+        qwen2::describe(Sizes {
+            vocabulary,
+            hidden_size,
+            intermediate_size,
+            layers,
+            heads,
+            eps: EPS,
+            activation: Activation::Silu,
+            rotary,
+            tied: true,
+        })
     }
 }
 

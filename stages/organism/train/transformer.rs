@@ -7,19 +7,20 @@ use candle_core::{Device, Tensor};
 
 use super::documents::{Batch, Document};
 use super::parameters::{Config, EPS, Parameters, ROPE_THETA};
-use crate::model::block::description::in_block;
-use crate::model::block::{BlockWeights, Packing, Program, Watch};
+use crate::contract::per_block::PerBlock;
+use crate::model::block::description::Description;
+use crate::model::block::{BlockWeights, NormWeights, Packing, Program, Watch};
 use crate::model::compute::{Affine, with_slice};
 use crate::model::ops::{
-    Matrix, RotaryTable, bias_gradient_add, cross_entropy_backward, linear_backward, linear_new, rms_norm_backward_add,
-    rms_norm_new, rms_norm_weight_gradient_add, weight_gradient_add,
+    Matrix, NormKind, RotaryTable, bias_gradient_add, cross_entropy_backward, linear_backward, linear_new,
+    rms_norm_backward_add, rms_norm_new, rms_norm_weight_gradient_add, weight_gradient_add,
 };
 
 /// Rows of logits at a time.
 pub const HEAD_ROWS: usize = 512;
 
 pub struct Transformer {
-    config: Config,
+    description: Description,
     program: Program,
     rotary: Arc<RotaryTable>,
     /// Whatever is on the CPU needs no copy of a weight.
@@ -33,9 +34,10 @@ impl Transformer {
         let frequency = |i: usize| 1.0 / ROPE_THETA.powf((2 * i) as f32 / (2 * half) as f32);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
         let longest = documents.iter().map(|document| document.ids.len()).max().unwrap_or(0);
-        let program = config.description().block.compile(config.hidden_size);
-        let rotary = Arc::new(RotaryTable::new(&frequencies, longest));
-        Transformer { config, program, rotary, resident: OnceLock::new() }
+        let description = config.description();
+        let program = description.block.compile(config.hidden_size);
+        let rotary = Arc::new(RotaryTable::new(&frequencies, config.heads.dim, 1.0, longest));
+        Transformer { description, program, rotary, resident: OnceLock::new() }
     }
 
     /// The mean cross-entropy of the batch's targets in nats, its gradient added to `gradient`, which is laid
@@ -44,16 +46,17 @@ impl Transformer {
     /// # Errors
     /// When a step of a block fails.
     pub fn loss_and_gradient(&mut self, parameters: &Parameters, batch: &Batch, gradient: &mut [f32]) -> Result<f64> {
-        let (width, vocabulary) = (self.config.hidden_size, self.config.vocabulary);
-        let packing = Packing { sequences: batch.sequences.clone(), rotary: self.rotary.clone() };
+        let (width, vocabulary) = (self.description.hidden_size, self.description.vocabulary);
+        let rotary = PerBlock::all(Some(vec![self.rotary.clone(); batch.sequences.len()]));
+        let packing = Packing { sequences: batch.sequences.clone(), rotary };
         let embeddings = parameters.get("model.embed_tokens.weight");
         let mut states = Vec::with_capacity(batch.ids.len() * width);
         for id in &batch.ids {
             states.extend_from_slice(&embeddings[*id as usize * width..(*id as usize + 1) * width]);
         }
         let mut states = Tensor::from_vec(states, (batch.ids.len(), width), &Device::Cpu)?;
-        let mut tapes = Vec::with_capacity(self.config.layers);
-        for layer in 0..self.config.layers {
+        let mut tapes = Vec::with_capacity(self.description.layers);
+        for layer in 0..self.description.layers {
             let (out, tape) = self.program.record(&self.block(parameters, layer), &states, &packing)?;
             states = out;
             tapes.push(tape);
@@ -87,7 +90,7 @@ impl Transformer {
             d[row * width..(row + 1) * width].copy_from_slice(d_row);
         }
         for (layer, tape) in tapes.into_iter().enumerate().rev() {
-            let mut watch = Collect { program: &self.program, parameters, layer, gradient };
+            let mut watch = Collect { model: self, parameters, layer, gradient };
             let weights = self.block(parameters, layer);
             let below = self.program.reverse(&weights, tape, d, &packing, true, &mut watch)?;
             d = below.context("the gradient at the input was asked for")?;
@@ -101,20 +104,24 @@ impl Transformer {
     }
 
     fn block<'a>(&'a self, parameters: &'a Parameters, layer: usize) -> BlockWeights<'a> {
-        let get = |name: &str, kind: &str| parameters.get(&format!("{}.{kind}", in_block(layer, name)));
+        let get =
+            |name: &str, kind: &str| parameters.get(&format!("{}.{kind}", self.description.in_block(layer, name)));
         let modules = self.program.modules.iter().zip(&self.program.biases).map(|(module, bias)| Affine {
             weight: Matrix::of(get(&module.name, "weight"), module.out, module.inputs),
             bias: bias.then(|| get(&module.name, "bias")),
             resident: &self.resident,
         });
-        let norms = self.program.norms.iter().map(|(name, _)| get(name, "weight"));
+        let norms = self.program.norms.iter().map(|(norm, _)| {
+            let bias = (norm.kind == NormKind::Layer).then(|| get(norm.name, "bias"));
+            NormWeights::new(norm, get(norm.name, "weight"), bias)
+        });
         BlockWeights { block: layer, modules: modules.collect(), norms: norms.collect() }
     }
 }
 
 /// Adds every gradient of a block into its place in the vector.
 struct Collect<'a> {
-    program: &'a Program,
+    model: &'a Transformer,
     parameters: &'a Parameters,
     layer: usize,
     gradient: &'a mut [f32],
@@ -122,7 +129,7 @@ struct Collect<'a> {
 
 impl Collect<'_> {
     fn part(&mut self, name: &str, kind: &str) -> &mut [f32] {
-        let range = self.parameters.range(&format!("{}.{kind}", in_block(self.layer, name)));
+        let range = self.parameters.range(&format!("{}.{kind}", self.model.description.in_block(self.layer, name)));
         &mut self.gradient[range]
     }
 }
@@ -133,7 +140,8 @@ impl Watch for Collect<'_> {
     }
 
     fn linear(&mut self, module: usize, x: &[f32], d: &[f32]) {
-        let (program, bias) = (self.program, self.program.biases[module]);
+        let program = &self.model.program;
+        let bias = program.biases[module];
         let module = &program.modules[module];
         weight_gradient_add(x, d, module.out, module.inputs, self.part(&module.name, "weight"));
         if bias {
@@ -141,8 +149,11 @@ impl Watch for Collect<'_> {
         }
     }
 
-    fn norm(&mut self, norm: usize, eps: f32, x: &[f32], d: &[f32]) {
-        let (name, _) = self.program.norms[norm];
-        rms_norm_weight_gradient_add(x, eps, d, self.part(name, "weight"));
+    fn norm(&mut self, norm: usize, x: &[f32], d: &[f32]) {
+        let (norm, _) = &self.model.program.norms[norm];
+        norm.kind.weight_gradient_add(x, norm.eps, d, self.part(norm.name, "weight"));
+        if norm.kind == NormKind::Layer {
+            bias_gradient_add(d, self.part(norm.name, "bias"));
+        }
     }
 }

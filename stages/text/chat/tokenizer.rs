@@ -79,8 +79,9 @@ impl ChatTokenizer {
         };
         let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
         let mut special_tokens = BTreeMap::new();
-        if let Some(rules) = tokenizer_rules(model_type, class) {
-            (rules.replace)(&mut tokenizer).map_err(|error| anyhow!("{error}"))?;
+        if let Some(rules) = tokenizer_rules(model_type, class)
+            && (rules.replace)(&mut tokenizer, &config).map_err(|error| anyhow!("{error}"))?
+        {
             let named = rules.special_tokens.iter().map(|(name, token)| (name.to_string(), token.to_string()));
             special_tokens.extend(named);
         }

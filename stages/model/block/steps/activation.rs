@@ -1,4 +1,4 @@
-//! The gate of a feed-forward layer: silu(gate) * up.
+//! The inside of a feed-forward layer: activation(gate) * up, or activation(gate) alone.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -8,18 +8,19 @@ use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
 use crate::model::compute::{self, edit, with_slice};
-use crate::model::ops::swiglu_backward;
+use crate::model::ops::{self, activate_backward, gate_backward};
 
 #[derive(Debug)]
 pub struct Activation {
+    pub kind: ops::Activation,
     pub gate: Value,
-    pub up: Value,
+    pub up: Option<Value>,
     pub out: Value,
 }
 
 impl Step for Activation {
     fn reads(&self) -> Vec<Value> {
-        vec![self.gate, self.up]
+        std::iter::once(self.gate).chain(self.up).collect()
     }
 
     fn writes(&self) -> Value {
@@ -27,20 +28,32 @@ impl Step for Activation {
     }
 
     fn keeps(&self) -> Vec<Value> {
-        vec![self.gate, self.up]
+        self.reads()
     }
 
     fn forward(&self, frame: &mut Frame) -> Result<Tensor> {
         let gate = frame.take(self.gate)?;
-        compute::swiglu(gate, frame.get(self.up)?)
+        match self.up {
+            Some(up) => compute::gate(self.kind, gate, frame.get(up)?),
+            None => compute::activate(self.kind, gate),
+        }
     }
 
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
-        let (gate, up) = (reverse.take_recorded(self.gate)?, reverse.take_recorded(self.up)?);
-        let both = |gate: &mut [f32]| edit(&up, |up| with_slice(&d, |d| swiglu_backward(gate, up, d)));
-        edit(&gate, both)???;
-        reverse.add_gradient(self.gate, gate)?;
-        reverse.add_gradient(self.up, up)
+        let gate = reverse.take_recorded(self.gate)?;
+        match self.up {
+            Some(value) => {
+                let up = reverse.take_recorded(value)?;
+                let both = |gate: &mut [f32]| edit(&up, |up| with_slice(&d, |d| gate_backward(self.kind, gate, up, d)));
+                edit(&gate, both)???;
+                reverse.add_gradient(self.gate, gate)?;
+                reverse.add_gradient(value, up)
+            }
+            None => {
+                edit(&gate, |gate| with_slice(&d, |d| activate_backward(self.kind, gate, d)))??;
+                reverse.add_gradient(self.gate, gate)
+            }
+        }
     }
 
     fn cost(&self, _program: &Program) -> StepCost {

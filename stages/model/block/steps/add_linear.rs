@@ -1,5 +1,7 @@
 //! base + x Wᵀ + b: what a layer writes to the residual stream, without a copy between.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use candle_core::Tensor;
 
@@ -31,8 +33,8 @@ impl Step for AddLinear {
         vec![self.input]
     }
 
-    fn module(&self) -> Option<usize> {
-        Some(self.module)
+    fn modules(&self) -> Range<usize> {
+        self.module..self.module + 1
     }
 
     fn forward(&self, frame: &mut Frame) -> Result<Tensor> {

@@ -1,5 +1,7 @@
 //! x Wᵀ + b.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 
@@ -30,8 +32,8 @@ impl Step for Linear {
         vec![self.input]
     }
 
-    fn module(&self) -> Option<usize> {
-        Some(self.module)
+    fn modules(&self) -> Range<usize> {
+        self.module..self.module + 1
     }
 
     fn forward(&self, frame: &mut Frame) -> Result<Tensor> {

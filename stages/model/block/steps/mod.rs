@@ -1,14 +1,19 @@
 //! The kinds of steps a block is made of, each with its forward, its reverse and its cost beside each other.
 
 mod activation;
+mod add;
 mod add_linear;
 mod attention;
+mod columns;
+mod experts;
 mod linear;
 mod norm;
 mod rotary;
+mod router;
+mod sigmoid_gate;
 
 use std::fmt::Debug;
-use std::ops::Add;
+use std::ops;
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -17,11 +22,16 @@ use super::frame::Frame;
 use super::program::{Program, Value};
 use super::reverse::Reverse;
 pub use activation::Activation;
+pub use add::Add;
 pub use add_linear::AddLinear;
 pub use attention::Attention;
+pub use columns::Columns;
+pub use experts::Experts;
 pub use linear::Linear;
 pub use norm::Norm;
 pub use rotary::Rotary;
+pub use router::Router;
+pub use sigmoid_gate::SigmoidGate;
 
 pub trait Step: Debug + Send + Sync {
     fn reads(&self) -> Vec<Value>;
@@ -31,9 +41,14 @@ pub trait Step: Debug + Send + Sync {
     /// Those of the values it reads that its reverse reads again.
     fn keeps(&self) -> Vec<Value>;
 
-    /// Its linear layer, if it has one.
-    fn module(&self) -> Option<usize> {
-        None
+    /// Its linear layers.
+    fn modules(&self) -> ops::Range<usize> {
+        0..0
+    }
+
+    /// Values of a token in memory inside the step, beside those it reads and writes.
+    fn inside(&self, _program: &Program) -> usize {
+        0
     }
 
     /// The value it writes.
@@ -59,7 +74,7 @@ pub struct StepCost {
     pub reverse_pair: f64,
 }
 
-impl Add for StepCost {
+impl ops::Add for StepCost {
     type Output = StepCost;
 
     fn add(self, other: StepCost) -> StepCost {

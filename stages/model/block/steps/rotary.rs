@@ -1,4 +1,4 @@
-//! Rotary embeddings of queries or keys; the reverse turns back.
+//! Rotary embeddings of queries or keys, in the blocks that have them; the reverse turns back.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -31,12 +31,17 @@ impl Step for Rotary {
 
     fn forward(&self, frame: &mut Frame) -> Result<Tensor> {
         let x = frame.take(self.input)?;
-        compute::rope(x, &frame.packing.sequences, &frame.packing.rotary)
+        match frame.packing.rotary.of(frame.weights.block) {
+            Some(tables) => compute::rope(x, &frame.packing.sequences, tables),
+            None => Ok(x),
+        }
     }
 
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
         let (width, packing) = (d.dim(1)?, reverse.packing);
-        edit(&d, |d| rope(d, width, &packing.sequences, &packing.rotary, true))?;
+        if let Some(tables) = packing.rotary.of(reverse.weights.block) {
+            edit(&d, |d| rope(d, width, &packing.sequences, tables, true))?;
+        }
         reverse.add_gradient(self.input, d)
     }
 

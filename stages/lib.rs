@@ -33,7 +33,7 @@ use directions::{
 };
 use gradients::{gradient_factors, gradient_space, gradient_summary, gradient_vectors, gradients as gradient};
 use interventions::{attribution, patching, patching_summary};
-use losses::{loss_summary, loss_vectors, next_tokens, token_losses};
+use losses::{loss_difference, loss_summary, loss_vectors, next_tokens, token_losses};
 use organism::{corpus, train};
 use states::{distance, hidden_states};
 use text::{examples, tokens};
@@ -48,6 +48,7 @@ pub static STAGES: &[&Stage] = &[
     &next_tokens::STAGE,
     &hidden_states::STAGE,
     &loss_summary::STAGE,
+    &loss_difference::STAGE,
     &loss_vectors::STAGE,
     &gradient::STAGE,
     &gradient_summary::STAGE,

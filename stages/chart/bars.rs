@@ -15,12 +15,19 @@ const MONO: f64 = 1.1 * axes::FONT;
 #[derive(Debug, Clone)]
 pub struct BarChart {
     x_label: String,
+    /// Values are positive, and lengths are of their logarithms, from the domain's lower end.
+    logarithmic: bool,
 }
 
 impl Plot<BarChart> {
     /// Bars in the colour of their panel, their rows named in a monospaced face.
     pub fn bars(x_label: &str) -> Self {
-        Plot::of(BarChart { x_label: x_label.into() }, false)
+        Plot::of(BarChart { x_label: x_label.into(), logarithmic: false }, false)
+    }
+
+    /// Bars of positive values on a logarithmic scale from `low` to `high`; what is below is drawn as none.
+    pub fn logarithmic_bars(x_label: &str, low: f64, high: f64) -> Self {
+        Plot::of(BarChart { x_label: x_label.into(), logarithmic: true }, false).within(low, high)
     }
 
     /// Adds a row to a panel.
@@ -41,23 +48,38 @@ impl Chart for BarChart {
     fn panel(&self, facet: &Facet<f64>) -> Panel {
         let left = axes::widest(facet.places.iter().map(|place| place.text.as_str()), MONO) + 8.0;
         let left = left.clamp(30.0, WIDTH * 0.42);
-        let x = Linear { domain: facet.domain, range: (left, WIDTH - 46.0) };
+        let (low, high) = facet.domain;
+        let (domain, zero) = match self.logarithmic {
+            true => ((low.log10(), high.log10()), low),
+            false => ((low, high), 0.0),
+        };
+        let x = Linear { domain, range: (left, WIDTH - 46.0) };
+        let at = |value: f64| if self.logarithmic { x.at(value.max(low).log10()) } else { x.at(value) };
         let bottom = 16.0 + ROW * facet.places.len() as f64;
         let mut markup = Markup::default();
         markup.text("axis-label", (left, 10.0), Anchor::Start, &self.x_label);
-        markup.line("zero", (x.at(0.0), 14.0), (x.at(0.0), bottom + 2.0));
+        markup.line("zero", (at(zero), 14.0), (at(zero), bottom + 2.0));
+        let mut height = bottom + 6.0;
+        if self.logarithmic {
+            for power in low.log10().ceil() as i32..=high.log10().floor() as i32 {
+                let here = at(10f64.powi(power));
+                markup.line("grid", (here, 14.0), (here, bottom));
+                markup.text("tick", (here, bottom + 14.0), Anchor::Middle, &number(10f64.powi(power)));
+            }
+            height += 14.0;
+        }
         let values = facet.series.iter().flat_map(|(_, values)| values);
         for (i, (place, value)) in facet.places.iter().zip(values).enumerate() {
             let y = 16.0 + ROW * i as f64;
             markup.text("mono", (left - 6.0, y + 12.5), Anchor::End, &fit(&place.text, MONO, left - 8.0));
             let Some(value) = value.copied().filter(|value| value.is_finite()) else { continue };
-            let (a, b) = (x.at(value.min(0.0)), x.at(value.max(0.0)));
+            let (a, b) = (at(value.min(zero)), at(value.max(zero)));
             let tip = format!("{}\n{} {}", place.text, self.x_label, number(value));
             let class = format!("bar {}", facet.title.class());
             markup.rect(&class, (a, y + 2.5), ((b - a).max(0.8), ROW - 6.0), Some(&tip));
             markup.text("tick", (b + 4.0, y + 12.5), Anchor::Start, &number(value));
         }
-        Panel::new(facet.title, (WIDTH, bottom + 6.0), markup)
+        Panel::new(facet.title, (WIDTH, height), markup)
     }
 }
 
@@ -66,6 +88,19 @@ mod tests {
     use super::super::plot::Draw;
     use super::super::svg::attributes;
     use super::*;
+
+    #[test]
+    fn a_tenth_is_one_step_shorter_on_a_logarithmic_scale() {
+        let mut plot = Plot::logarithmic_bars("probability", 1e-3, 1.0);
+        for (rank, value) in [1.0, 0.1, 0.01, 1e-9].into_iter().enumerate() {
+            plot.bar("", Name::new(rank, format!("{rank}")), value);
+        }
+        let svg = &plot.panels()[0].markup.0;
+        let width = attributes(svg, "<rect class=\"bar", "width");
+        assert!((width[0] - width[1] - width[2]).abs() < 0.02 && (width[1] - 2.0 * width[2]).abs() < 0.02, "{width:?}");
+        assert!(width[3] < 1.0, "below the scale: {width:?}");
+        assert_eq!(svg.matches("class=\"tick\"").count(), 4 + 4, "a label for each bar and each power of ten");
+    }
 
     #[test]
     fn a_negative_bar_ends_at_zero() {

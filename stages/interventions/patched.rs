@@ -1,6 +1,6 @@
 //! Which models are patched on which datasets, as `[stages.patching]` says it to every stage that reads its tables.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::contract::node::Bindings;
 use crate::contract::pair::Pair;
@@ -13,6 +13,36 @@ use crate::contract::toml_path::at;
 struct Patched {
     pairs: Option<Vec<Pair>>,
     datasets: Selection,
+    positions: Positions,
+}
+
+/// Which tokens' states are put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    #[default]
+    All,
+    /// The one before the target token, whose distribution predicts it.
+    Last,
+    Response,
+}
+
+impl Positions {
+    pub fn name(self) -> &'static str {
+        match self {
+            Positions::All => "all",
+            Positions::Last => "last",
+            Positions::Response => "response",
+        }
+    }
+}
+
+/// The positions that `[stages.patching]` patches.
+///
+/// # Errors
+/// When its section cannot be read.
+pub fn positions(pipeline: &Pipeline) -> Result<Positions, PlanError> {
+    Ok(pipeline.section::<Patched>("patching")?.positions)
 }
 
 /// The names of the nodes of `patching`.

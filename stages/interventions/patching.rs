@@ -27,7 +27,7 @@ use crate::contract::sequences::Sequences;
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
-use crate::interventions::patched;
+use crate::interventions::patched::{self, Positions};
 use crate::model::block::description::Description;
 use crate::model::pass::{TOKEN_COLUMNS, read_sequences};
 use crate::model::transformer::Transformer;
@@ -67,16 +67,6 @@ impl Default for Settings {
     }
 }
 
-/// Which tokens' states are put in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Positions {
-    All,
-    /// The one before the target token, whose distribution predicts it.
-    Last,
-    Response,
-}
-
 /// The token whose log-probability is taken, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -112,7 +102,7 @@ const GROUP_TOKENS: usize = 4096;
 
 pub static STAGE: Stage = Stage {
     name: "patching",
-    version: 2,
+    version: 3,
     about: "Activation patching: a source model's residual stream put into a target model, one layer at a time, \
             and the target's loss, a token's log-probability and its entropy after it.",
     asked_by_default: false,
@@ -230,7 +220,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let layers = params.layers.resolve(target.description.layers)?;
     let groups = groups(&sequences);
     let (mut done, steps) = (0, (groups.len() * layers.len()) as u64);
-    let mut rows = Rows::new(&params.metrics);
+    let mut rows = Rows::new(&params.metrics, target.description.layers);
     for group in groups {
         let aim = |i: usize| {
             let ids = &group.ids[i];
@@ -238,7 +228,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         };
         let targets: Vec<Option<(usize, u32)>> = (0..group.ids.len()).map(aim).collect();
         let patched: Vec<Range<usize>> =
-            targets.iter().enumerate().map(|(i, target)| params.positions.rows(&group, i, *target)).collect();
+            targets.iter().enumerate().map(|(i, target)| patched_rows(params.positions, &group, i, *target)).collect();
         let measure = Measure::new(&params.metrics, params.over, &targets, &group);
         let mut step = || {
             if (task.cancelled)() {
@@ -285,17 +275,15 @@ impl Settings {
     }
 }
 
-impl Positions {
-    /// The packed rows of sequence `i` that are patched.
-    fn rows(self, sequences: &Sequences, i: usize, target: Option<(usize, u32)>) -> Range<usize> {
-        let start = sequences.span(i).start;
-        let tokens = match self {
-            Positions::All => 0..sequences.ids[i].len(),
-            Positions::Last => target.map_or(0..0, |(at, _)| at - 1..at),
-            Positions::Response => sequences.response[i].0 as usize..sequences.response[i].1 as usize,
-        };
-        start + tokens.start..start + tokens.end
-    }
+/// The packed rows of sequence `i` that are patched.
+fn patched_rows(positions: Positions, sequences: &Sequences, i: usize, target: Option<(usize, u32)>) -> Range<usize> {
+    let start = sequences.span(i).start;
+    let tokens = match positions {
+        Positions::All => 0..sequences.ids[i].len(),
+        Positions::Last => target.map_or(0..0, |(at, _)| at - 1..at),
+        Positions::Response => sequences.response[i].0 as usize..sequences.response[i].1 as usize,
+    };
+    start + tokens.start..start + tokens.end
 }
 
 fn first(mut sequences: Sequences, limit: ExampleLimit) -> Sequences {

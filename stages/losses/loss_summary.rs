@@ -5,7 +5,7 @@ mod figure;
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, Float64Array, StringArray, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -13,11 +13,11 @@ use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::setting::{RESAMPLES_SETTING, SEED_SETTING, defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::losses::response_losses::{self, COLUMNS, MEASURE_ABOUT, MEASURES};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples};
 use crate::statistics::moments::{mean, std};
-use crate::table::columns::{CI_HIGH, CI_LOW};
 use crate::table::folders::{DATASET, MODEL};
-use crate::table::{self, Kind, Table, column, values};
+use crate::table::{Kind, Table, column};
 
 /// `[stages.loss_summary]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,29 +41,23 @@ struct Params {
     seed: u64,
 }
 
-const COLUMNS: &[&str] = &["example", "in_response", "logprob", "entropy"];
 const TABLE: Table = Table {
     name: "loss_summary",
     folders: &[MODEL, DATASET],
     columns: &[
-        column(
-            "measure",
-            Kind::Text,
-            "per example over the response's tokens: joint_logprob (sum of log-probabilities), logprob (their mean) or \
-             entropy (mean entropy of the distributions), in nats",
-        ),
+        column("measure", Kind::Text, MEASURE_ABOUT),
         column("n", Kind::U32, "number of examples that have response tokens"),
         column("tokens", Kind::U32, "number of response tokens of all of them"),
         column("mean", Kind::F64, "mean over the examples; null where there is none"),
         column("std", Kind::F64, "standard deviation over the examples (divisor n)"),
-        CI_LOW,
-        CI_HIGH,
+        column("ci_low", Kind::F64, "lower end of the 95 % bootstrap interval over examples, widened for few examples"),
+        column("ci_high", Kind::F64, "upper end of the interval"),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "loss_summary",
-    version: 1,
+    version: 2,
     about: "Mean log-probability of a dataset's responses under a model, and mean entropy, with intervals.",
     asked_by_default: true,
     notice: None,
@@ -101,57 +95,29 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
-    let batch = table::read(task.parts("losses")?, COLUMNS)?;
-    let examples: &StringArray = values(&batch, "example")?;
-    let in_response: &BooleanArray = values(&batch, "in_response")?;
-    let logprobs: &Float32Array = values(&batch, "logprob")?;
-    let entropies: &Float32Array = values(&batch, "entropy")?;
-    let mut sums: Vec<Sums> = Vec::new();
-    let mut last = "";
-    // The tokens of one example are adjacent.
-    for row in (0..batch.num_rows()).filter(|&row| in_response.value(row)) {
-        if sums.is_empty() || examples.value(row) != last {
-            last = examples.value(row);
-            sums.push(Sums::default());
-        }
-        if let Some(sums) = sums.last_mut() {
-            sums.logprob += f64::from(logprobs.value(row));
-            sums.entropy += f64::from(entropies.value(row));
-            sums.tokens += 1;
-        }
-    }
-    let measures: [(&str, Vec<f64>); 3] = [
-        ("joint_logprob", sums.iter().map(|sums| sums.logprob).collect()),
-        ("logprob", sums.iter().map(|sums| sums.logprob / f64::from(sums.tokens)).collect()),
-        ("entropy", sums.iter().map(|sums| sums.entropy / f64::from(sums.tokens)).collect()),
-    ];
-    let tokens: u32 = sums.iter().map(|sums| sums.tokens).sum();
-    let resamples = Resamples::new(sums.len(), params.resamples, params.seed, 0);
+    let losses = response_losses::read(task.parts("losses")?)?;
+    let n = losses.examples.len();
+    let resamples = Resamples::new(n, params.resamples, params.seed, 0);
     let number = |value: &dyn Fn(&[f64]) -> Option<f64>| -> ArrayRef {
-        Arc::new(measures.iter().map(|(_, found)| value(found)).collect::<Float64Array>())
+        Arc::new(losses.measures.iter().map(|found| value(found)).collect::<Float64Array>())
     };
     let finite = |value: f64| Some(value).filter(|value| value.is_finite());
     let batch = TABLE.batch(vec![
-        Arc::new(StringArray::from_iter_values(measures.iter().map(|(name, _)| *name))),
-        Arc::new(UInt32Array::from(vec![sums.len() as u32; 3])),
-        Arc::new(UInt32Array::from(vec![tokens; 3])),
+        Arc::new(StringArray::from_iter_values(MEASURES)),
+        Arc::new(UInt32Array::from(vec![n as u32; 3])),
+        Arc::new(UInt32Array::from(vec![losses.tokens; 3])),
         number(&|found| finite(mean(found))),
         number(&|found| finite(std(found))),
-        number(&|found| resamples.mean_interval(found).map(|interval| interval.low)),
-        number(&|found| resamples.mean_interval(found).map(|interval| interval.high)),
+        number(&|found| resamples.widened_mean_interval(found).map(|interval| interval.low)),
+        number(&|found| resamples.widened_mean_interval(found).map(|interval| interval.high)),
     ])?;
     Ok(vec![Output::table(batch)])
 }
 
-#[derive(Default)]
-struct Sums {
-    logprob: f64,
-    entropy: f64,
-    tokens: u32,
-}
-
 #[cfg(test)]
 mod tests {
+    use arrow::array::BooleanArray;
+
     use super::*;
     use crate::testing::tables::{TestTables, assert_near, f32s, numbers, run, text, texts};
 
@@ -180,7 +146,9 @@ mod tests {
         let means = numbers(&found, "mean");
         [-4.5, -3.5, 1.5].iter().zip(means).for_each(|(expected, found)| assert_near(found, *expected, 1e-12));
         assert_eq!((numbers(&found, "n")[0], numbers(&found, "tokens")[0]), (2.0, 3.0));
-        assert_eq!((numbers(&found, "ci_low")[0], numbers(&found, "ci_high")[0]), (-5.0, -4.0));
+        // The percentile interval of two examples is from one to the other; widened by 12.7 / 1.96 * sqrt(2).
+        assert_near(numbers(&found, "ci_low")[0], -4.5 - 0.5 * 9.1684, 1e-3);
+        assert_near(numbers(&found, "ci_high")[0], -4.5 + 0.5 * 9.1684, 1e-3);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! How far two datasets' mean hidden states lie apart within one model, per layer.
 
 mod figure;
+mod permuted;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -12,15 +15,20 @@ use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
-use crate::contract::setting::{RESAMPLES_SETTING, SEED_SETTING, defaults, setting};
+use crate::contract::setting::{PERMUTATIONS_SETTING, SEED_SETTING, defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::linear_algebra::{gram, products};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
-use crate::states::state_table::{Place, STATE_COLUMNS, StateTable};
-use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
-use crate::table::columns::{CI_HIGH, CI_LOW};
+use crate::states::state_table::{Place, STATE_COLUMNS, StateTable, States};
+use crate::statistics::holm::holm;
+use crate::statistics::labels::Labels;
+use crate::statistics::max_statistic::{Centre, MaxStatistic};
+use crate::statistics::mean_cosine::{Examples, InnerProducts, MeanCosine, mean_cosine, without_repeat};
+use crate::statistics::moments::mean;
+use crate::statistics::permutation::PERMUTATIONS;
 use crate::table::folders::{DATASET_A, DATASET_B, MODEL};
 use crate::table::{Kind, Table, column};
+use permuted::Pooled;
 
 /// `[stages.distance]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,7 +37,7 @@ struct Settings {
     models: Selection,
     datasets: Selection,
     positions: Vec<String>,
-    resamples: usize,
+    permutations: usize,
     seed: u64,
 }
 
@@ -39,7 +47,7 @@ impl Default for Settings {
             models: Selection::default(),
             datasets: Selection::default(),
             positions: vec!["last".into()],
-            resamples: RESAMPLES,
+            permutations: PERMUTATIONS,
             seed: 0,
         }
     }
@@ -48,7 +56,7 @@ impl Default for Settings {
 #[derive(Debug, Serialize, Deserialize)]
 struct Params {
     positions: Vec<String>,
-    resamples: usize,
+    permutations: usize,
     seed: u64,
 }
 
@@ -61,15 +69,43 @@ const TABLE: Table = Table {
         SITE,
         column("n_a", Kind::U32, "number of examples of dataset_a"),
         column("n_b", Kind::U32, "number of examples of dataset_b"),
-        column("cosine_distance", Kind::F64, "1 - cosine of the two mean hidden states; null where one is 0"),
-        CI_LOW,
-        CI_HIGH,
+        column("n_same", Kind::U32, "pairs of one example that is in both datasets; the estimate leaves them out"),
+        column(
+            "cosine_distance",
+            Kind::F64,
+            "estimate of 1 - cosine of the two expected hidden states, from pairs of different examples, so that noise does not \
+             lengthen it; by chance a little below 0 or above 2; null where a mean cannot be told from 0",
+        ),
+        column(
+            "ci_low",
+            Kind::F64,
+            "lower end of its 95 % interval over examples (jackknife; 0 to 2 where the means' lengths are not known well \
+             enough); null with fewer than 4 examples",
+        ),
+        column("ci_high", Kind::F64, "upper end of the interval"),
+        column(
+            "plain_distance",
+            Kind::F64,
+            "1 - cosine of the two sample means, which noise makes larger; what the test looks at; null where one is 0",
+        ),
+        column(
+            "p_value",
+            Kind::F64,
+            "of a plain distance as large when the examples' dataset labels are permuted, uncorrected; null where all states \
+             are equal",
+        ),
+        column("p_holm", Kind::F64, "p_value after Holm's correction over the layers of the position"),
+        column(
+            "p_max",
+            Kind::F64,
+            "p-value of the largest distance of the layers of the position (Westfall and Young)",
+        ),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "distance",
-    version: 1,
+    version: 2,
     about: "Cosine distance between two datasets' mean hidden states within one model, per layer.",
     asked_by_default: false,
     notice: None,
@@ -78,7 +114,7 @@ pub static STAGE: Stage = Stage {
         setting("models", "The models whose states are compared."),
         setting("datasets", "The datasets that are compared, each with each."),
         setting("positions", "The positions of hidden_states to compare."),
-        RESAMPLES_SETTING,
+        PERMUTATIONS_SETTING,
         SEED_SETTING,
     ],
     defaults: defaults::<Settings>,
@@ -93,7 +129,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     if settings.positions.is_empty() {
         return Err(PlanError::new("stages.distance.positions", "positions is empty"));
     }
-    let params = Params { positions: settings.positions, resamples: settings.resamples, seed: settings.seed };
+    let params = Params { positions: settings.positions, permutations: settings.permutations, seed: settings.seed };
     let datasets = pipeline.datasets(&settings.datasets, "stages.distance.datasets")?;
     let mut nodes = Vec::new();
     for model in pipeline.models(&settings.models, "stages.distance.models")? {
@@ -123,40 +159,106 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
     let a = StateTable::open(task.parts("a")?).context("states of dataset a")?;
     let b = StateTable::open(task.parts("b")?).context("states of dataset b")?;
-    let places = a.places_at(&params.positions)?;
-    let found: Vec<Found> = places.par_iter().map(|place| distance(&a, &b, place, &params)).collect::<Result<_>>()?;
+    let mut rows = Vec::new();
+    for position in &params.positions {
+        rows.extend(position_rows(task, &a, &b, position, &params)?);
+    }
     let mut columns = PlaceColumns::default();
-    places.iter().for_each(|place| columns.push(place));
+    rows.iter().for_each(|row| columns.push(&row.place));
     let [positions, layers, sites] = columns.arrays();
-    let number =
-        |value: fn(&Found) -> Option<f64>| -> ArrayRef { Arc::new(found.iter().map(value).collect::<Float64Array>()) };
-    let count = |value: fn(&Found) -> usize| -> ArrayRef {
-        Arc::new(UInt32Array::from_iter_values(found.iter().map(|found| value(found) as u32)))
+    let number = |value: fn(&Row) -> Option<f64>| -> ArrayRef {
+        let finite = rows.iter().map(|row| value(row).filter(|value| value.is_finite()));
+        Arc::new(finite.collect::<Float64Array>())
+    };
+    let count = |value: fn(&Row) -> usize| -> ArrayRef {
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| value(row) as u32)))
     };
     let batch = TABLE.batch(vec![
         positions,
         layers,
         sites,
-        count(|found| found.n_a),
-        count(|found| found.n_b),
-        number(|found| Some(found.distance).filter(|distance| distance.is_finite())),
-        number(|found| found.interval.map(|interval| interval.low)),
-        number(|found| found.interval.map(|interval| interval.high)),
+        count(|row| row.found.n_a),
+        count(|row| row.found.n_b),
+        count(|row| row.found.n_same),
+        number(|row| row.found.cosine.estimate.map(|cosine| 1.0 - cosine)),
+        number(|row| row.found.cosine.interval.map(|interval| 1.0 - interval.high)),
+        number(|row| row.found.cosine.interval.map(|interval| 1.0 - interval.low)),
+        number(|row| Some(row.found.plain)),
+        number(|row| row.found.p_value),
+        number(|row| row.holm),
+        number(|row| row.largest),
     ])?;
     Ok(vec![Output::table(batch)])
+}
+
+struct Row {
+    place: Place,
+    found: Found,
+    holm: Option<f64>,
+    largest: Option<f64>,
 }
 
 struct Found {
     n_a: usize,
     n_b: usize,
-    distance: f64,
-    interval: Option<Interval>,
+    n_same: usize,
+    cosine: MeanCosine,
+    plain: f64,
+    /// Plain distances under permuted labels; empty where all states are equal.
+    null: Vec<f64>,
+    p_value: Option<f64>,
 }
 
-/// The squared length of the mean and the mean's inner products need only the Gram matrices, which makes a
-/// resample a matter of n^2 products instead of n D.
-fn distance(a: &StateTable, b: &StateTable, place: &Place, params: &Params) -> Result<Found> {
-    let (a, b) = (a.load(place).context("dataset a")?, b.load(place).context("dataset b")?);
+/// The rows of one position, whose layers are one family of tests.
+fn position_rows(task: &Task, a: &StateTable, b: &StateTable, position: &str, params: &Params) -> Result<Vec<Row>> {
+    let places = a.places_at(&[position.to_string()])?;
+    let labels = match places.first() {
+        Some(place) => PermutedLabels::new(a, b, place, params)?,
+        None => return Ok(Vec::new()),
+    };
+    let one = |place: &Place| {
+        if (task.cancelled)() {
+            bail!("stopped");
+        }
+        let loaded = [(a, "a"), (b, "b")].map(|(table, name)| table.load(place).context(format!("dataset {name}")));
+        let [a_states, b_states] = loaded;
+        // The layers of a position have the same examples, and then the same permutations.
+        if labels.of == [a.examples(place)?, b.examples(place)?] {
+            distance(&a_states?, &b_states?, &labels)
+        } else {
+            distance(&a_states?, &b_states?, &PermutedLabels::new(a, b, place, params)?)
+        }
+    };
+    let found: Vec<Found> = places.par_iter().map(one).collect::<Result<_>>()?;
+    let corrected = holm(&found.iter().filter_map(|found| found.p_value).collect::<Vec<_>>());
+    let mut corrected = corrected.into_iter();
+    let holm: Vec<Option<f64>> = found.iter().map(|found| found.p_value.and_then(|_| corrected.next())).collect();
+    let largest = largest(&found, params.permutations);
+    let rows = places.into_iter().zip(found).zip(holm.into_iter().zip(largest));
+    Ok(rows.map(|((place, found), (holm, largest))| Row { place, found, holm, largest }).collect())
+}
+
+/// Which examples are in the first group under each permutation.
+struct PermutedLabels<'a> {
+    /// The examples of the two datasets, for which the labels are.
+    of: [Vec<&'a str>; 2],
+    labels: Labels,
+}
+
+impl<'a> PermutedLabels<'a> {
+    fn new(a: &'a StateTable, b: &'a StateTable, place: &Place, params: &Params) -> Result<PermutedLabels<'a>> {
+        let of = [a.examples(place)?, b.examples(place).context("dataset b")?];
+        let groups: Vec<u16> = (0..2).flat_map(|group| vec![group; of[usize::from(group)].len()]).collect();
+        let examples: Vec<&str> = of.iter().flatten().map(|example| without_repeat(example)).collect();
+        let labels = Labels::permuted(&groups, &examples, params.permutations, params.seed, 0);
+        Ok(PermutedLabels { of, labels })
+    }
+}
+
+/// Permutations whose weights are made at once.
+const TOGETHER: usize = 256;
+
+fn distance(a: &States, b: &States, labels: &PermutedLabels) -> Result<Found> {
     if a.width != b.width {
         bail!("the states of dataset a have {} numbers, those of dataset b {}", a.width, b.width);
     }
@@ -164,60 +266,37 @@ fn distance(a: &StateTable, b: &StateTable, place: &Place, params: &Params) -> R
     let within_a = gram(&a.values, a.width);
     let within_b = gram(&b.values, b.width);
     let between = products(&a.values, &b.values, a.width);
-    let cosine_distance = |weights_a: &[f64], weights_b: &[f64]| {
-        let lengths = form(&within_a, weights_a, weights_a) * form(&within_b, weights_b, weights_b);
-        1.0 - form(&between, weights_a, weights_b) / lengths.sqrt()
-    };
-    let drawn_a = Resamples::new(n_a, params.resamples, params.seed, 0);
-    let drawn_b = Resamples::new(n_b, params.resamples, params.seed, 1);
-    let resampled = drawn_a.counts().zip(drawn_b.counts()).map(|(a, b)| cosine_distance(&a, &b)).collect();
-    Ok(Found {
-        n_a,
-        n_b,
-        distance: cosine_distance(&vec![1.0; n_a], &vec![1.0; n_b]),
-        interval: Interval::of(resampled),
-    })
-}
-
-/// The bilinear form u^T M v of a row-major matrix.
-fn form(matrix: &[f64], u: &[f64], v: &[f64]) -> f64 {
-    let rows = matrix.chunks_exact(v.len()).zip(u).filter(|(_, u)| **u != 0.0);
-    rows.map(|(row, u)| u * row.iter().zip(v).map(|(value, v)| value * v).sum::<f64>()).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::contract::node::Part;
-    use crate::testing::tables::{TestTables, assert_near, golden, numbers, run};
-
-    fn distances(a: Part, b: Part) -> arrow::array::RecordBatch {
-        let params = json!({ "positions": ["last"], "resamples": 200, "seed": 0 });
-        run(&crate::states::distance::STAGE, params, &[("a", &[a]), ("b", &[b])]).unwrap()
-    }
-
-    #[test]
-    fn agrees_with_numpy() {
-        let (tables, golden) = (TestTables::new(), golden());
-        let states = |dataset: &str| tables.golden_states(&golden, "instruct", dataset);
-        let found = distances(states("x"), states("y"));
-        let expected = golden["distance"].as_array().unwrap();
-        assert_eq!((found.num_rows(), numbers(&found, "n_b")[0]), (expected.len(), 5.0));
-        for (row, expected) in expected.iter().enumerate() {
-            let of = |name: &str| numbers(&found, name)[row];
-            assert_near(of("cosine_distance"), expected.as_f64().unwrap(), 1e-12);
-            assert!(of("ci_low") < of("ci_high"));
+    let inner = InnerProducts { a: &within_a, b: &within_b, between: &between };
+    let examples = Examples::by_identity(a.examples.iter().map(String::as_str), b.examples.iter().map(String::as_str));
+    let pooled = Pooled::new(&a.values, &b.values, a.width, inner);
+    let own: Vec<f64> = (0..n_a + n_b).map(|row| f64::from(u8::from(row < n_a))).collect();
+    let plain = pooled.distances(&own)[0];
+    let mut null = Vec::new();
+    if pooled.varies && plain.is_finite() {
+        for first in (0..labels.labels.len()).step_by(TOGETHER) {
+            let some = first..labels.labels.len().min(first + TOGETHER);
+            null.extend(pooled.distances(&labels.labels.weights(some, 0)));
         }
-        let same = distances(states("x"), states("x"));
-        assert!(numbers(&same, "cosine_distance").iter().all(|distance| distance.abs() < 1e-12));
     }
+    // A permutation that restores the labels gives the same distance up to rounding, and must count; so must one without
+    // a distance.
+    let least = plain * (1.0 - 1e-9) - 1e-12;
+    let as_far = null.iter().filter(|distance| distance.is_nan() || **distance >= least).count();
+    let p_value = (!null.is_empty()).then(|| (1 + as_far) as f64 / (1 + null.len()) as f64);
+    let n_same = examples.same_pairs();
+    Ok(Found { n_a, n_b, n_same, cosine: mean_cosine(inner, &examples), plain, null, p_value })
+}
 
-    #[test]
-    fn a_mean_of_zero_has_no_direction() {
-        let tables = TestTables::new();
-        let zero = tables.hidden_states(&["a"], &["last"], 0, false, |_, _, _| vec![0.0, 0.0]);
-        let one = tables.hidden_states(&["a"], &["last"], 0, false, |_, _, _| vec![1.0, 0.0]);
-        let found = distances(zero, one);
-        assert!(numbers(&found, "cosine_distance")[0].is_nan() && numbers(&found, "ci_low")[0].is_nan());
-    }
+/// The p-value of each layer's distance against the largest of all layers. Only distances above what chance gives are
+/// evidence, so a smaller one counts as none.
+fn largest(found: &[Found], permutations: usize) -> Vec<Option<f64>> {
+    let tested: Vec<&Found> = found.iter().filter(|found| !found.null.is_empty()).collect();
+    let centres: Vec<f64> = tested.iter().map(|found| mean(&found.null)).collect();
+    let excess = |value: f64, centre: f64| (value - centre).max(0.0);
+    let observed: Vec<f64> = tested.iter().zip(&centres).map(|(found, centre)| excess(found.plain, *centre)).collect();
+    let row = |i: usize| tested.iter().zip(&centres).map(move |(found, centre)| excess(found.null[i], *centre));
+    let null: Vec<f64> = (0..permutations).flat_map(row).collect();
+    let family = MaxStatistic::new(&observed, &null, Centre::Zero);
+    let mut corrected = observed.iter().enumerate().map(|(test, value)| family.p_value(test, *value));
+    found.iter().map(|found| if found.null.is_empty() { None } else { corrected.next().flatten() }).collect()
 }

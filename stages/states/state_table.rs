@@ -152,6 +152,15 @@ impl StateTable {
         Ok(self.places.keys().filter(|place| positions.contains(&place.position)).cloned().collect())
     }
 
+    /// The examples that have a state at one place, in the order of the table.
+    ///
+    /// # Errors
+    /// When the table has none there.
+    pub fn examples(&self, place: &Place) -> Result<Vec<&str>> {
+        let rows = self.places.get(place).with_context(|| format!("no hidden states at {place}"))?;
+        Ok(rows.iter().flat_map(|rows| &rows.examples).map(String::as_str).collect())
+    }
+
     /// The states at one place, in the order of the table.
     ///
     /// # Errors

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::moments::quantile;
 use super::random::Random;
+use super::student::quantile_975;
 
 /// Resamples where a pipeline says nothing else.
 pub const RESAMPLES: usize = 2000;
 
 /// The probability that an interval is meant to cover.
 pub const COVERAGE: f64 = 0.95;
+
+/// The 97.5 % quantile of the normal distribution.
+const NORMAL_975: f64 = 1.959_963_984_540_054;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
@@ -76,6 +80,20 @@ impl Resamples {
         self.interval(|draw| draw.iter().map(|&index| values[index as usize]).sum::<f64>() / draw.len() as f64)
     }
 
+    /// The interval of the mean, each end as much further from the mean as Student's interval is wider than the normal one
+    /// without the divisor n - 1: with 16 examples a percentile interval covers 0.92 at best. What Hesterberg (2015) does
+    /// with the percentiles is done with the distances.
+    pub fn widened_mean_interval(&self, values: &[f64]) -> Option<Interval> {
+        let interval = self.mean_interval(values)?;
+        let (n, centre) = (values.len() as f64, values.iter().sum::<f64>() / values.len() as f64);
+        if values.len() < 2 {
+            return Some(interval);
+        }
+        let wider = quantile_975(values.len() - 1) / NORMAL_975 * (n / (n - 1.0)).sqrt();
+        let widen = |end: f64| centre + wider * (end - centre);
+        Some(Interval { low: widen(interval.low), high: widen(interval.high) })
+    }
+
     /// The interval of any statistic of a resample, given as the indices of its examples.
     pub fn interval(&self, statistic: impl Fn(&[u32]) -> f64) -> Option<Interval> {
         Interval::of(self.iter().map(statistic).collect())
@@ -96,6 +114,21 @@ mod tests {
         let half = 1.96 * crate::statistics::moments::std(&values) / 20.0;
         assert!((interval.low - (centre - half)).abs() < 0.1 * half, "{interval:?} around {centre} +- {half}");
         assert!((interval.high - (centre + half)).abs() < 0.1 * half, "{interval:?} around {centre} +- {half}");
+    }
+
+    #[test]
+    fn a_widened_interval_covers_with_few_examples() {
+        let (mut plain, mut widened) = (0, 0);
+        for stream in 0..600 {
+            let mut random = Random::new(8, stream);
+            let values: Vec<f64> = (0..16).map(|_| random.normal()).collect();
+            let resamples = Resamples::new(16, 500, 1, stream);
+            let covers = |interval: Interval| usize::from(interval.low <= 0.0 && 0.0 <= interval.high);
+            plain += covers(resamples.mean_interval(&values).unwrap());
+            widened += covers(resamples.widened_mean_interval(&values).unwrap());
+        }
+        assert!((555..=588).contains(&widened) && plain < widened, "{widened} of 600, plain {plain}");
+        assert_eq!(Resamples::new(1, 9, 0, 0).widened_mean_interval(&[4.0]), Some(Interval { low: 4.0, high: 4.0 }));
     }
 
     #[test]

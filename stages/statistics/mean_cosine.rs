@@ -57,7 +57,7 @@ impl Examples {
 }
 
 /// An identity without the number of its repeat.
-fn without_repeat(identity: &str) -> &str {
+pub fn without_repeat(identity: &str) -> &str {
     match identity.rsplit_once('-') {
         Some((first, repeat)) if !repeat.is_empty() && repeat.bytes().all(|byte| byte.is_ascii_digit()) => first,
         _ => identity,

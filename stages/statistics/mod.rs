@@ -1,9 +1,11 @@
 //! Means, intervals, nulls and corrections, each stated with its formula in docs/statistics.md.
 
+pub mod band;
 pub mod bootstrap;
 pub mod box_plot;
 pub mod effect_size;
 pub mod holm;
+pub mod labels;
 pub mod max_statistic;
 pub mod mean_cosine;
 pub mod moments;

@@ -109,6 +109,7 @@ print(factors['vector'].list.len().n_unique() > 1)
 /// Every stage that has figures, with directions between models and within one.
 const EVERY_FIGURE: &str = r#"
 [stages.loss_summary]
+[stages.loss_difference]
 [stages.next_tokens]
 [stages.loss_vectors]
 [stages.projections]

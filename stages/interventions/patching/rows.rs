@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::array::{ArrayRef, Float32Array, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringArray, UInt32Array};
 
 use super::measure::Metric;
 use super::sweep::Swept;
@@ -23,6 +23,12 @@ pub const TABLE: Table = Table {
             Kind::U32,
             "the patched layer: 0 is the embedding output, l the residual stream after block l, whose last (before the \
              final norm) gives the source's stream to the target's head",
+        ),
+        column(
+            "last_layer",
+            Kind::Bool,
+            "whether it is the model's last layer, where the stream is the source's own and only the final norm and the head \
+             are the target's",
         ),
         column(
             "metric",
@@ -44,6 +50,7 @@ pub const TABLE: Table = Table {
 #[derive(Default)]
 pub struct Rows {
     metrics: Vec<Metric>,
+    last_layer: usize,
     examples: Vec<String>,
     layers: Vec<u32>,
     names: Vec<&'static str>,
@@ -55,8 +62,9 @@ pub struct Rows {
 }
 
 impl Rows {
-    pub fn new(metrics: &[Metric]) -> Rows {
-        Rows { metrics: metrics.to_vec(), ..Rows::default() }
+    /// Of a model whose last layer this is.
+    pub fn new(metrics: &[Metric], last_layer: usize) -> Rows {
+        Rows { metrics: metrics.to_vec(), last_layer, ..Rows::default() }
     }
 
     pub fn add(&mut self, group: &Sequences, swept: &Swept) {
@@ -89,9 +97,12 @@ impl Rows {
         for (metric, count) in self.without.iter().filter(|(_, count)| **count > 0) {
             metadata.insert(format!("strata.examples_without.{metric}"), count.to_string());
         }
+        let last = self.layers.iter().map(|layer| Some(*layer as usize == self.last_layer));
+        let last: BooleanArray = last.collect();
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(self.examples)),
             Arc::new(UInt32Array::from(self.layers)),
+            Arc::new(last),
             Arc::new(StringArray::from(self.names)),
         ];
         arrays.extend(self.values.into_iter().map(|column| Arc::new(Float32Array::from(column)) as ArrayRef));

@@ -43,7 +43,7 @@ fn draw(tables: &Tables) -> Result<Drawn> {
              of the mean entropy of the distributions that predicted them.",
         )
         .n(format!("{} examples behind each dot.", rows.count_range("n")))
-        .interval("95 % bootstrap interval of the mean over examples (seeded).")
-        .null("No difference: two models' intervals overlap.");
+        .interval("95 % bootstrap interval of the mean over examples (seeded), widened for few examples.")
+        .null("None here: two models read the same examples, so their difference is tested example by example (loss_difference).");
     Ok(vec![figure.draw(&plot)].into())
 }

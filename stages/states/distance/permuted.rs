@@ -1,0 +1,166 @@
+//! The cosine distance of two groups' means when their labels are permuted. Every permutation moves the two means to
+//! either side of the pooled one, so all of them are one product of the labels with the centred vectors, or with the centred
+//! inner products where these are fewer numbers.
+
+use crate::linear_algebra::{dot, products};
+use crate::statistics::mean_cosine::InnerProducts;
+
+/// The vectors of two groups, centred on their common mean m.
+pub struct Pooled {
+    sizes: [f64; 2],
+    /// |m|^2
+    mean_square: f64,
+    /// Each centred vector's inner product with m.
+    along: Vec<f64>,
+    form: Form,
+    /// Whether the vectors differ by more than the rounding of f32.
+    pub varies: bool,
+}
+
+/// What the squared length of a weighted sum of the centred vectors comes from.
+enum Form {
+    /// The vectors themselves, one column each: [width, n].
+    Vectors(Vec<f64>),
+    /// Their inner products [n, n].
+    Products(Vec<f64>),
+}
+
+impl Pooled {
+    /// Of `a` and `b`, row-major vectors of `width` numbers, with their inner products.
+    pub fn new(a: &[f64], b: &[f64], width: usize, inner: InnerProducts) -> Pooled {
+        let (n_a, n_b) = (a.len() / width, b.len() / width);
+        let n = n_a + n_b;
+        let mut pooled = vec![0.0; n * n];
+        for (row, out) in pooled.chunks_exact_mut(n).enumerate() {
+            if row < n_a {
+                out[..n_a].copy_from_slice(&inner.a[row * n_a..(row + 1) * n_a]);
+                out[n_a..].copy_from_slice(&inner.between[row * n_b..(row + 1) * n_b]);
+            } else {
+                out[..n_a].iter_mut().enumerate().for_each(|(i, out)| *out = inner.between[i * n_b + row - n_a]);
+                out[n_a..].copy_from_slice(&inner.b[(row - n_a) * n_b..(row - n_a + 1) * n_b]);
+            }
+        }
+        let with_mean: Vec<f64> = pooled.chunks_exact(n).map(|row| row.iter().sum::<f64>() / n as f64).collect();
+        let mean_square = with_mean.iter().sum::<f64>() / n as f64;
+        let scatter: f64 = (0..n).map(|i| pooled[i * n + i] - 2.0 * with_mean[i] + mean_square).sum();
+        let squares: f64 = (0..n).map(|i| pooled[i * n + i]).sum();
+        let form = match width < n {
+            true => Form::Vectors(columns(a, b, width)),
+            false => {
+                for (row, own) in pooled.chunks_exact_mut(n).zip(&with_mean) {
+                    row.iter_mut().zip(&with_mean).for_each(|(value, other)| *value -= own + other - mean_square);
+                }
+                Form::Products(pooled)
+            }
+        };
+        Pooled {
+            sizes: [n_a as f64, n_b as f64],
+            mean_square,
+            along: with_mean.iter().map(|product| product - mean_square).collect(),
+            form,
+            varies: scatter > 1e-12 * squares,
+        }
+    }
+
+    /// The distances where the rows of `weights`, [permutations, n], are 1 for a vector of the first group and 0 for one of
+    /// the second. NaN where a mean is 0.
+    pub fn distances(&self, weights: &[f64]) -> Vec<f64> {
+        let n = self.along.len();
+        let scale = 1.0 / self.sizes[0] + 1.0 / self.sizes[1];
+        let image = match &self.form {
+            Form::Vectors(columns) => products(weights, columns, n),
+            Form::Products(inner) => products(weights, inner, n),
+        };
+        let across = image.len() / (weights.len() / n).max(1);
+        let moved = weights.chunks_exact(n).zip(image.chunks_exact(across.max(1)));
+        moved
+            .map(|(weights, image)| {
+                let square = match &self.form {
+                    Form::Vectors(_) => dot(image, image),
+                    Form::Products(_) => dot(image, weights),
+                };
+                self.distance(scale * dot(weights, &self.along), scale * scale * square)
+            })
+            .collect()
+    }
+
+    /// The distance of m + s d and m - t d, s and t being the shares of the second and the first group, from d . m and
+    /// |d|^2. Where the angle is small, 1 - cosine comes from the sine, which keeps its digits.
+    fn distance(&self, along: f64, square: f64) -> f64 {
+        let total = self.sizes[0] + self.sizes[1];
+        let (s, t) = (self.sizes[1] / total, self.sizes[0] / total);
+        let first = self.mean_square + 2.0 * s * along + s * s * square;
+        let second = self.mean_square - 2.0 * t * along + t * t * square;
+        let lengths = first * second;
+        if first <= 0.0 || second <= 0.0 {
+            return f64::NAN;
+        }
+        let cosine = (self.mean_square + (s - t) * along - s * t * square) / lengths.sqrt();
+        if cosine <= 0.0 {
+            return 1.0 - cosine;
+        }
+        (self.mean_square * square - along * along).max(0.0) / lengths / (1.0 + cosine)
+    }
+}
+
+/// The vectors of both groups less their common mean, one column each: [width, n].
+fn columns(a: &[f64], b: &[f64], width: usize) -> Vec<f64> {
+    let n = (a.len() + b.len()) / width;
+    let mut columns = vec![0.0; n * width];
+    for (row, vector) in a.chunks_exact(width).chain(b.chunks_exact(width)).enumerate() {
+        vector.iter().enumerate().for_each(|(i, value)| columns[i * n + row] = *value);
+    }
+    for column in columns.chunks_exact_mut(n) {
+        let mean = column.iter().sum::<f64>() / n as f64;
+        column.iter_mut().for_each(|value| *value -= mean);
+    }
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linear_algebra::{gram, norm};
+    use crate::statistics::random::Random;
+
+    #[test]
+    fn permuted_distances_are_those_of_the_permuted_means() {
+        // The same through the vectors, which are fewer numbers than their products at 12 examples, and through the products.
+        for width in [5, 40] {
+            let mut random = Random::new(3, width as u64);
+            let vectors: Vec<f64> = (0..12 * width).map(|i| random.normal() + f64::from(i % width == 0)).collect();
+            let (a, b) = vectors.split_at(5 * width);
+            let (within_a, within_b, between) = (gram(a, width), gram(b, width), products(a, b, width));
+            let inner = InnerProducts { a: &within_a, b: &within_b, between: &between };
+            let pooled = Pooled::new(a, b, width, inner);
+            assert!(pooled.varies);
+            let mut order: Vec<usize> = (0..12).collect();
+            for _ in 0..5 {
+                let first = |row: usize| order[..5].contains(&row);
+                let weights: Vec<f64> = (0..12).map(|row| f64::from(u8::from(first(row)))).collect();
+                let sum = |of: bool| {
+                    let mut sum = vec![0.0; width];
+                    for (row, vector) in vectors.chunks_exact(width).enumerate().filter(|(row, _)| first(*row) == of) {
+                        assert!(row < 12);
+                        sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
+                    }
+                    sum
+                };
+                let (one, other) = (sum(true), sum(false));
+                let expected = 1.0 - dot(&one, &other) / (norm(&one) * norm(&other));
+                let found = pooled.distances(&weights)[0];
+                assert!((found - expected).abs() < 1e-12, "{found} for {expected} at width {width}");
+                random.shuffle(&mut order);
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_that_are_equal_do_not_vary() {
+        let vectors = [0.1, 1.0 / 3.0].repeat(6);
+        let (a, b) = vectors.split_at(6);
+        let (within_a, within_b, between) = (gram(a, 2), gram(b, 2), products(a, b, 2));
+        let inner = InnerProducts { a: &within_a, b: &within_b, between: &between };
+        assert!(!Pooled::new(a, b, 2, inner).varies);
+    }
+}

@@ -32,6 +32,12 @@ def settings(stage):
     return PIPELINE["stages"].get(stage, {})
 
 
+def compared_across_datasets():
+    """Whether there is one comparison, of the datasets under each model, centred on all of it."""
+    section = settings("similarity")
+    return isinstance(section, dict) and section.get("across", "datasets") == "datasets" and not {"groups", "centring"} & set(section)
+
+
 def say(what, who, deviation, tolerance, n):
     """One line; a deviation that is not a number is over any tolerance."""
     ok = deviation <= tolerance and n > 0
@@ -262,7 +268,7 @@ def check_gradients(name):
             deviation = abs(vectors @ vectors.T - (stack @ stack.T)[np.ix_(at, at)]) / scale
             say("gradient_vectors: inner products, of the norms", f"{name} {short(module)}", deviation.max(), 1e-4, deviation.size)
         similarity = table("similarity")
-        if similarity is not None and "gradient" in similarity["of"] and settings("similarity").get("across", "datasets") == "datasets":
+        if similarity is not None and "gradient" in similarity["of"] and compared_across_datasets():
             check_cosines("gradients", f"{name} {short(module)}", index, stack, similarity.filter(of="gradient", model_a=name, module=module))
 
 
@@ -487,7 +493,7 @@ def main():
     for name in sorted(table("gradients")["model"].unique()) if table("gradients") is not None else []:
         check_gradients(name)
     similarity = table("similarity")
-    if similarity is not None and settings("similarity").get("across", "datasets") == "datasets":
+    if similarity is not None and compared_across_datasets():
         for name in sorted(similarity.filter(of="hidden_state")["model_a"].unique()):
             check_state_similarity(name)
     print(f"{len(FAILED)} checks over their tolerance" if FAILED else "all within their tolerances")

@@ -88,7 +88,18 @@ impl Manifest {
                 return Err(PlanError::unknown(at, "stage", &name, known));
             };
             let keys = stage.settings.iter().flat_map(|setting| [Some(setting.key), setting.formerly]).flatten();
-            check_keys(&at, &value, keys)?;
+            match &value {
+                Value::Array(sections) if stage.has_named_sections() => {
+                    for (i, section) in sections.iter().enumerate() {
+                        check_keys(&at.index(i), section, keys.clone())?;
+                    }
+                }
+                Value::Array(_) => {
+                    let error = PlanError::new(at, format!("{name} has one section, and there are several"));
+                    return Err(error.help(format!("write [stages.{name}] once")));
+                }
+                _ => check_keys(&at, &value, keys)?,
+            }
             pipeline.sections.push((name, value));
         }
         Ok(pipeline)
@@ -105,7 +116,9 @@ impl Manifest {
             let at = root.key(key);
             check_name(&at, key)?;
             let value = to_json(item, &at)?;
-            if !value.is_object() {
+            // Only stages can have several tables of one name; `lift` says which.
+            let several = name == "stages" && item.is_array_of_tables();
+            if !value.is_object() && !several {
                 return Err(PlanError::new(at, format!("expected a table, found {}", item.type_name())));
             }
             entries.push((key.to_string(), value));
@@ -328,6 +341,20 @@ mod tests {
         assert!(error.contains("did you mean \"models\"?") && error.contains("pipeline.toml:1:"), "{error}");
         let error = load("[models.base]\npath = \"nowhere\"\n").err().unwrap_or_default();
         assert!(error.contains("no such file") && error.contains("pipeline.toml:2:"), "{error}");
+    }
+
+    #[test]
+    fn only_a_stage_with_named_sections_has_several() {
+        let of = |text: &str| load(text).map(|manifest| manifest.pipeline.sections);
+        let sections =
+            of("[[stages.similarity]]\nleast = 4\n[[stages.similarity]]\nname = \"two\"\n").unwrap_or_default();
+        assert_eq!(sections[0].1, serde_json::json!([{ "least": 4 }, { "name": "two" }]));
+        let error = of("[[stages.similarity]]\n[[stages.similarity]]\nleats = 4\n").err().unwrap_or_default();
+        assert!(error.contains("pipeline.toml:3:") && error.contains("\"least\""), "{error}");
+        let error = of("[[stages.train]]\nlayers = 4\n").err().unwrap_or_default();
+        assert!(error.contains("pipeline.toml:1:") && error.contains("one section"), "{error}");
+        let error = of("[[models.base]]\npath = \"x\"\n").err().unwrap_or_default();
+        assert!(error.contains("expected a table"), "{error}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub mod table;
 mod testing;
 pub mod text;
 
-use comparison::{pca, similarity, similarity_summary};
+use comparison::{mean_similarity, pca, permanova, similarity, similarity_summary};
 pub use contract::node::{Input, Node, Part, Source};
 pub use contract::pipeline::{Pipeline, PlanError};
 pub use contract::stage::{Output, Outputs, Stage, Task, Work};
@@ -66,6 +66,8 @@ pub static STAGES: &[&Stage] = &[
     &distance::STAGE,
     &similarity::STAGE,
     &similarity_summary::STAGE,
+    &permanova::STAGE,
+    &mean_similarity::STAGE,
     &pca::STAGE,
     &patching::STAGE,
     &patching_summary::STAGE,

@@ -19,17 +19,37 @@ pub struct Scatter {
     x_label: String,
     y_label: String,
     groups: Vec<(Name, Vec<(f64, f64)>)>,
+    /// What points say when pointed at.
+    tips: Vec<((f64, f64), String)>,
 }
+
+/// Points of a panel that say what they are: an element for each of thousands would make the page slow.
+const TIPS: usize = 600;
 
 impl Scatter {
     pub fn new(title: impl Into<Name>, x_label: impl Into<String>, y_label: impl Into<String>) -> Scatter {
-        Scatter { title: title.into(), x_label: x_label.into(), y_label: y_label.into(), groups: Vec::new() }
+        Scatter {
+            title: title.into(),
+            x_label: x_label.into(),
+            y_label: y_label.into(),
+            groups: Vec::new(),
+            tips: Vec::new(),
+        }
     }
 
     /// Adds a group in the colour of its name's rank; points that are not finite are left out.
     pub fn group(&mut self, name: impl Into<Name>, points: impl IntoIterator<Item = (f64, f64)>) {
         let points = points.into_iter().filter(|(x, y)| x.is_finite() && y.is_finite());
         self.groups.push((name.into(), points.collect()));
+    }
+
+    /// Adds a group whose points say what they are when pointed at, unless the panel has too many.
+    pub fn named_group(&mut self, name: impl Into<Name>, points: impl IntoIterator<Item = ((f64, f64), String)>) {
+        let name = name.into();
+        let points: Vec<((f64, f64), String)> =
+            points.into_iter().filter(|((x, y), _)| x.is_finite() && y.is_finite()).collect();
+        self.groups.push((name, points.iter().map(|(point, _)| *point).collect()));
+        self.tips.extend(points);
     }
 }
 
@@ -51,6 +71,9 @@ impl Draw for Scatter {
             markup.raw(&format!(r#"<path class="points {}" d="{data}"/>"#, name.class()));
         }
         self.names(&mut markup, &x, &y);
+        for ((px, py), tip) in self.tips.iter().filter(|_| self.tips.len() <= TIPS) {
+            markup.circle("hit", (x.at(*px), y.at(*py)), 4.0, Some(tip));
+        }
         vec![Panel::new(&self.title, (WIDTH, BOTTOM + 36.0), markup)]
     }
 

@@ -12,7 +12,6 @@ use crate::contract::cost::Expected;
 use crate::contract::node::Part;
 use crate::contract::site::Stream;
 use crate::contract::stage::Task;
-use crate::linear_algebra::centre;
 use crate::states::state_table::{Place, StateTable, States};
 use crate::table::{self, Column, Kind, column};
 
@@ -88,7 +87,7 @@ pub enum Slice {
 }
 
 impl Slice {
-    fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&Place> {
         match self {
             Slice::Place(place) => Some(place),
             _ => None,
@@ -158,15 +157,6 @@ impl Groups {
         }
         Ok(groups)
     }
-}
-
-/// The vectors of all groups one after the other, and their mean subtracted where asked for.
-pub fn pooled(groups: &[States], centred: bool) -> Vec<f64> {
-    let mut pool: Vec<f64> = groups.iter().flat_map(|group| group.values.iter().copied()).collect();
-    if centred {
-        centre(&mut pool, groups[0].width);
-    }
-    pool
 }
 
 fn read_vectors(parts: &[Part]) -> Result<States> {
@@ -240,8 +230,8 @@ pub const SLICE_COLUMNS: [Column; 4] = [
 ];
 
 /// [`SLICE_COLUMNS`] with each slice repeated for its number of rows.
-pub fn slice_arrays(slices: &[(Slice, usize)]) -> [ArrayRef; 4] {
-    let rows = || slices.iter().flat_map(|(slice, count)| std::iter::repeat_n(slice, *count));
+pub fn slice_arrays<'a>(slices: impl IntoIterator<Item = (&'a Slice, usize)> + Clone) -> [ArrayRef; 4] {
+    let rows = || slices.clone().into_iter().flat_map(|(slice, count)| std::iter::repeat_n(slice, count));
     let positions: StringArray = rows().map(|slice| slice.place().map(|place| place.position.as_str())).collect();
     let layers: UInt32Array = rows().map(|slice| slice.place().map(|place| place.site.layer as u32)).collect();
     let sites: StringArray = rows().map(|slice| slice.place().map(|place| place.site.name())).collect();
@@ -249,17 +239,11 @@ pub fn slice_arrays(slices: &[(Slice, usize)]) -> [ArrayRef; 4] {
     [Arc::new(positions), Arc::new(layers), Arc::new(sites), Arc::new(modules)]
 }
 
-/// Which groups of the comparison a task is about.
-#[derive(Debug, Deserialize)]
-pub struct PairParams {
-    #[serde(flatten)]
-    pub reading: Reading,
-    pub a: usize,
-    pub b: usize,
-}
-
-pub const CENTRED: Column =
-    column("centred", Kind::Bool, "whether the mean over all vectors of the comparison was subtracted");
+pub const CENTRED: Column = column(
+    "centred",
+    Kind::Bool,
+    "whether the mean that `centring` names was subtracted: of the comparison, or of the pair's two groups",
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Cosine similarities of pairs of examples, raw and centred on the mean of the comparison.
+//! Cosine similarities of pairs of examples, raw and centred.
 
 mod figure;
 
@@ -9,20 +9,21 @@ use arrow::array::{BooleanArray, Float32Array, StringArray};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::comparison::compared::{SETTINGS, Settings, comparisons};
-use crate::comparison::groups::{CENTRED, Groups, PairParams, SLICE_COLUMNS, Sizes, pooled, slice_arrays};
+use crate::comparison::compared::{Centring, SETTINGS, Settings, of_section};
+use crate::comparison::cosines::Vectors;
+use crate::comparison::groups::{CENTRED, Groups, SLICE_COLUMNS, Sizes, slice_arrays};
+use crate::comparison::task::Comparing;
 use crate::contract::cost::{Cost, Expected};
 use crate::contract::node::Node;
-use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
+use crate::contract::pipeline::{Pipeline, PlanError};
 use crate::contract::setting::defaults;
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::linear_algebra::{products, scale_to_unit};
-use crate::table::folders::{DATASET_A, DATASET_B, MODEL_A, MODEL_B, OF};
+use crate::table::folders::{COMPARISON, DATASET_A, DATASET_B, MODEL_A, MODEL_B, OF, SHARED};
 use crate::table::{Kind, Table, column};
 
 const TABLE: Table = Table {
     name: "similarity",
-    folders: &[OF, MODEL_A, DATASET_A, MODEL_B, DATASET_B],
+    folders: &[OF, COMPARISON, SHARED, MODEL_A, DATASET_A, MODEL_B, DATASET_B],
     columns: &[
         SLICE_COLUMNS[0],
         SLICE_COLUMNS[1],
@@ -35,9 +36,22 @@ const TABLE: Table = Table {
             Kind::Text,
             "identity of the example in group b; within one group it comes after example_a",
         ),
-        column("cosine", Kind::F32, "cosine of the two vectors; 0 where one of them is 0"),
+        column("same_example", Kind::Bool, "whether the two are one example, of a dataset under two models"),
+        column(
+            "cosine",
+            Kind::F32,
+            "cosine of the two vectors; 0 where one of them is 0, null where they have fewer than `least` losses in common",
+        ),
     ],
 };
+
+#[derive(Debug, Deserialize)]
+struct Params {
+    #[serde(flatten)]
+    comparing: Comparing,
+    a: usize,
+    b: usize,
+}
 
 /// Bytes of a row: a cosine that hardly compresses, and names that do.
 const ROW_IN_FILE: f64 = 6.0;
@@ -46,7 +60,7 @@ const ROW_IN_MEMORY: f64 = 150.0;
 
 pub static STAGE: Stage = Stage {
     name: "similarity",
-    version: 1,
+    version: 2,
     about: "Pairwise cosine similarities of examples' hidden states, loss vectors or gradients, raw and centred.",
     asked_by_default: false,
     notice: None,
@@ -60,20 +74,21 @@ pub static STAGE: Stage = Stage {
 };
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
-    let settings: Settings = parse_settings(STAGE.name, settings)?;
     let mut nodes = Vec::new();
-    for comparison in comparisons(&settings, pipeline)? {
+    for comparison in of_section(settings, pipeline)? {
         for (a, b) in comparison.pairs() {
-            let mut params = comparison.params(&settings);
+            let mut params = comparison.params();
             params["a"] = a.into();
             params["b"] = b.into();
-            nodes.push(Node {
-                stage: STAGE.name,
-                bindings: comparison.pair(a, b),
-                params,
-                inputs: comparison.inputs(),
-                per_part: None,
-            });
+            let (of_a, of_b) = (&comparison.groups[a], &comparison.groups[b]);
+            let mut bindings = comparison.bindings();
+            bindings.extend([
+                ("model_a", of_a.model.clone()),
+                ("dataset_a", of_a.dataset.clone()),
+                ("model_b", of_b.model.clone()),
+                ("dataset_b", of_b.dataset.clone()),
+            ]);
+            nodes.push(Node { stage: STAGE.name, bindings, params, inputs: comparison.inputs(), per_part: None });
         }
     }
     Ok(nodes)
@@ -82,47 +97,52 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 /// Two products for each pair, raw and centred; a row of the table is a cosine and the two names' numbers in
 /// their dictionaries.
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
-    let params = PairParams::deserialize(params).ok()?;
-    let sizes = Sizes::expected(&params.reading, expected)?;
+    let params = Params::deserialize(params).ok()?;
+    let sizes = Sizes::expected(&params.comparing.reading, expected)?;
     let rows = 2.0 * sizes.slices * sizes.pairs(params.a, params.b)?;
     let memory = sizes.memory() + ROW_IN_MEMORY * rows;
     Some(Cost { flops: 2.0 * rows * sizes.width, written: ROW_IN_FILE * rows, memory, ..Cost::default() })
 }
 
 fn run(task: &Task) -> Result<Vec<Output>> {
-    let params: PairParams = task.params()?;
-    let groups = Groups::open(task, &params.reading)?;
-    let mut slices = Vec::new();
-    let (mut centred_rows, mut cosines) = (Vec::new(), Vec::new());
+    let Params { comparing, a, b } = task.params()?;
+    let groups = Groups::open(task, &comparing.reading)?;
+    let slices = groups.slices();
+    let mut counts = Vec::new();
+    let (mut centred_rows, mut same, mut cosines) = (Vec::new(), Vec::new(), Vec::new());
     let (mut examples_a, mut examples_b) = (Vec::new(), Vec::new());
-    for slice in groups.slices() {
-        let loaded = groups.load(&slice)?;
+    for slice in &slices {
+        let filled = comparing.load(&groups, slice)?;
         let before = cosines.len();
+        let all: Vec<usize> = (0..filled.groups.len()).collect();
+        let pair = if a == b { vec![a] } else { vec![a, b] };
         for centred in [false, true] {
-            let mut pool = pooled(&loaded, centred);
-            let width = loaded[0].width;
-            pool.chunks_exact_mut(width).for_each(|vector| {
-                scale_to_unit(vector);
-            });
-            let rows = |group: usize| {
-                let start: usize = loaded[..group].iter().map(|group| group.examples.len()).sum();
-                &pool[start * width..(start + loaded[group].examples.len()) * width]
+            // The place of a and b among the groups that are centred together. A group has no pair to be centred with
+            // but the whole of a comparison of two.
+            let chosen = match comparing.centring {
+                Centring::None if centred => continue,
+                Centring::Pair if centred && a == b && all.len() > 2 => continue,
+                Centring::Pair if centred && a != b => &pair,
+                _ => &all,
             };
-            let dots = products(rows(params.a), rows(params.b), width);
-            let (a, b) = (&loaded[params.a].examples, &loaded[params.b].examples);
-            for (i, example_a) in a.iter().enumerate() {
-                let first = if params.a == params.b { i + 1 } else { 0 };
-                for (j, example_b) in b.iter().enumerate().skip(first) {
+            let place = |group: usize| chosen.iter().position(|known| *known == group).unwrap_or_default();
+            let vectors = Vectors::of(&filled, chosen, centred, comparing.least);
+            let found = vectors.between(vectors.rows(place(a)), vectors.rows(place(b)));
+            let (of_a, of_b) = (&filled.groups[a].examples, &filled.groups[b].examples);
+            for (i, example_a) in of_a.iter().enumerate() {
+                let first = if a == b { i + 1 } else { 0 };
+                for (j, example_b) in of_b.iter().enumerate().skip(first) {
                     centred_rows.push(centred);
+                    same.push(a != b && example_a == example_b);
                     examples_a.push(example_a.clone());
                     examples_b.push(example_b.clone());
-                    cosines.push(dots[i * b.len() + j] as f32);
+                    cosines.push(Some(found[i * of_b.len() + j] as f32).filter(|cosine| !cosine.is_nan()));
                 }
             }
         }
-        slices.push((slice, cosines.len() - before));
+        counts.push(cosines.len() - before);
     }
-    let [positions, layers, sites, modules] = slice_arrays(&slices);
+    let [positions, layers, sites, modules] = slice_arrays(slices.iter().zip(counts.iter().copied()));
     let batch = TABLE.batch(vec![
         positions,
         layers,
@@ -131,6 +151,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         Arc::new(BooleanArray::from(centred_rows)),
         Arc::new(StringArray::from(examples_a)),
         Arc::new(StringArray::from(examples_b)),
+        Arc::new(BooleanArray::from(same)),
         Arc::new(Float32Array::from(cosines)),
     ])?;
     Ok(vec![Output::table(batch)])

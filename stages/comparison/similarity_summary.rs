@@ -1,85 +1,145 @@
-//! Mean cosine similarity of two groups, with its interval, and a permutation test of the group labels.
+//! Mean cosine similarities of the groups of a comparison, with intervals, and permutation tests of every two groups.
 
 mod figure;
+mod pair_test;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, UInt32Array};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::comparison::compared::{Settings as ComparisonSettings, comparisons};
-use crate::comparison::groups::{CENTRED, Groups, PairParams, SLICE_COLUMNS, Sizes, pooled, slice_arrays};
+use self::pair_test::{Pair, PairTest};
+use crate::comparison::compared::{Centring, Group, comparisons};
+use crate::comparison::cosines::{Cosines, Vectors};
+use crate::comparison::family::Family;
+use crate::comparison::fill::Filled;
+use crate::comparison::group_columns::{GROUP_COLUMNS, group_arrays};
+use crate::comparison::groups::{CENTRED, SLICE_COLUMNS, Sizes, Slice, slice_arrays};
+use crate::comparison::task::Comparing;
 use crate::contract::cost::{Cost, Expected};
 use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
-use crate::contract::setting::{PERMUTATIONS_SETTING, RESAMPLES_SETTING, SEED_SETTING, defaults};
+use crate::contract::setting::{PERMUTATIONS_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::linear_algebra::{gram, scale_to_unit};
-use crate::states::state_table::States;
-use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
-use crate::statistics::moments::{mean, std};
-use crate::statistics::permutation::{PERMUTATIONS, label_permutations, p_value};
-use crate::table::columns::{CI_HIGH, CI_LOW};
-use crate::table::folders::{DATASET_A, DATASET_B, MODEL_A, MODEL_B, OF};
+use crate::statistics::permutation::PERMUTATIONS;
+use crate::table::folders::{COMPARISON, OF, SHARED};
 use crate::table::{Kind, Table, column};
 
 /// `[stages.similarity_summary]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
-    resamples: usize,
     permutations: usize,
     seed: u64,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { resamples: RESAMPLES, permutations: PERMUTATIONS, seed: 0 }
+        Settings { permutations: PERMUTATIONS, seed: 0 }
     }
 }
 
 #[derive(Debug, Deserialize)]
 struct Params {
     #[serde(flatten)]
-    pair: PairParams,
-    resamples: usize,
+    comparing: Comparing,
+    groups: Vec<Group>,
     permutations: usize,
     seed: u64,
 }
 
 const TABLE: Table = Table {
     name: "similarity_summary",
-    folders: &[OF, MODEL_A, DATASET_A, MODEL_B, DATASET_B],
+    folders: &[OF, COMPARISON, SHARED],
     columns: &[
         SLICE_COLUMNS[0],
         SLICE_COLUMNS[1],
         SLICE_COLUMNS[2],
         SLICE_COLUMNS[3],
+        GROUP_COLUMNS[0],
+        GROUP_COLUMNS[1],
+        GROUP_COLUMNS[2],
+        GROUP_COLUMNS[3],
         CENTRED,
-        column("n_a", Kind::U32, "number of examples of group a"),
-        column("n_b", Kind::U32, "number of examples of group b"),
+        column("n_a", Kind::U32, "number of examples of group a that are compared"),
+        column("n_b", Kind::U32, "number of examples of group b that are compared"),
         column("n_pairs", Kind::U32, "number of pairs of examples; within one group, of different ones"),
+        column(
+            "n_same",
+            Kind::U32,
+            "pairs between the groups that are one example, which `same_example` leaves out or keeps",
+        ),
+        column(
+            "left_out",
+            Kind::U32,
+            "examples of the two groups that have fewer than `least` losses and are left out",
+        ),
+        column(
+            "missing",
+            Kind::F64,
+            "share of the two groups' losses that are missing, for which stands what `fill` says",
+        ),
+        column("width", Kind::U32, "numbers of each vector that are compared"),
+        column(
+            "mean_share",
+            Kind::F64,
+            "share of the vectors' squared length that their mean vector has, which centring takes (the mean of the \
+             comparison, or of the pair's two groups)",
+        ),
         column("mean", Kind::F64, "mean cosine over the pairs; null where there is none"),
-        CI_LOW,
-        CI_HIGH,
-        column("null_mean", Kind::F64, "mean of the same with the group labels permuted over the comparison"),
-        column("null_std", Kind::F64, "standard deviation of the same"),
-        column("p_value", Kind::F64, "permutation test of the group labels, two-sided"),
+        column(
+            "ci_low",
+            Kind::F64,
+            "lower end of the 95 % interval of the mean over examples, from the variance of a U-statistic. Null for \
+             centred cosines: a centre taken from the same examples shifts their mean by about -1/n, so that no interval \
+             of it holds, while the test does",
+        ),
+        column("ci_high", Kind::F64, "upper end of the same interval"),
+        column(
+            "null_mean",
+            Kind::F64,
+            "mean of `mean` with the labels of the two groups permuted; null for a group with itself",
+        ),
+        column(
+            "null_std",
+            Kind::F64,
+            "standard deviation of the same (divisor: the permutations and the observed value)",
+        ),
         column("effect_size", Kind::F64, "(mean - null_mean) / null_std; null where that is 0"),
+        column(
+            "p_value",
+            Kind::F64,
+            "two-sided permutation test of `mean` between the two groups, uncorrected; null for a group with itself",
+        ),
+        column("p_holm", Kind::F64, "the same with Holm's correction over the comparison's pairs at this place"),
+        column(
+            "p_max",
+            Kind::F64,
+            "the same corrected over the layers or modules of the table by the largest statistic under the same permutations; null where there is one",
+        ),
+        column("within_a", Kind::F64, "mean cosine of pairs within group a, centred as this row is"),
+        column("within_b", Kind::F64, "the same within group b"),
+        column(
+            "within_p_value",
+            Kind::F64,
+            "two-sided permutation test of within_a - within_b, uncorrected: whether one group is more alike than the other",
+        ),
+        column("within_p_holm", Kind::F64, "the same with Holm's correction over the comparison's pairs at this place"),
+        column("within_p_max", Kind::F64, "the same corrected over layers or modules, as p_max"),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "similarity_summary",
-    version: 2,
-    about: "Mean cosine similarity of pairs of groups, with intervals and a permutation test of the group labels.",
+    version: 3,
+    about: "Mean cosine similarity within groups and between them, with intervals and permutation tests of every two groups.",
     asked_by_default: true,
     notice: None,
     outputs: Outputs::Table(TABLE),
-    settings: &[RESAMPLES_SETTING, PERMUTATIONS_SETTING, SEED_SETTING],
+    settings: &[PERMUTATIONS_SETTING, SEED_SETTING],
     defaults: defaults::<Settings>,
     plan,
     cost: Some(cost),
@@ -89,204 +149,164 @@ pub static STAGE: Stage = Stage {
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
-    let compared: ComparisonSettings = pipeline.section("similarity")?;
-    let mut nodes = Vec::new();
-    for comparison in comparisons(&compared, pipeline)? {
-        for (a, b) in comparison.pairs() {
-            let mut params = comparison.params(&compared);
-            for (key, value) in [
-                ("a", a.into()),
-                ("b", b.into()),
-                ("resamples", settings.resamples.into()),
-                ("permutations", settings.permutations.into()),
-                ("seed", Value::from(settings.seed)),
-            ] {
-                params[key] = value;
-            }
-            nodes.push(Node {
-                stage: STAGE.name,
-                bindings: comparison.pair(a, b),
-                params,
-                inputs: comparison.inputs(),
-                per_part: None,
-            });
-        }
-    }
-    Ok(nodes)
+    let nodes = comparisons(pipeline)?.into_iter().map(|comparison| {
+        let mut params = comparison.named_params();
+        params["permutations"] = settings.permutations.into();
+        params["seed"] = settings.seed.into();
+        Node { stage: STAGE.name, bindings: comparison.bindings(), params, inputs: comparison.inputs(), per_part: None }
+    });
+    Ok(nodes.collect())
 }
 
-/// The cosines of all vectors of the comparison, raw and centred, and their means over every resample and
-/// permutation.
+/// The cosines of all vectors of the comparison, and for every two groups a product of their cosines with the
+/// permutations, raw and centred.
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
-    let sizes = Sizes::expected(&params.pair.reading, expected)?;
-    let (n, pairs) = (sizes.examples(), sizes.pairs(params.pair.a, params.pair.b)?);
-    let means = 2.0 * pairs * (params.resamples + params.permutations) as f64;
-    let flops = 2.0 * sizes.slices * (n * n * sizes.width + means);
-    // Permutations are lists of all members.
-    let memory = sizes.memory() + 8.0 * n * n + 8.0 * n * params.permutations as f64;
-    Some(Cost { flops, memory, ..Cost::default() })
+    let sizes = Sizes::expected(&params.comparing.reading, expected)?;
+    let n = sizes.examples();
+    let of_pair = |a: usize, b: usize| (sizes.groups[a] + sizes.groups[b]).powi(2);
+    let pairs = (0..sizes.groups.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
+    let tests: f64 = pairs.map(|(a, b)| 2.0 * of_pair(a, b) * params.permutations as f64).sum();
+    let flops = 2.0 * sizes.slices * (n * n * sizes.width + tests);
+    // Two matrices of cosines, and the labels of every pair.
+    let labels = 2.0 * n * sizes.groups.len() as f64 * params.permutations as f64;
+    Some(Cost { flops, memory: sizes.memory() + 3.0 * 8.0 * n * n + labels, ..Cost::default() })
+}
+
+/// A row of the table.
+struct Row {
+    slice: usize,
+    centred: bool,
+    pair: Pair,
+    left_out: usize,
+    missing: f64,
+    width: usize,
+    mean_share: f64,
+    test: PairTest,
 }
 
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
-    let groups = Groups::open(task, &params.pair.reading)?;
-    let (mut slices, mut rows) = (Vec::new(), Vec::new());
-    for slice in groups.slices() {
-        let loaded = groups.load(&slice)?;
+    let groups = params.comparing.open(task, &params.groups)?;
+    let slices = groups.slices();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut labels = BTreeMap::new();
+    for (slice, place) in slices.iter().enumerate() {
+        let filled = params.comparing.load(&groups, place)?;
         for centred in [false, true] {
-            rows.push((centred, summarise(&loaded, centred, &params)));
+            if centred && params.comparing.centring == Centring::None {
+                continue;
+            }
+            of_slice(&params, &filled, centred, &mut labels, |pair, vectors, test| {
+                let both = || [pair.a, pair.b].into_iter().take(if pair.a == pair.b { 1 } else { 2 });
+                let examples = |group: usize| filled.groups[group].examples.len() + filled.left_out[group];
+                let total: usize = both().map(examples).sum();
+                rows.push(Row {
+                    slice,
+                    centred,
+                    pair,
+                    left_out: both().map(|group| filled.left_out[group]).sum(),
+                    missing: both().map(|group| filled.missing[group] * examples(group) as f64).sum::<f64>()
+                        / total.max(1) as f64,
+                    width: filled.groups[pair.a].width,
+                    mean_share: vectors.mean_share,
+                    test,
+                });
+            });
+            (task.progress)((2 * slice + usize::from(centred)) as u64, 2 * slices.len() as u64);
+            anyhow::ensure!(!(task.cancelled)(), "stopped");
         }
-        slices.push((slice, 2));
     }
-    let [positions, layers, sites, modules] = slice_arrays(&slices);
-    let number = |value: fn(&Summary) -> Option<f64>| -> ArrayRef {
-        Arc::new(rows.iter().map(|(_, row)| value(row)).collect::<Float64Array>())
-    };
-    let count = |value: fn(&Summary) -> usize| -> ArrayRef {
-        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| value(row) as u32)))
-    };
-    let batch = TABLE.batch(vec![
-        positions,
-        layers,
-        sites,
-        modules,
-        Arc::new(BooleanArray::from_iter(rows.iter().map(|(centred, _)| Some(*centred)))),
-        count(|row| row.n_a),
-        count(|row| row.n_b),
-        count(|row| row.n_pairs),
-        number(|row| row.mean),
-        number(|row| row.interval.map(|interval| interval.low)),
-        number(|row| row.interval.map(|interval| interval.high)),
-        number(|row| row.null.map(|null| null.mean)),
-        number(|row| row.null.map(|null| null.std)),
-        number(|row| row.null.map(|null| null.p_value)),
-        number(|row| row.null.and_then(|null| null.effect_size)),
-    ])?;
-    Ok(vec![Output::table(batch)])
+    table(&params.groups, &slices, &rows)
 }
 
-struct Summary {
-    n_a: usize,
-    n_b: usize,
-    n_pairs: usize,
-    mean: Option<f64>,
-    interval: Option<Interval>,
-    null: Option<NullTest>,
-}
-
-#[derive(Clone, Copy)]
-struct NullTest {
-    mean: f64,
-    std: f64,
-    p_value: f64,
-    effect_size: Option<f64>,
-}
-
-/// Cosines of every vector of the comparison with every other.
-struct Cosines {
-    /// Row-major [members, members].
-    matrix: Vec<f64>,
-    members: usize,
-}
-
-impl Cosines {
-    /// The sum of a row's entries at `columns`, weighted. Eight running sums keep the additions from waiting for
-    /// each other, and are added up in a fixed order.
-    fn row(&self, i: usize, columns: &[usize], weights: &[f64]) -> f64 {
-        let row = &self.matrix[i * self.members..][..self.members];
-        let mut sums = [0.0; 8];
-        let (whole, rest) = columns.as_chunks::<8>();
-        let (whole_weights, rest_weights) = weights.as_chunks::<8>();
-        for (columns, weights) in whole.iter().zip(whole_weights) {
-            for lane in 0..8 {
-                sums[lane] += weights[lane] * row[columns[lane]];
+/// Calls with each pair of groups, the vectors that it was centred with, and what was found.
+fn of_slice(
+    params: &Params,
+    filled: &Filled,
+    centred: bool,
+    labels: &mut BTreeMap<Pair, pair_test::Permuted>,
+    mut found: impl FnMut(Pair, &Vectors, PairTest),
+) {
+    let Comparing { centring, same_example, least, .. } = params.comparing;
+    let all: Vec<usize> = (0..filled.groups.len()).collect();
+    let together = (!centred || centring == Centring::Comparison || all.len() <= 2)
+        .then(|| Vectors::of(filled, &all, centred, least))
+        .map(|vectors| (vectors.cosines(), vectors));
+    for pair in Pair::all(all.len()) {
+        let mut test = |vectors: &Vectors, cosines: &Cosines| {
+            let examples = [pair.a, pair.b].map(|group| filled.groups[group].examples.as_slice());
+            let permuted = labels.entry(pair).or_default();
+            permuted.of(pair, examples, params.permutations, params.seed);
+            let test = pair_test::test(pair, examples, cosines, permuted, same_example, centred);
+            found(pair, vectors, test);
+        };
+        match &together {
+            Some((cosines, vectors)) if all.len() == 2 && pair.a != pair.b => test(vectors, cosines),
+            Some((cosines, vectors)) if pair.a == pair.b => {
+                let rows = vectors.rows(pair.a);
+                test(vectors, &cosines.among(rows.clone(), rows.end..rows.end));
+            }
+            Some((cosines, vectors)) => test(vectors, &cosines.among(vectors.rows(pair.a), vectors.rows(pair.b))),
+            // A group alone has no pair to be centred with.
+            None if pair.a == pair.b => {}
+            None => {
+                let vectors = Vectors::of(filled, &[pair.a, pair.b], centred, least);
+                test(&vectors, &vectors.cosines());
             }
         }
-        let rest: f64 = rest.iter().zip(rest_weights).map(|(&j, &weight)| weight * row[j]).sum();
-        sums.iter().sum::<f64>() + rest
-    }
-
-    /// The mean over pairs of a member of `a` and one of `b`, weighted by the product of their weights.
-    fn between(&self, a: &[usize], b: &[usize], weights: (&[f64], &[f64])) -> f64 {
-        let of_b: f64 = weights.1.iter().sum();
-        let (mut sum, mut weight) = (0.0, 0.0);
-        for (&i, &w) in a.iter().zip(weights.0).filter(|(_, w)| **w > 0.0) {
-            sum += w * self.row(i, b, weights.1);
-            weight += w * of_b;
-        }
-        sum / weight
-    }
-
-    /// The mean over pairs of different members of `a`, weighted by the product of their weights.
-    fn within(&self, a: &[usize], weights: &[f64]) -> f64 {
-        let (mut sum, mut weight) = (0.0, 0.0);
-        let mut after: f64 = weights.iter().sum();
-        for (first, (&i, &w)) in a.iter().zip(weights).enumerate() {
-            after -= w;
-            if w > 0.0 {
-                sum += w * self.row(i, &a[first + 1..], &weights[first + 1..]);
-                weight += w * after;
-            }
-        }
-        sum / weight
     }
 }
 
-fn summarise(groups: &[States], centred: bool, params: &Params) -> Summary {
-    let mut pool = pooled(groups, centred);
-    let width = groups[0].width;
-    pool.chunks_exact_mut(width).for_each(|vector| {
-        scale_to_unit(vector);
-    });
-    let members = pool.len() / width;
-    let cosines = Cosines { matrix: gram(&pool, width), members };
-    let (a, b) = (params.pair.a, params.pair.b);
-    let range = |group: usize| -> Vec<usize> {
-        let start: usize = groups[..group].iter().map(|group| group.examples.len()).sum();
-        (start..start + groups[group].examples.len()).collect()
+fn table(groups: &[Group], slices: &[Slice], rows: &[Row]) -> Result<Vec<Output>> {
+    let position = |row: &Row| slices[row.slice].place().map(|place| place.position.clone());
+    // Where layers have other examples, their labels are permuted by other draws.
+    let curve = |row: usize| {
+        let Row { centred, pair, test, .. } = &rows[row];
+        (position(&rows[row]), *centred, *pair, test.n_a, test.n_b)
     };
-    let (in_a, in_b) = (range(a), range(b));
-    let (n_a, n_b) = (in_a.len(), in_b.len());
-    let n_pairs = if a == b { n_a * n_a.saturating_sub(1) / 2 } else { n_a * n_b };
-    if n_pairs == 0 {
-        return Summary { n_a, n_b, n_pairs, mean: None, interval: None, null: None };
-    }
-    let ones = vec![1.0; n_a.max(n_b)];
-    let statistic = |in_a: &[usize], in_b: &[usize]| match a == b {
-        true => cosines.within(in_a, &ones[..n_a]),
-        false => cosines.between(in_a, in_b, (&ones[..n_a], &ones[..n_b])),
+    let between = Family::new(
+        rows.iter().map(|row| row.test.between.as_ref()),
+        |row| (rows[row].slice, rows[row].centred),
+        curve,
+    );
+    let within =
+        Family::new(rows.iter().map(|row| row.test.within.as_ref()), |row| (rows[row].slice, rows[row].centred), curve);
+    let number = |value: &dyn Fn(usize) -> Option<f64>| -> ArrayRef {
+        let finite = |row: usize| value(row).filter(|value| value.is_finite());
+        Arc::new((0..rows.len()).map(finite).collect::<Float64Array>())
     };
-    let observed = statistic(&in_a, &in_b);
-
-    let drawn_a: Vec<Vec<f64>> = Resamples::new(n_a, params.resamples, params.seed, 0).counts().collect();
-    // Two groups of the same examples (one dataset under two models) are resampled together.
-    let stream = if groups[a].examples == groups[b].examples { 0 } else { 1 };
-    let drawn_b: Vec<Vec<f64>> = Resamples::new(n_b, params.resamples, params.seed, stream).counts().collect();
-    let resampled: Vec<f64> = drawn_a
-        .par_iter()
-        .zip(&drawn_b)
-        .map(|(a_weights, b_weights)| match a == b {
-            true => cosines.within(&in_a, a_weights),
-            false => cosines.between(&in_a, &in_b, (a_weights, b_weights)),
-        })
-        .collect();
-
-    let permuted: Vec<f64> = label_permutations(members, params.permutations, params.seed, 2)
-        .par_iter()
-        .map(|order| match a == b {
-            true => statistic(&order[..n_a], &[]),
-            false => statistic(&order[..n_a], &order[n_a..n_a + n_b]),
-        })
-        .collect();
-    let (null_mean, null_std) = (mean(&permuted), std(&permuted));
-    // In a comparison of one group every permutation is the group itself.
-    let varies = null_std > 1e-12;
-    let null = (!permuted.is_empty()).then(|| NullTest {
-        mean: null_mean,
-        std: null_std,
-        p_value: if varies { p_value(observed, &permuted, null_mean) } else { 1.0 },
-        effect_size: varies.then(|| (observed - null_mean) / null_std),
-    });
-    Summary { n_a, n_b, n_pairs, mean: Some(observed), interval: Interval::of(resampled), null }
+    let count = |value: &dyn Fn(&Row) -> usize| -> ArrayRef {
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| value(row) as u32)))
+    };
+    let pairs: Vec<(usize, usize)> = rows.iter().map(|row| (row.pair.a, row.pair.b)).collect();
+    let test = |row: usize| &rows[row].test;
+    let mut arrays = slice_arrays(rows.iter().map(|row| (&slices[row.slice], 1))).to_vec();
+    arrays.extend(group_arrays(groups, &pairs));
+    arrays.extend([
+        Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.centred)))) as ArrayRef,
+        count(&|row| row.test.n_a),
+        count(&|row| row.test.n_b),
+        count(&|row| row.test.mean.map_or(0, |mean| mean.pairs)),
+        count(&|row| row.test.same),
+        count(&|row| row.left_out),
+        number(&|row| Some(rows[row].missing)),
+        count(&|row| row.width),
+        number(&|row| Some(rows[row].mean_share)),
+        number(&|row| test(row).mean.map(|mean| mean.mean)),
+        number(&|row| test(row).mean?.interval.map(|interval| interval.low)),
+        number(&|row| test(row).mean?.interval.map(|interval| interval.high)),
+        number(&|row| Some(between.null(row)?.mean)),
+        number(&|row| Some(between.null(row)?.std)),
+        number(&|row| between.null(row)?.effect_size),
+        number(&|row| between.p_value(row)),
+        number(&|row| between.p_holm(row)),
+        number(&|row| between.p_max(row)),
+        number(&|row| test(row).within_a),
+        number(&|row| test(row).within_b),
+        number(&|row| within.p_value(row)),
+        number(&|row| within.p_holm(row)),
+        number(&|row| within.p_max(row)),
+    ]);
+    Ok(vec![Output::table(TABLE.batch(arrays)?)])
 }

@@ -13,7 +13,7 @@ use crate::contract::toml_path::{TomlPath, at};
 pub struct Pipeline {
     pub models: Vec<Model>,
     pub datasets: Vec<Dataset>,
-    /// `[stages.*]`: the sections present, in the order of the file.
+    /// `[stages.*]`: the sections present, in the order of the file. Of a stage that has several an array.
     pub sections: Vec<(String, Value)>,
 }
 
@@ -154,8 +154,27 @@ fn select<'a, T>(
 
 /// A stage's section as its own settings type, errors pointing at the key.
 pub fn parse_settings<T: serde::de::DeserializeOwned>(stage: &str, settings: &Value) -> Result<T, PlanError> {
+    deserialize(&at("stages").key(stage), settings)
+}
+
+fn deserialize<T: serde::de::DeserializeOwned>(at: &TomlPath, settings: &Value) -> Result<T, PlanError> {
     serde_path_to_error::deserialize(settings)
-        .map_err(|error| PlanError::new(at("stages").key(stage).within(error.path()), error.inner().to_string()))
+        .map_err(|error| PlanError::new(at.within(error.path()), error.inner().to_string()))
+}
+
+/// The section of a stage that may have several, `[[stages.<name>]]`: each as the settings type, with its path.
+pub fn parse_each<T: serde::de::DeserializeOwned>(
+    stage: &str,
+    settings: &Value,
+) -> Result<Vec<(TomlPath, T)>, PlanError> {
+    let all = at("stages").key(stage);
+    let Value::Array(sections) = settings else { return Ok(vec![(all, parse_settings(stage, settings)?)]) };
+    let parse = |(i, section)| {
+        let at = all.index(i);
+        let parsed = deserialize(&at, section)?;
+        Ok((at, parsed))
+    };
+    sections.iter().enumerate().map(parse).collect()
 }
 
 /// The bindings of a per-model, per-dataset node.

@@ -87,6 +87,11 @@ impl Stage {
         }
     }
 
+    /// Whether a pipeline may have several sections of it, as `[[stages.<name>]]`: one whose sections have a name may.
+    pub fn has_named_sections(&self) -> bool {
+        self.settings.iter().any(|setting| setting.key == "name")
+    }
+
     /// The default of a key, as TOML; `None` where it has none.
     pub fn default_of(&self, key: &str) -> Option<String> {
         toml((self.defaults)().get(key)?)

@@ -3,10 +3,12 @@
 
 mod principal;
 mod products;
+mod quadratic;
 mod sign;
 mod symmetric;
 
 pub use principal::{Principal, centre, principal_directions, rank_floor};
 pub use products::{dot, gram, norm, products, scale_to_unit};
+pub use quadratic::quadratic_forms;
 pub use sign::{largest_entry, orient};
 pub use symmetric::{Eigen, principal_cosines, symmetric_eigen};

@@ -65,16 +65,15 @@ const TABLE: Table = Table {
         column(
             "vector",
             Kind::Vector,
-            "cross-entropies (nats) of the first tokens of the assistant's turn; a missing one is the mean of the others at \
-             its place, or of all where no example has one",
+            "cross-entropies (nats) of the first tokens of the assistant's turn; NaN where the turn has ended",
         ),
-        column("filled", Kind::U32, "how many of them were missing"),
+        column("missing", Kind::U32, "how many of them are NaN; `fill` of stages.similarity says what becomes of them"),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "loss_vectors",
-    version: 1,
+    version: 2,
     about: "The losses of the first tokens of the assistant's turn, as one vector per example.",
     asked_by_default: false,
     notice: None,
@@ -135,11 +134,16 @@ fn run(task: &Task) -> Result<Vec<Output>> {
             found[example * params.n + index as usize] = Some(-logprobs.value(row));
         }
     }
-    let (vectors, filled) = fill(&found, params.n)?;
+    if !found.is_empty() && found.iter().all(Option::is_none) {
+        bail!("no example has a token in the assistant's turn, so there are no losses to make vectors of");
+    }
+    let missing = |row: &[Option<f32>]| row.iter().filter(|value| value.is_none()).count() as u32;
+    let missing: Vec<u32> = found.chunks_exact(params.n).map(missing).collect();
+    let vectors = found.into_iter().map(|value| value.unwrap_or(f32::NAN)).collect();
     let batch = TABLE.batch(vec![
         Arc::new(StringArray::from(examples)),
         vector_array(vectors, params.n)?,
-        Arc::new(UInt32Array::from(filled)),
+        Arc::new(UInt32Array::from(missing)),
     ])?;
     Ok(vec![Output::table(batch)])
 }
@@ -151,27 +155,6 @@ fn starts(parts: &[Part], start: Start) -> Result<(Vec<String>, Vec<u32>)> {
     let examples: &StringArray = values(&batch, "example")?;
     let starts: &UInt32Array = values(&batch, columns[columns.len() - 1])?;
     Ok((examples.iter().flatten().map(String::from).collect(), starts.values().to_vec()))
-}
-
-/// Replaces missing values by their column's mean, and by the mean of all where a column is empty; with how
-/// many were replaced in each row.
-fn fill(found: &[Option<f32>], width: usize) -> Result<(Vec<f32>, Vec<u32>)> {
-    let mean = |values: &mut dyn Iterator<Item = f32>| {
-        let (sum, count) = values.fold((0.0f64, 0u32), |(sum, count), value| (sum + f64::from(value), count + 1));
-        (count > 0).then(|| (sum / f64::from(count)) as f32)
-    };
-    if found.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    let Some(overall) = mean(&mut found.iter().flatten().copied()) else {
-        bail!("no example has a token in the assistant's turn, so there are no losses to make vectors of")
-    };
-    let columns: Vec<f32> = (0..width)
-        .map(|column| mean(&mut found.iter().skip(column).step_by(width).flatten().copied()).unwrap_or(overall))
-        .collect();
-    let vectors = found.iter().enumerate().map(|(i, value)| value.unwrap_or(columns[i % width])).collect();
-    let missing = |row: &[Option<f32>]| row.iter().filter(|value| value.is_none()).count() as u32;
-    Ok((vectors, found.chunks_exact(width).map(missing).collect()))
 }
 
 #[cfg(test)]
@@ -204,22 +187,22 @@ mod tests {
     fn vectors_start_at_the_marker_or_the_content() {
         let found = vectors(4, "marker").unwrap();
         assert_eq!(texts(&found, "example"), ["b", "a"]);
-        // The fourth loss of b is missing: the mean of that column is a's.
-        assert_eq!(table::vectors(&found, "vector").unwrap().0, [11.0, 12.0, 13.0, 5.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(numbers(&found, "filled"), [1.0, 0.0]);
+        let values = table::vectors(&found, "vector").unwrap().0;
+        // b has no fourth loss.
+        assert!(values[3].is_nan() && values[..3] == [11.0, 12.0, 13.0] && values[4..] == [2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(numbers(&found, "missing"), [1.0, 0.0]);
         let content = vectors(2, "content").unwrap();
         assert_eq!(table::vectors(&content, "vector").unwrap().0, [12.0, 13.0, 4.0, 5.0]);
     }
 
     #[test]
-    fn a_place_that_no_example_reaches_gets_the_mean_of_all() {
-        let found = vectors(3, "content").unwrap();
-        assert_eq!(table::vectors(&found, "vector").unwrap().0, [12.0, 13.0, 8.5, 4.0, 5.0, 8.5]);
-        assert_eq!(numbers(&found, "filled"), [1.0, 1.0]);
-    }
-
-    #[test]
     fn losses_without_a_turn_are_an_error() {
-        assert!(fill(&[None, None], 2).is_err());
+        let tables = TestTables::new();
+        let tokens = tables.part(vec![("example", text(["a"])), ("turn_start", u32s([5]))]);
+        let losses = tables.part(vec![("example", text(["a"])), ("token", u32s([1])), ("logprob", f32s([-1.0]))]);
+        let inputs: [(&str, &[Part]); 2] = [("tokens", &[tokens]), ("losses", &[losses])];
+        let params = json!({ "n": 4, "start": "marker" });
+        let error = run(&crate::losses::loss_vectors::STAGE, params, &inputs).unwrap_err().to_string();
+        assert!(error.contains("no example has a token"), "{error}");
     }
 }

@@ -34,6 +34,11 @@ impl Labels {
         Labels { rows: groups.len(), permuted }
     }
 
+    /// The labels as they are, alone.
+    pub fn observed(groups: &[u16]) -> Labels {
+        Labels { rows: groups.len(), permuted: groups.to_vec() }
+    }
+
     /// The number of permutations.
     pub fn len(&self) -> usize {
         self.permuted.len() / self.rows.max(1)

@@ -5,6 +5,7 @@
 //! U-statistics, means over pairs of *different* examples, which have no such bias. Nothing is resampled: the interval and
 //! the test come from the jackknife, in one pass over the inner products. docs/statistics.md has the formulas.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use super::bootstrap::Interval;
@@ -141,14 +142,14 @@ pub fn mean_cosine(products: InnerProducts, examples: &Examples) -> MeanCosine {
 
 /// Null values of the tests' `z`, [draws, tests]: each example's share takes a random sign, the same one in every test (of
 /// layers with the same examples), so that a maximum over the tests can be judged. Tests without a `z` have zeros.
-pub fn null_of(tests: &[MeanCosine], draws: usize, seed: u64, stream: u64) -> Vec<f64> {
-    let examples = tests.iter().map(|test| test.shares.len()).max().unwrap_or(0);
+pub fn null_of(tests: &[impl Borrow<MeanCosine>], draws: usize, seed: u64, stream: u64) -> Vec<f64> {
+    let examples = tests.iter().map(|test| test.borrow().shares.len()).max().unwrap_or(0);
     let mut random = Random::new(seed, stream);
     let mut signs = vec![0.0; examples];
     let mut null = Vec::with_capacity(draws * tests.len());
     for _ in 0..draws {
         signs.iter_mut().for_each(|sign| *sign = if random.coin() { 1.0 } else { -1.0 });
-        null.extend(tests.iter().map(|test| dot(&test.shares, &signs)));
+        null.extend(tests.iter().map(|test| dot(&test.borrow().shares, &signs)));
     }
     null
 }

@@ -9,6 +9,7 @@ pub mod labels;
 pub mod max_statistic;
 pub mod mean_cosine;
 pub mod moments;
+pub mod pair_mean;
 pub mod permutation;
 pub mod random;
 pub mod student;

@@ -22,3 +22,6 @@ pub const TARGET: Folder =
 pub const PATCH_SOURCE: Folder = folder("source", "the model whose states are put into the target");
 pub const PATCH_TARGET: Folder = folder("target", "the model that the source's states are put into");
 pub const OF: Folder = folder("of", "what the vectors are: hidden_state, loss or gradient");
+pub const COMPARISON: Folder = folder("comparison", "the comparison's name in stages.similarity");
+pub const SHARED: Folder =
+    folder("shared", "the model or dataset that all groups of the comparison share; `all` where they share neither");

@@ -120,6 +120,8 @@ const EVERY_FIGURE: &str = r#"
 [stages.similarity]
 of = ["hidden_state", "loss", "gradient"]
 [stages.similarity_summary]
+[stages.permanova]
+[stages.mean_similarity]
 [stages.pca]
 [stages.gradients]
 [stages.gradient_summary]

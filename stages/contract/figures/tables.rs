@@ -129,6 +129,11 @@ impl Tables {
             match column.split('_').next() {
                 Some("site") => Stream::ALL.map(Stream::name).to_vec(),
                 Some("model" | "source" | "target") => self.models.iter().map(String::as_str).collect(),
+                // What the groups of a comparison share.
+                Some("shared") => {
+                    let datasets = self.datasets.iter().map(|dataset| dataset.name.as_str());
+                    self.models.iter().map(String::as_str).chain(datasets).collect()
+                }
                 Some("dataset" | "direction") => self.datasets.iter().map(|dataset| dataset.name.as_str()).collect(),
                 _ => Vec::new(),
             }

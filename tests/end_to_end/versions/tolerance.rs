@@ -38,7 +38,7 @@ pub fn rule(stage: &str, column: &str) -> Rule {
             (How::Values, 1e-3)
         }
         // A share of 2,000 permutations: one more or less at a tie is 1/2001.
-        (_, "p_value" | "p_holm") => (How::Values, 0.02),
+        (_, name) if name.starts_with("p_") || name.contains("_p_") => (How::Values, 0.02),
         // Adam divides by the gradient's size, so that entries whose gradient is nearly 0 move by as much as others, and
         // the bias of the keys, whose gradient is 0 but for rounding, moves at random.
         ("train", name) if name.ends_with("k_proj.bias") => (How::MeanSquare, f64::INFINITY),

@@ -292,11 +292,20 @@ def unit(vector):
 
 
 @cache
-def directions(source, target, dataset, position, at):
-    """The mean difference, singular vectors and values, as docs/tables.md defines them."""
+@cache
+def folds():
+    """The fold of every example that is projected."""
+    found = table("projections")
+    return {} if found is None else dict(found.select("example", "fold").unique().iter_rows())
+
+
+def directions(source, target, dataset, position, at, fold=0):
+    """The mean difference, singular vectors and values of the examples outside a fold, as docs/tables.md defines them."""
     (a, from_), (b, to) = states(source, dataset)[position], states(target, dataset)[position]
     order = [b.index(example) for example in a]
     difference = to[order][:, at] - from_[:, at]
+    if fold:
+        difference = difference[[folds().get(example) != fold for example in a]]
     mean = difference.mean(0)
     _, values, vectors = np.linalg.svd(difference - mean, full_matrices=False)
     for vector in vectors:
@@ -312,17 +321,22 @@ def distinct(values, component):
     return values[k] > 1e-3 * values[0] and min(gaps) > 1e-2 * values[k]
 
 
-def direction(source, target, dataset, row, component):
-    """A unit direction, or None where it is not determined."""
-    mean, vectors, values = directions(source, target, dataset, row["position"], place(row))
+def direction(source, target, dataset, row, component, fold=0):
+    """A unit direction, or None where it is not determined. In a fold, the one most like that of all examples."""
+    mean, vectors, values = directions(source, target, dataset, row["position"], place(row), fold)
     if row["kind"] == "mean_difference":
         return unit(mean)
+    if fold:
+        whole = direction(source, target, dataset, row, component)
+        if whole is None:
+            return None
+        component = abs(vectors @ whole).argmax() + 1
     return vectors[component - 1] if distinct(values, component) else None
 
 
 def check_directions(who, part):
     worst, n, left = {"mean_difference": 0.0, "svd": 0.0, "value": 0.0}, {"mean_difference": 0, "svd": 0}, 0
-    for row in part.iter_rows(named=True):
+    for row in part.filter(fold=0).iter_rows(named=True):
         key = who["source"], who["target"], who["dataset"]
         expected = direction(*key, row, row["component"])
         if expected is None:
@@ -343,9 +357,10 @@ def check_directions(who, part):
 def check_projections(who, part):
     """Relative to the root mean square of a place's projections."""
     worst, n, values_of = 0.0, 0, {}
-    for (position, layer, site, kind, component), of in part.partition_by("position", "layer", "site", "kind", "component", as_dict=True).items():
+    keys = "position", "layer", "site", "kind", "component", "fold"
+    for (position, layer, site, kind, component, fold), of in part.drop_nulls("projection").partition_by(keys, as_dict=True).items():
         row = dict(position=position, layer=layer, site=site, kind=kind)
-        along = direction(who["source"], who["target"], who["direction"], row, component)
+        along = direction(who["source"], who["target"], who["direction"], row, component, fold)
         if along is None:
             continue
         examples, values = states(who["model"], who["dataset"])[position]
@@ -360,10 +375,12 @@ def check_separation(who, part):
     """Absolute, and relative where the score is above 1."""
     worst, n = 0.0, 0
     for row in part.iter_rows(named=True):
-        along = direction(who["source"], who["target"], who["direction"], row, row["component"])
-        if along is None or row["score"] is None:
+        examples = states(who["model_a"], who["dataset"])[row["position"]][0]
+        of_fold = {f: direction(who["source"], who["target"], who["direction"], row, row["component"], f) for f in set(map(folds().get, examples))}
+        if any(along is None for along in of_fold.values()) or row["score"] is None:
             continue
-        a, b = (states(who[m], who["dataset"])[row["position"]][1][:, place(row)] @ along for m in ("model_a", "model_b"))
+        along = np.stack([of_fold[folds()[example]] for example in examples])
+        a, b = ((states(who[m], who["dataset"])[row["position"]][1][:, place(row)] * along).sum(1) for m in ("model_a", "model_b"))
         expected = (b.mean() - a.mean()) / (a.std() + b.std())
         worst = max(worst, abs(row["score"] - expected) / max(1, abs(expected)))
         n += 1

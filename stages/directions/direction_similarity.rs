@@ -1,7 +1,8 @@
-//! Cosines between the directions of two datasets, beside what random directions would give.
+//! Cosines between the directions of two datasets, and tests of whether they are larger than without anything in common.
 
 mod figure;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -17,11 +18,11 @@ use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::dataset_pairs::{bindings, dataset_pairs, inputs};
 use crate::directions::direction_table::{DirectionKind, DirectionName, read_directions};
-use crate::directions::null_table::{Null, Nulls, read_nulls};
-use crate::linear_algebra::dot;
+use crate::directions::null_table::{AgainstNull, Null, NullTable, paired};
+use crate::linear_algebra::{dot, products};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::Place;
-use crate::statistics::moments::{mean, quantile};
+use crate::statistics::max_statistic::{Centre, MaxStatistic};
 use crate::table::folders::{DATASET_A, DATASET_B, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
 
@@ -46,18 +47,48 @@ const TABLE: Table = Table {
         column(
             "null_cosine",
             Kind::F64,
-            "mean |cosine| with the pairs shuffled before the SVD (svd) or flipped before the mean (mean_difference)",
+            "mean |cosine| where there is nothing in common: with the pairs shuffled before the SVD (svd), or of the one dataset's \
+             centred differences under random signs with the other's direction, the larger of the two (mean_difference)",
         ),
-        column("null_high", Kind::F64, "95 % quantile of the same |cosine|"),
-        column("random_cosine", Kind::F64, "mean |cosine| of random directions with the covariance of the differences"),
+        column("null_high", Kind::F64, "95 % quantile of the same |cosine|, of mean_difference the larger of the two"),
+        column(
+            "random_cosine",
+            Kind::F64,
+            "mean |cosine| of random directions with the covariance of the differences: of both datasets' centred differences \
+             under random signs",
+        ),
         column("random_high", Kind::F64, "95 % quantile of the same |cosine|"),
+        column(
+            "p_value",
+            Kind::F64,
+            "share of the null with a |cosine| at least as large, this one counted, of mean_difference the larger of the two; not \
+             corrected",
+        ),
+        column("p_max", Kind::F64, "p_value corrected over the layers of this position by the largest statistic"),
+        column(
+            "largest",
+            Kind::F64,
+            "largest |cosine| of any component of dataset_a with any of dataset_b at this place, of this kind",
+        ),
+        column("largest_null", Kind::F64, "mean of the largest |cosine| under the null"),
+        column("largest_high", Kind::F64, "95 % quantile of the largest |cosine| under the null"),
+        column(
+            "p_largest",
+            Kind::F64,
+            "share of the null whose largest |cosine| is at least as large, this one counted",
+        ),
+        column(
+            "p_largest_max",
+            Kind::F64,
+            "p_largest corrected over the layers of this position by the largest statistic",
+        ),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "direction_similarity",
-    version: 1,
-    about: "Cosines between the directions of two datasets, per layer, with their shuffled and random nulls.",
+    version: 2,
+    about: "Cosines between the directions of two datasets, per layer, with their nulls and tests.",
     asked_by_default: true,
     notice: None,
     outputs: Outputs::Table(TABLE),
@@ -85,28 +116,55 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn run(task: &Task) -> Result<Vec<Output>> {
     let a = read_directions(task.parts("a")?).context("directions of dataset a")?;
     let b = read_directions(task.parts("b")?).context("directions of dataset b")?;
-    let null_a = read_nulls(task.parts("null_a")?).context("null directions of dataset a")?;
-    let null_b = read_nulls(task.parts("null_b")?).context("null directions of dataset b")?;
+    let null_a = NullTable::open(task.parts("null_a")?).context("null directions of dataset a")?;
+    let null_b = NullTable::open(task.parts("null_b")?).context("null directions of dataset b")?;
     let shared: Vec<&Place> = a.keys().filter(|place| b.contains_key(place)).collect();
-    let found: Vec<Vec<Row>> = shared
+    let compared: Vec<Vec<Compared>> = shared
         .par_iter()
-        .map(|place| {
-            let nulls = (null_a.get(place), null_b.get(place));
-            compare(&a[*place], &b[*place], nulls)
+        .map(|place| -> Result<Vec<Compared>> {
+            let draws = |null| -> Result<Draws> { Ok([null_a.draws(place, null)?, null_b.draws(place, null)?]) };
+            let (shuffled, signs) = (draws(Null::ShuffledPairs)?, draws(Null::CentredSigns)?);
+            let random = random(&signs);
+            let kinds = [DirectionKind::MeanDifference, DirectionKind::Svd];
+            let kinds = kinds.into_iter().map(|kind| {
+                let of = |directions: &[(DirectionName, Vec<f64>)]| -> Vec<(DirectionName, Vec<f64>)> {
+                    directions.iter().filter(|(name, _)| name.kind == kind).cloned().collect()
+                };
+                let (a, b) = (of(&a[*place]), of(&b[*place]));
+                let nulls = match kind {
+                    DirectionKind::MeanDifference => against_signs(&a, &b, &signs),
+                    DirectionKind::Svd => vec![shuffled_cosines(&a, &b, &shuffled)],
+                };
+                Compared { place: (*place).clone(), kind, cells: cells(&a, &b), nulls, random }
+            });
+            Ok(kinds.filter(|compared| !compared.cells.is_empty()).collect())
         })
-        .collect();
+        .collect::<Result<_>>()?;
+    let compared: Vec<Compared> = compared.into_iter().flatten().collect();
+    let corrected = corrected(&compared);
+
     let mut columns = PlaceColumns::default();
-    let mut rows = Vec::new();
-    for (place, found) in shared.iter().zip(&found) {
-        for row in found {
-            columns.push(place);
-            rows.push(row);
+    let mut rows: Vec<Row> = Vec::new();
+    for (compared, corrected) in compared.iter().zip(&corrected) {
+        let (largest, against_largest) = (compared.largest(), compared.against(Compared::largest_of));
+        for (index, (a, b, cosine)) in compared.cells.iter().enumerate() {
+            columns.push(&compared.place);
+            rows.push(Row {
+                kind: compared.kind,
+                components: (*a, *b),
+                cosine: *cosine,
+                null: compared.against(|drawn| drawn[index]),
+                random: compared.random,
+                p_max: corrected.cells[index],
+                largest,
+                against_largest,
+                p_largest_max: corrected.largest,
+            });
         }
     }
     let [positions, layers, sites] = columns.arrays();
-    let optional = |value: fn(&Row) -> Option<f64>| -> ArrayRef {
-        Arc::new(rows.iter().map(|row| value(row)).collect::<Float64Array>())
-    };
+    let optional =
+        |value: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(value).collect::<Float64Array>()) };
     let batch = TABLE.batch(vec![
         positions,
         layers,
@@ -119,6 +177,13 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         optional(|row| row.null.map(|null| null.high)),
         optional(|row| row.random.map(|null| null.mean)),
         optional(|row| row.random.map(|null| null.high)),
+        optional(|row| row.null.map(|null| null.p_value)),
+        optional(|row| row.p_max),
+        optional(|row| Some(row.largest)),
+        optional(|row| row.against_largest.map(|null| null.mean)),
+        optional(|row| row.against_largest.map(|null| null.high)),
+        optional(|row| row.against_largest.map(|null| null.p_value)),
+        optional(|row| row.p_largest_max),
     ])?;
     Ok(vec![Output::table(batch)])
 }
@@ -127,52 +192,155 @@ struct Row {
     kind: DirectionKind,
     components: (u32, u32),
     cosine: f64,
-    null: Option<NullCosine>,
-    random: Option<NullCosine>,
+    null: Option<AgainstNull>,
+    random: Option<AgainstNull>,
+    p_max: Option<f64>,
+    largest: f64,
+    against_largest: Option<AgainstNull>,
+    p_largest_max: Option<f64>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct NullCosine {
-    mean: f64,
-    high: f64,
+/// All directions of one kind of two datasets, at one place.
+struct Compared {
+    place: Place,
+    kind: DirectionKind,
+    /// The two components and their cosine.
+    cells: Vec<(u32, u32, f64)>,
+    /// The |cosines| of every cell under each null, [draws][cells]. Where there are two, both must be exceeded.
+    nulls: Vec<Vec<Vec<f64>>>,
+    random: Option<AgainstNull>,
 }
 
-fn compare(
+impl Compared {
+    fn observed(&self) -> Vec<f64> {
+        self.cells.iter().map(|(_, _, cosine)| cosine.abs()).collect()
+    }
+
+    fn largest_of(cosines: &[f64]) -> f64 {
+        cosines.iter().copied().fold(0.0, f64::max)
+    }
+
+    fn largest(&self) -> f64 {
+        Compared::largest_of(&self.observed())
+    }
+
+    /// A statistic of the cells against all nulls.
+    fn against(&self, statistic: impl Fn(&[f64]) -> f64) -> Option<AgainstNull> {
+        let observed = statistic(&self.observed());
+        let nulls = self.nulls.iter().map(|null| {
+            let drawn = null.iter().map(|drawn| statistic(drawn));
+            AgainstNull::new(observed, drawn.filter(|value| value.is_finite()).collect())
+        });
+        nulls.reduce(|one, other| Some(one?.larger(other?))).flatten()
+    }
+}
+
+/// The cosine of each direction of the one with each of the other.
+fn cells(a: &[(DirectionName, Vec<f64>)], b: &[(DirectionName, Vec<f64>)]) -> Vec<(u32, u32, f64)> {
+    let row = |(a, one): &(DirectionName, Vec<f64>)| -> Vec<(u32, u32, f64)> {
+        b.iter().map(|(b, other)| (a.component, b.component, dot(one, other))).collect()
+    };
+    a.iter().flat_map(row).collect()
+}
+
+/// Draws of two datasets.
+type Draws = [Vec<Vec<f64>>; 2];
+
+/// No common direction, of mean differences: at least one of the two datasets has no mean difference along the other's
+/// direction. So each dataset's centred differences, under random signs, are held against the other's direction.
+fn against_signs(
     a: &[(DirectionName, Vec<f64>)],
     b: &[(DirectionName, Vec<f64>)],
-    nulls: (Option<&Nulls>, Option<&Nulls>),
-) -> Vec<Row> {
-    let null = |null: Null, components: (u32, u32)| {
-        let a = nulls.0?.get(&(null, components.0))?;
-        let b = nulls.1?.get(&(null, components.1))?;
-        null_cosine(a, b)
+    signs: &Draws,
+) -> Vec<Vec<Vec<f64>>> {
+    let held = |drawn: &[Vec<f64>], direction: &[(DirectionName, Vec<f64>)]| {
+        let direction = direction.first();
+        direction
+            .map_or(Vec::new(), |(_, direction)| drawn.iter().map(|drawn| vec![dot(drawn, direction).abs()]).collect())
     };
-    let random = null(Null::RandomCovariance, (1, 1));
-    let mut rows = Vec::new();
-    for (name_a, vector_a) in a {
-        for (name_b, vector_b) in b.iter().filter(|(name, _)| name.kind == name_a.kind) {
-            let components = (name_a.component, name_b.component);
-            let kind = match name_a.kind {
-                DirectionKind::MeanDifference => Null::FlippedPairs,
-                DirectionKind::Svd => Null::ShuffledPairs,
-            };
-            let cosine = dot(vector_a, vector_b);
-            rows.push(Row { kind: name_a.kind, components, cosine, null: null(kind, components), random });
-        }
-    }
-    rows
+    vec![held(&signs[0], b), held(&signs[1], a)]
 }
 
-/// Mean and 95 % quantile of |cosine| over all pairs of different draws. Equal draws come from equal seeds,
-/// so they are not independent.
-fn null_cosine(a: &[(u32, Vec<f64>)], b: &[(u32, Vec<f64>)]) -> Option<NullCosine> {
-    let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b)));
-    let mut cosines: Vec<f64> = pairs.filter(|(a, b)| a.0 != b.0).map(|(a, b)| dot(&a.1, &b.1).abs()).collect();
-    if cosines.is_empty() {
-        return None;
+/// The |cosines| of the cells from each shuffle of the one dataset and the next of the other; NaN where a shuffle has fewer
+/// components.
+fn shuffled_cosines(
+    a: &[(DirectionName, Vec<f64>)],
+    b: &[(DirectionName, Vec<f64>)],
+    shuffled: &Draws,
+) -> Vec<Vec<f64>> {
+    let Some(width) = a.first().or(b.first()).map(|(_, vector)| vector.len()) else { return Vec::new() };
+    let cosines = |(one, other): (&[f64], &[f64])| -> Vec<f64> {
+        let (all, columns) = (products(one, other, width), other.len() / width);
+        let cell = |a: &DirectionName, b: &DirectionName| {
+            let (row, column) = (a.component as usize - 1, b.component as usize - 1);
+            let known = row < one.len() / width && column < columns;
+            if known { all[row * columns + column].abs() } else { f64::NAN }
+        };
+        a.iter().flat_map(|(a, _)| b.iter().map(move |(b, _)| cell(a, b))).collect()
+    };
+    paired(&shuffled[0], &shuffled[1]).map(cosines).collect()
+}
+
+/// |Cosines| of the datasets' centred differences under random signs.
+fn random(signs: &Draws) -> Option<AgainstNull> {
+    AgainstNull::new(1.0, paired(&signs[0], &signs[1]).map(|(a, b)| dot(a, b).abs()).collect())
+}
+
+/// The p-values of one place, corrected over the layers.
+#[derive(Clone)]
+struct Corrected {
+    cells: Vec<Option<f64>>,
+    largest: Option<f64>,
+}
+
+/// The same draws are used at all layers of a position, so that the largest statistic of a family of layers has a null. A
+/// family is a kind, a position and the two components, or the largest of all components.
+fn corrected(compared: &[Compared]) -> Vec<Corrected> {
+    let empty = |compared: &Compared| Corrected { cells: vec![None; compared.cells.len()], largest: None };
+    let mut found: Vec<Corrected> = compared.iter().map(empty).collect();
+    let mut families: BTreeMap<(DirectionKind, &str, Option<(u32, u32)>), Vec<(usize, usize)>> = BTreeMap::new();
+    for (place, of) in compared.iter().enumerate() {
+        for (cell, (a, b, _)) in of.cells.iter().enumerate() {
+            families.entry((of.kind, of.place.position.as_str(), Some((*a, *b)))).or_default().push((place, cell));
+        }
+        families.entry((of.kind, of.place.position.as_str(), None)).or_default().push((place, 0));
     }
-    cosines.sort_unstable_by(f64::total_cmp);
-    Some(NullCosine { mean: mean(&cosines), high: quantile(&cosines, 0.95) })
+    for ((.., components), members) in families {
+        let statistic = |cell: usize, cosines: &[f64]| match components {
+            Some(_) => cosines[cell],
+            None => Compared::largest_of(cosines),
+        };
+        let observed: Vec<f64> =
+            members.iter().map(|(place, cell)| statistic(*cell, &compared[*place].observed())).collect();
+        let nulls = members.iter().map(|(place, _)| compared[*place].nulls.len()).min().unwrap_or(0);
+        let mut p_values: Vec<Option<f64>> = vec![None; members.len()];
+        for null in 0..nulls {
+            let drawn = |(place, _): &(usize, usize)| compared[*place].nulls[null].len();
+            let draws = members.iter().map(drawn).max().unwrap_or(0);
+            let of_draw = |draw: usize| {
+                let drawn = move |(place, cell): &(usize, usize)| {
+                    compared[*place].nulls[null].get(draw).map_or(f64::NAN, |cosines| statistic(*cell, cosines))
+                };
+                members.iter().map(drawn)
+            };
+            let values: Vec<f64> = (0..draws).flat_map(of_draw).collect();
+            let largest = MaxStatistic::new(&observed, &values, Centre::Zero);
+            for (member, p_value) in p_values.iter_mut().enumerate() {
+                let here = largest.p_value(member, observed[member]).filter(|_| draws > 0);
+                *p_value = match null {
+                    0 => here,
+                    _ => p_value.zip(here).map(|(one, other)| one.max(other)),
+                };
+            }
+        }
+        for ((place, cell), p_value) in members.iter().zip(p_values) {
+            match components {
+                Some(_) => found[*place].cells[*cell] = p_value,
+                None => found[*place].largest = p_value,
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]

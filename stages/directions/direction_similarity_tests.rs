@@ -10,6 +10,7 @@ fn both(tables: &TestTables, source: &Part, target: &Part, draws: u32) -> [Part;
     let mut params = json!({ "positions": ["last"], "kinds": ["mean_difference", "svd"], "components": 8 });
     let directions = tables.write(&run(&crate::directions::directions::STAGE, params.clone(), &inputs).unwrap());
     params["draws"] = json!(draws);
+    params["shuffles"] = json!(draws);
     params["seed"] = json!(0);
     [directions, tables.write(&run(&crate::directions::null_directions::STAGE, params, &inputs).unwrap())]
 }
@@ -104,13 +105,89 @@ fn the_nulls_tell_a_shared_direction_from_chance() {
     assert!(first(&a, &b, "cosine") < 0.7 && first(&a, &b, "random_cosine") < 0.3);
 }
 
+/// Two datasets that both move along a direction of their own, with noise around it: `common` is the cosine of the two.
+fn shifted(tables: &TestTables, seed: u64, n: usize, width: usize, common: f64) -> [[Part; 2]; 2] {
+    let mut random = crate::statistics::random::Random::new(seed, 3);
+    let mut axis = || -> Vec<f64> {
+        let mut axis: Vec<f64> = (0..width).map(|_| random.normal()).collect();
+        crate::linear_algebra::scale_to_unit(&mut axis);
+        axis
+    };
+    let (first, other) = (axis(), axis());
+    let along = dot(&first, &other);
+    let mut apart: Vec<f64> = other.iter().zip(&first).map(|(other, first)| other - along * first).collect();
+    crate::linear_algebra::scale_to_unit(&mut apart);
+    // Without anything in common the second direction is drawn like noise, and not held at a right angle.
+    let second: Vec<f64> = match common == 0.0 {
+        true => other,
+        false => first.iter().zip(&apart).map(|(x, y)| common * x + (1.0 - common * common).sqrt() * y).collect(),
+    };
+    let names: Vec<String> = (0..n).map(|i| format!("e{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    [first, second].map(|shift| {
+        let mut states = [Vec::new(), Vec::new()];
+        for _ in 0..n {
+            let text: Vec<f64> = (0..width).map(|_| random.normal()).collect();
+            states[1]
+                .push(text.iter().zip(&shift).map(|(x, s)| x + 5.0 * s + 0.5 * random.normal()).collect::<Vec<f64>>());
+            states[0].push(text);
+        }
+        let [source, target] = states.map(|states| {
+            tables.hidden_states(&names, &["last"], 0, false, |_, _, i| states[i].iter().map(|&x| x as f32).collect())
+        });
+        both(tables, &source, &target, 39)
+    })
+}
+
+/// Exchanging source and target in random pairs would leave a part of each real shift in the null, so that a shared direction
+/// would be expected: 0.8 of a cosine of 0.8.
+#[test]
+fn two_real_shifts_without_anything_in_common_are_not_shared() {
+    let mut rejected = 0;
+    for seed in 0..30 {
+        let tables = TestTables::new();
+        let [a, b] = shifted(&tables, seed, 24, 32, 0.0);
+        let found = compare_tables(&STAGE, json!({}), &a, &b);
+        assert_eq!(texts(&found, "kind")[0], "mean_difference");
+        let of = |name: &str| numbers(&found, name)[0];
+        assert!(of("null_high") < 0.55, "two directions of 32 dimensions: {}", of("null_high"));
+        assert_eq!((of("p_value"), of("largest")), (of("p_largest"), of("cosine").abs()));
+        rejected += usize::from(of("p_value") <= 0.05);
+    }
+    assert!(rejected <= 5, "{rejected} of 30");
+    let tables = TestTables::new();
+    let [a, b] = shifted(&tables, 1, 24, 32, 0.8);
+    let found = compare_tables(&STAGE, json!({}), &a, &b);
+    assert_eq!((numbers(&found, "p_value")[0], numbers(&found, "p_max")[0]), (1.0 / 40.0, 1.0 / 40.0));
+    assert!(numbers(&found, "null_high")[0] < 0.55, "the shared direction is not in its own null");
+}
+
+/// The largest of many cosines is large without anything in common: its own null says so, and a cell's does not.
+#[test]
+fn the_largest_of_all_components_is_held_against_the_largest_of_the_null() {
+    let (mut alone, mut rejected) = (0, 0);
+    for seed in 0..30 {
+        let tables = TestTables::new();
+        let [a, b] = shifted(&tables, 100 + seed, 16, 32, 0.0);
+        let found = compare_tables(&STAGE, json!({}), &a, &b);
+        let svd: Vec<usize> = (0..found.num_rows()).filter(|&row| texts(&found, "kind")[row] == "svd").collect();
+        assert_eq!(svd.len(), 64);
+        let of = |name: &str, row: usize| numbers(&found, name)[row];
+        let largest = svd.iter().map(|&row| of("cosine", row).abs()).fold(0.0, f64::max);
+        assert_eq!(of("largest", svd[0]), largest);
+        alone += usize::from(largest > of("null_high", svd[0]));
+        rejected += usize::from(of("p_largest", svd[0]) <= 0.05);
+    }
+    assert!(alone >= 25 && rejected <= 5, "{alone} and {rejected} of 30");
+}
+
 #[test]
 fn nulls_are_the_same_for_the_same_seed() {
     let tables = TestTables::new();
     let golden = golden();
     let states = |model: &str| tables.golden_states(&golden, model, "x");
     let draw = |seed: u64| {
-        let params = json!({ "positions": ["last"], "kinds": ["mean_difference", "svd"], "components": 2, "draws": 3, "seed": seed });
+        let params = json!({ "positions": ["last"], "kinds": ["mean_difference", "svd"], "components": 2, "draws": 3, "shuffles": 3, "seed": seed });
         run(
             &crate::directions::null_directions::STAGE,
             params,
@@ -120,7 +197,7 @@ fn nulls_are_the_same_for_the_same_seed() {
     };
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
-    assert_eq!(draw(1).num_rows(), 3 * 3 * (2 + 1 + 1));
+    assert_eq!(draw(1).num_rows(), 3 * 3 * (2 + 1));
 }
 
 #[test]

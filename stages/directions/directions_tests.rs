@@ -216,3 +216,48 @@ fn contrasts_are_named_and_projected_on() {
     let unknown = json!([{ "model": "base", "source": "code", "target": "ansered" }]);
     assert!(complaint(unknown).contains("ansered"));
 }
+
+#[test]
+fn a_fold_names_its_directions_after_those_of_all_examples() {
+    use crate::directions::fold::fold;
+    let tables = TestTables::new();
+    let names: Vec<String> = (0..40).map(|i| format!("{i:016x}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    // Differences along the first axis are large in fold 1 alone: without it, they are the smaller ones.
+    let zero = tables.hidden_states(&names, &["last"], 0, false, |_, _, _| vec![0.0; 3]);
+    let target = tables.hidden_states(&names, &["last"], 0, false, |_, _, i| {
+        let sign = if i / 2 % 2 == 0 { 1.0 } else { -1.0 };
+        let first = if fold(names[i], 4) == 1 { 4.0 } else { 1.0 };
+        let other = if i % 2 == 0 { 1.5 } else { -1.5 };
+        vec![first * sign + 0.1, other - 0.1, 0.0]
+    });
+    let mut params = params();
+    params["folds"] = json!(4);
+    let found = run(&STAGE, params, &[("source", &[zero]), ("target", &[target])]).unwrap();
+    let (vectors, width) = vectors(&found, "vector").unwrap();
+    let rows: Vec<usize> = (0..found.num_rows()).filter(|&row| texts(&found, "kind")[row] == "svd").collect();
+    let of = |name: &str, row: usize| numbers(&found, name)[row];
+    assert_eq!(rows.len(), 2 * 5);
+    for &row in &rows {
+        let axis = of("component", row) as usize - 1;
+        assert!(vectors[row * width + axis].abs() > 0.9, "component {} of fold {}", axis + 1, of("fold", row));
+        assert!(of("agreement", row) > 0.9 && of("mean_along", row) >= 0.0);
+    }
+    let singular = |fold: f64| -> Vec<f64> {
+        let here = rows.iter().filter(|&&row| of("fold", row) == fold);
+        here.map(|&row| of("singular_value", row)).collect()
+    };
+    assert!(singular(0.0)[0] > singular(0.0)[1]);
+    assert!(singular(1.0)[0] < singular(1.0)[1], "the first of all examples is the second here");
+}
+
+#[test]
+fn a_fold_without_examples_outside_has_no_direction() {
+    let tables = TestTables::new();
+    let one = |value: f32| tables.hidden_states(&["a"], &["last"], 0, false, move |_, _, _| vec![value, 1.0]);
+    let mut params = params();
+    params["folds"] = json!(3);
+    let found = run(&STAGE, params, &[("source", &[one(0.0)]), ("target", &[one(1.0)])]).unwrap();
+    assert_eq!(numbers(&found, "fold").len(), 3, "fold 0 and the two that the example is not in");
+    assert!(!numbers(&found, "fold").contains(&f64::from(crate::directions::fold::fold("a", 3))));
+}

@@ -77,11 +77,16 @@ impl NamedDirection {
         kind_phrase(&self.kind, 1)
     }
 
+    /// `mean difference at the last token`: in what two figures of one direction differ.
+    pub fn way(&self) -> String {
+        format!("{} at {}", self.kind_phrase(), self.position_phrase())
+    }
+
     pub fn position_phrase(&self) -> String {
         position_phrase(&self.position)
     }
 
-    /// What holds of projections on a direction because of how it was found; empty where nothing does.
+    /// What holds of projections on a direction because it was found from the same examples.
     pub fn built_in(&self) -> String {
         let NamedDirection { source, target, .. } = self;
         match &self.found_on {

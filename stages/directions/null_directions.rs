@@ -14,11 +14,12 @@ use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{SEED_SETTING, defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::contract::toml_path::at;
 use crate::directions::direction_table::DirectionKind;
 use crate::directions::null_table::Null;
 use crate::directions::paired_states::PairedStates;
 use crate::directions::settings::{self, Settings as DirectionSettings};
-use crate::linear_algebra::{centre, norm, principal_directions, rank_floor, scale_to_unit};
+use crate::linear_algebra::{centre, combinations, norm, principal_directions, rank_floor, scale_to_unit};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, States};
 use crate::statistics::random::Random;
@@ -30,12 +31,13 @@ use crate::table::{Kind, Table, column, vector_array};
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     draws: u32,
+    shuffles: u32,
     seed: u64,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { draws: 20, seed: 0 }
+        Settings { draws: 99, shuffles: 39, seed: 0 }
     }
 }
 
@@ -45,6 +47,7 @@ struct Params {
     kinds: Vec<DirectionKind>,
     components: usize,
     draws: u32,
+    shuffles: u32,
     seed: u64,
 }
 
@@ -58,23 +61,33 @@ const TABLE: Table = Table {
         column(
             "null",
             Kind::Text,
-            "shuffled_pairs (source and target states of different examples before the SVD), flipped_pairs (source and \
-             target exchanged in random pairs before the mean) or random_covariance (normal, covariance of the differences)",
+            "shuffled_pairs (SVD with source and target states of different examples paired) or centred_signs (mean of the \
+             centred paired differences under random signs)",
         ),
         column("draw", Kind::U32, "number of the random draw, from 0"),
-        column("component", Kind::U32, "rank by singular value, from 1; 1 for the other nulls"),
+        column("component", Kind::U32, "rank by singular value, from 1; 1 for centred_signs"),
         column("vector", Kind::Vector, "the direction, of unit length"),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "null_directions",
-    version: 1,
+    version: 2,
     about: "Random directions that the similarities of directions are compared with.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),
-    settings: &[setting("draws", "How many times each null is drawn; at least 2."), SEED_SETTING],
+    settings: &[
+        setting(
+            "draws",
+            "How many times signs are drawn for the null of mean differences; at least 2. The least p-value is 1 / (draws + 1).",
+        ),
+        setting(
+            "shuffles",
+            "How many times pairs are shuffled for the null of singular vectors, an SVD each; at least 2.",
+        ),
+        SEED_SETTING,
+    ],
     defaults: defaults::<Settings>,
     plan,
     cost: None,
@@ -84,8 +97,10 @@ pub static STAGE: Stage = Stage {
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
-    if settings.draws < 2 {
-        return Err(PlanError::new("stages.null_directions.draws", "draws must be at least 2"));
+    for (key, value) in [("draws", settings.draws), ("shuffles", settings.shuffles)] {
+        if value < 2 {
+            return Err(PlanError::new(at("stages.null_directions").key(key), format!("{key} must be at least 2")));
+        }
     }
     let directions: DirectionSettings = pipeline.section("directions")?;
     let mut nodes = Vec::new();
@@ -99,6 +114,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                     "kinds": directions.kinds,
                     "components": directions.components,
                     "draws": settings.draws,
+                    "shuffles": settings.shuffles,
                     "seed": settings.seed,
                 }),
                 inputs: settings::state_inputs(&dataset, &pair),
@@ -155,25 +171,28 @@ fn draws(task: &Task, pairs: &PairedStates, place: &Place, params: &Params) -> R
         let vector = vector.into_iter().map(|value| value as f32).collect();
         found.push(Draw { null, draw, component, vector });
     };
-    let differences = difference(&source, &target, &(0..n).collect::<Vec<_>>());
-    let mut centred = differences.clone();
+    let mut centred = difference(&source, &target, &(0..n).collect::<Vec<_>>());
+    let floor = rank_floor(norm(&centred));
     centre(&mut centred, width);
-    let varies = norm(&centred) > rank_floor(norm(&differences));
-    for draw in 0..params.draws {
-        if (task.cancelled)() {
-            bail!("cancelled");
-        }
-        let random = |null: Null| Random::new(params.seed, null.stream(draw));
-        if params.kinds.contains(&DirectionKind::MeanDifference) {
-            let mut coin = random(Null::FlippedPairs);
-            let signs: Vec<f64> = (0..n).map(|_| if coin.coin() { 1.0 } else { -1.0 }).collect();
-            let mut vector = weighted_sum(&differences, &signs, width);
+    if norm(&centred) > floor {
+        let signs = |draw: u32| {
+            let mut random = Random::new(params.seed, Null::CentredSigns.stream(draw));
+            (0..n).map(move |_| if random.coin() { 1.0 } else { -1.0 })
+        };
+        let signs: Vec<f64> = (0..params.draws).flat_map(signs).collect();
+        for (draw, sum) in combinations(&signs, &centred, width).chunks_exact(width).enumerate() {
+            let mut vector = sum.to_vec();
             if scale_to_unit(&mut vector) > 0.0 {
-                keep(Null::FlippedPairs, draw, 1, vector);
+                keep(Null::CentredSigns, draw as u32, 1, vector);
             }
         }
-        if params.kinds.contains(&DirectionKind::Svd) {
-            let order = random(Null::ShuffledPairs).permutation(n);
+    }
+    if params.kinds.contains(&DirectionKind::Svd) {
+        for draw in 0..params.shuffles {
+            if (task.cancelled)() {
+                bail!("cancelled");
+            }
+            let order = Random::new(params.seed, Null::ShuffledPairs.stream(draw)).permutation(n);
             let mut shuffled = difference(&source, &target, &order);
             let floor = rank_floor(norm(&shuffled));
             centre(&mut shuffled, width);
@@ -181,13 +200,6 @@ fn draws(task: &Task, pairs: &PairedStates, place: &Place, params: &Params) -> R
             for (rank, vector) in principal.vectors.into_iter().enumerate() {
                 keep(Null::ShuffledPairs, draw, rank as u32 + 1, vector);
             }
-        }
-        if varies {
-            let mut normal = random(Null::RandomCovariance);
-            let weights: Vec<f64> = (0..n).map(|_| normal.normal()).collect();
-            let mut vector = weighted_sum(&centred, &weights, width);
-            scale_to_unit(&mut vector);
-            keep(Null::RandomCovariance, draw, 1, vector);
         }
     }
     found.sort_by_key(|draw| (draw.null, draw.draw, draw.component));
@@ -198,12 +210,4 @@ fn draws(task: &Task, pairs: &PairedStates, place: &Place, params: &Params) -> R
 fn difference(source: &States, target: &States, order: &[usize]) -> Vec<f64> {
     let pairs = order.iter().enumerate().map(|(row, &other)| (source.row(row), target.row(other)));
     pairs.flat_map(|(source, target)| target.iter().zip(source).map(|(target, source)| target - source)).collect()
-}
-
-fn weighted_sum(matrix: &[f64], weights: &[f64], width: usize) -> Vec<f64> {
-    let mut sum = vec![0.0; width];
-    for (row, weight) in matrix.chunks_exact(width).zip(weights) {
-        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
-    }
-    sum
 }

@@ -8,6 +8,20 @@ use crate::contract::pair::Pair;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection};
 use crate::contract::toml_path::at;
 use crate::directions::settings::Settings as DirectionSettings;
+use crate::table::{Column, Kind, column};
+
+pub const FOLDS: Column = column(
+    "folds",
+    Kind::U32,
+    "folds of the cross-fitting: each example lies on the direction from the examples outside its own fold; 0: on the \
+     direction from all examples",
+);
+pub const FITTED: Column = column(
+    "fitted",
+    Kind::Bool,
+    "whether the examples are those that the direction was found from: then they lie along it further than others would, \
+     and intervals and p-values say nothing about others",
+);
 
 /// `[stages.projections]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,9 +53,34 @@ pub struct Projected {
     pub pair: Pair,
     pub dataset: String,
     pub models: Vec<String>,
+    /// What this dataset is to the direction; `None` where the direction comes from another one.
+    pub own: Option<Own>,
+    /// The folds of `[stages.directions]`.
+    pub folds: u32,
 }
 
 impl Projected {
+    /// Whether the projected examples are among those that the direction was found from.
+    pub fn fitted(&self) -> bool {
+        self.own.is_some() && self.folds == 0
+    }
+
+    /// By how much of its difference b - a an example moves the mean that the direction is found from, when its states
+    /// under two models are exchanged: 1 for source and target themselves, 1/2 for one of them and a third model, with the
+    /// sign of the way it moves it; 0 where the direction stays as it is.
+    pub fn moved(&self, model_a: &str, model_b: &str) -> f64 {
+        // 1 for what is a's, -1 for what is b's.
+        let whose = |model: &str| f64::from(u8::from(model == model_a)) - f64::from(u8::from(model == model_b));
+        let (source, target) = (whose(&self.pair.source) / 2.0, whose(&self.pair.target) / 2.0);
+        match self.own {
+            Some(_) if self.folds == 0 => 0.0,
+            Some(Own::Paired) => source - target,
+            Some(Own::Source) => source,
+            Some(Own::Target) => -target,
+            None => 0.0,
+        }
+    }
+
     /// The bindings of the projections of one model's states.
     pub fn bindings(&self, model: &str) -> Bindings {
         vec![
@@ -70,6 +109,17 @@ impl Projected {
         let models = &self.models;
         (0..models.len()).flat_map(move |a| (a + 1..models.len()).map(move |b| (&*models[a], &*models[b])))
     }
+}
+
+/// How a direction is found from a dataset's states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// From their paired differences under its two models.
+    Paired,
+    /// It leads from their mean to another dataset's.
+    Source,
+    /// It leads from another dataset's mean to theirs.
+    Target,
 }
 
 /// Everything that is projected in a pipeline under these settings.
@@ -114,10 +164,12 @@ pub fn projected(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Project
             let own = || with_directions.iter().filter(|name| **name == dataset.name).cloned().collect();
             for direction in chosen.clone().unwrap_or_else(own) {
                 found.push(Projected {
+                    own: (direction == dataset.name).then_some(Own::Paired),
                     direction,
                     pair: pair.clone(),
                     dataset: dataset.name.clone(),
                     models: models.clone(),
+                    folds: directions.folds,
                 });
             }
         }
@@ -130,6 +182,8 @@ pub fn projected(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Project
                 pair: contrast.pair(),
                 dataset: dataset.name.clone(),
                 models: models.clone(),
+                own: Some(if dataset.name == contrast.source { Own::Source } else { Own::Target }),
+                folds: directions.folds,
             });
         }
     }

@@ -5,8 +5,7 @@ mod figure;
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::array::{ArrayRef, Float64Array, UInt32Array};
-use rayon::prelude::*;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -15,8 +14,9 @@ use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{RESAMPLES_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, KIND, name_arrays};
-use crate::directions::projected::projected;
+use crate::directions::projected::{FITTED, FOLDS, projected};
 use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
+use crate::directions::resampled::weighted_sums;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::statistics::box_plot::{self, BOX_COLUMNS};
@@ -25,7 +25,7 @@ use crate::table::columns::{CI_HIGH, CI_LOW};
 use crate::table::folders::{DATASET, DIRECTION, MODEL, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
 
-/// `[stages.projection_summary]`, and the parameters of its tasks.
+/// `[stages.projection_summary]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
@@ -39,6 +39,22 @@ impl Default for Settings {
     }
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
+struct Params {
+    resamples: usize,
+    seed: u64,
+    folds: u32,
+    fitted: bool,
+}
+
+impl Default for Params {
+    fn default() -> Params {
+        let Settings { resamples, seed } = Settings::default();
+        Params { resamples, seed, folds: 0, fitted: false }
+    }
+}
+
 const TABLE: Table = Table {
     name: "projection_summary",
     folders: &[DIRECTION, SOURCE, TARGET, MODEL, DATASET],
@@ -48,7 +64,9 @@ const TABLE: Table = Table {
         POSITION,
         LAYER,
         SITE,
-        column("n", Kind::U32, "number of examples"),
+        FOLDS,
+        FITTED,
+        column("n", Kind::U32, "number of examples with a projection"),
         column("mean", Kind::F64, "mean projection"),
         column("std", Kind::F64, "standard deviation of the projections (divisor n)"),
         CI_LOW,
@@ -65,7 +83,7 @@ const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "projection_summary",
-    version: 2,
+    version: 3,
     about: "Mean, spread and bootstrap interval of a model's projections on a direction, per layer.",
     asked_by_default: true,
     notice: None,
@@ -88,7 +106,12 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
             nodes.push(Node {
                 stage: STAGE.name,
                 bindings,
-                params: json!(settings),
+                params: json!(Params {
+                    resamples: settings.resamples,
+                    seed: settings.seed,
+                    folds: projected.folds,
+                    fitted: projected.fitted(),
+                }),
                 inputs: vec![projections.columns(PROJECTION_COLUMNS)],
                 per_part: None,
             });
@@ -98,23 +121,23 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 }
 
 fn run(task: &Task) -> Result<Vec<Output>> {
-    let settings: Settings = task.params()?;
-    let curves = read_projections(task.parts("projections")?)?;
-    let sizes = curves.values().map(|curve| curve.values.len());
-    let resamples = Resamples::by_size(sizes, settings.resamples, settings.seed);
-    let intervals: Vec<Option<Interval>> =
-        curves.par_iter().map(|(_, curve)| resamples[&curve.values.len()].mean_interval(&curve.values)).collect();
+    let Params { resamples, seed, folds, fitted } = task.params()?;
+    let curves: Vec<_> = read_projections(task.parts("projections")?)?.into_iter().collect();
+    let values: Vec<&[f64]> = curves.iter().map(|(_, curve)| curve.values.as_slice()).collect();
+    let intervals = intervals(&values, resamples, seed);
+    let there: Vec<Vec<f64>> =
+        values.iter().map(|values| values.iter().copied().filter(|value| value.is_finite()).collect()).collect();
 
     let mut places = PlaceColumns::default();
     let mut names = Vec::new();
-    for (name, place) in curves.keys() {
+    for ((name, place), _) in &curves {
         names.push(*name);
         places.push(place);
     }
     let [kinds, components] = name_arrays(&names);
     let [positions, layers, sites] = places.arrays();
-    let each = |statistic: fn(&[f64]) -> f64| {
-        Arc::new(Float64Array::from_iter_values(curves.values().map(|curve| statistic(&curve.values))))
+    let each = |statistic: fn(&[f64]) -> f64| -> ArrayRef {
+        Arc::new(there.iter().map(|values| Some(statistic(values)).filter(|x| x.is_finite())).collect::<Float64Array>())
     };
     let mut arrays: Vec<ArrayRef> = vec![
         kinds,
@@ -122,12 +145,42 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         positions,
         layers,
         sites,
-        Arc::new(UInt32Array::from_iter_values(curves.values().map(|curve| curve.values.len() as u32))),
+        Arc::new(UInt32Array::from(vec![folds; curves.len()])),
+        Arc::new(BooleanArray::from(vec![fitted; curves.len()])),
+        Arc::new(UInt32Array::from_iter_values(there.iter().map(|values| values.len() as u32))),
         each(mean),
         each(std),
         Arc::new(intervals.iter().map(|found| found.map(|found| found.low)).collect::<Float64Array>()),
         Arc::new(intervals.iter().map(|found| found.map(|found| found.high)).collect::<Float64Array>()),
     ];
-    arrays.extend(box_plot::arrays(curves.values().map(|curve| curve.values.as_slice())));
+    arrays.extend(box_plot::arrays(there.iter().map(Vec::as_slice)));
     Ok(vec![Output::table(TABLE.batch(arrays)?)])
+}
+
+/// The interval of each mean; all sets of one size are resampled together. NaN is a value that is not there.
+fn intervals(values: &[&[f64]], count: usize, seed: u64) -> Vec<Option<Interval>> {
+    let resamples = Resamples::by_size(values.iter().map(|values| values.len()), count, seed);
+    let mut found = vec![None; values.len()];
+    for (size, resamples) in resamples {
+        let weights: Vec<f64> = resamples.counts().flatten().collect();
+        let here: Vec<usize> = (0..values.len()).filter(|&row| values[row].len() == size).collect();
+        // Two columns for each set of values: what is there, and how far it lies from the first that is.
+        let centre = |row: usize| values[row].iter().copied().find(|value| value.is_finite()).unwrap_or(0.0);
+        let column = |row: usize| {
+            let there = values[row].iter().map(|value| f64::from(u8::from(value.is_finite())));
+            let centre = centre(row);
+            there.chain(values[row].iter().map(move |value| if value.is_finite() { value - centre } else { 0.0 }))
+        };
+        let columns: Vec<f64> = here.iter().flat_map(|&row| column(row)).collect();
+        let sums = weighted_sums(&weights, &columns, size);
+        let of_column =
+            |place: usize| sums.chunks_exact(2 * here.len()).map(move |row| row[2 * place + 1] / row[2 * place]);
+        for (place, &row) in here.iter().enumerate() {
+            let centre = centre(row);
+            let there: Vec<f64> = values[row].iter().copied().filter(|value| value.is_finite()).collect();
+            let interval = Interval::of(of_column(place).map(|mean| centre + mean).collect());
+            found[row] = interval.map(|interval| interval.widened(mean(&there), there.len()));
+        }
+    }
+    found
 }

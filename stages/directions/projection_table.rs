@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail};
-use arrow::array::{Float64Array, StringArray};
+use arrow::array::{Array, Float64Array, StringArray};
 
 use crate::contract::node::Part;
 use crate::directions::direction_table::{DirectionName, names};
@@ -14,7 +14,7 @@ use crate::table;
 /// The columns of `projections` that its summaries read.
 pub const PROJECTION_COLUMNS: &[&str] = &["kind", "component", "position", "layer", "site", "example", "projection"];
 
-/// The projections of one model's states on one direction at one place.
+/// The projections of one model's states on one direction at one place; NaN where there is none.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
     pub examples: Vec<String>,
@@ -50,7 +50,7 @@ pub fn read_projections(parts: &[Part]) -> Result<BTreeMap<(DirectionName, Place
     for (row, key) in names(&batch)?.into_iter().zip(places(&batch)?).enumerate() {
         let values = found.entry(key).or_default();
         values.examples.push(examples.value(row).to_string());
-        values.values.push(projections.value(row));
+        values.values.push(if projections.is_null(row) { f64::NAN } else { projections.value(row) });
     }
     Ok(found)
 }

@@ -1,9 +1,10 @@
 //! Scalar projections of hidden states on directions: how far along a direction a model's state lies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use arrow::array::{Float64Array, StringArray};
+use anyhow::{Context, Result, ensure};
+use arrow::array::{Float64Array, StringArray, UInt32Array};
 use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,8 +14,9 @@ use crate::contract::pipeline::{Pipeline, PlanError, model_dataset, parse_settin
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{
-    COMPONENT, DIRECTION_COLUMNS, DirectionName, KIND, name_arrays, read_directions,
+    COMPONENT, DIRECTION_COLUMNS, DirectionName, Folds, KIND, name_arrays, read_folds,
 };
+use crate::directions::fold::fold;
 use crate::directions::projected::{Settings, projected};
 use crate::directions::settings;
 use crate::linear_algebra::dot;
@@ -26,6 +28,8 @@ use crate::table::{Kind, Table, column};
 #[derive(Debug, Deserialize)]
 struct Params {
     components: u32,
+    #[serde(default)]
+    folds: u32,
 }
 
 const TABLE: Table = Table {
@@ -38,13 +42,22 @@ const TABLE: Table = Table {
         LAYER,
         SITE,
         column("example", Kind::Text, "identity of the example"),
-        column("projection", Kind::F64, "inner product of the hidden state and the unit direction"),
+        column(
+            "fold",
+            Kind::U32,
+            "the example's fold, on whose direction the state is projected; 0: on that from all examples",
+        ),
+        column(
+            "projection",
+            Kind::F64,
+            "inner product of the hidden state and the unit direction; null where the fold has no such direction",
+        ),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "projections",
-    version: 1,
+    version: 2,
     about: "Scalar projection of every example's hidden state on a direction, per layer.",
     asked_by_default: false,
     notice: None,
@@ -77,7 +90,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
             nodes.push(Node {
                 stage: STAGE.name,
                 bindings: projected.bindings(model),
-                params: json!({ "components": settings.components }),
+                params: json!({ "components": settings.components, "folds": projected.folds }),
                 inputs: vec![
                     Input::node("direction", "directions", directions.clone())
                         .columns(DIRECTION_COLUMNS)
@@ -93,29 +106,38 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
-    let directions = read_directions(task.parts("direction")?).context("the directions")?;
+    let directions = read_folds(task.parts("direction")?).context("the directions")?;
     let states = StateTable::open(task.parts("states")?)?;
     let mut found: Vec<Projection> = directions
         .par_iter()
-        .map(|(place, directions)| project(&states, place, directions, params.components))
+        .map(|(place, directions)| project(&states, place, directions, &params))
         .collect::<Result<Vec<_>>>()?
         .concat();
     found.sort_by(|a, b| (a.name, &a.place).cmp(&(b.name, &b.place)));
 
     let mut columns = PlaceColumns::default();
-    let (mut names, mut examples, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut names, mut examples, mut folds, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for projection in found {
         for (example, value) in projection.examples.iter().zip(projection.values) {
             names.push(projection.name);
             columns.push(&projection.place);
+            folds.push(fold(example, params.folds));
             examples.push(example.clone());
             values.push(value);
         }
     }
     let [kinds, components] = name_arrays(&names);
     let [positions, layers, sites] = columns.arrays();
-    let (examples, values) = (Arc::new(StringArray::from(examples)), Arc::new(Float64Array::from(values)));
-    let batch = TABLE.batch(vec![kinds, components, positions, layers, sites, examples, values])?;
+    let batch = TABLE.batch(vec![
+        kinds,
+        components,
+        positions,
+        layers,
+        sites,
+        Arc::new(StringArray::from(examples)),
+        Arc::new(UInt32Array::from(folds)),
+        Arc::new(Float64Array::from(values)),
+    ])?;
     Ok(vec![Output::table(batch)])
 }
 
@@ -124,23 +146,32 @@ struct Projection {
     name: DirectionName,
     place: Place,
     examples: Vec<String>,
-    values: Vec<f64>,
+    values: Vec<Option<f64>>,
 }
 
+/// Every state on the direction of its example's fold, whatever dataset it is of: no direction has seen an example that is
+/// projected on it, nor has one of another dataset that holds the same conversation.
 fn project(
     states: &StateTable,
     place: &Place,
-    directions: &[(DirectionName, Vec<f64>)],
-    components: u32,
+    directions: &BTreeMap<DirectionName, Folds<Vec<f64>>>,
+    params: &Params,
 ) -> Result<Vec<Projection>> {
     let states = states.load(place)?;
-    let chosen = directions.iter().filter(|(name, _)| name.component <= components);
+    let chosen = directions.iter().filter(|(name, _)| name.component <= params.components);
     chosen
-        .map(|(name, direction)| {
-            if direction.len() != states.width {
-                bail!("the direction has {} numbers and the states {} at {place}", direction.len(), states.width);
-            }
-            let values = states.values.chunks_exact(states.width).map(|state| dot(state, direction)).collect();
+        .map(|(name, folds)| {
+            let width = folds.values().map(Vec::len).next().unwrap_or(states.width);
+            ensure!(
+                width == states.width,
+                "the direction has {width} numbers and the states {} at {place}",
+                states.width
+            );
+            let value = |(example, state): (&String, &[f64])| {
+                folds.get(&fold(example, params.folds)).map(|direction| dot(state, direction))
+            };
+            let rows = states.examples.iter().zip(states.values.chunks_exact(states.width));
+            let values = rows.map(value).collect();
             Ok(Projection { name: *name, place: place.clone(), examples: states.examples.clone(), values })
         })
         .collect()

@@ -20,6 +20,8 @@ pub struct Settings {
     pub positions: Vec<String>,
     pub kinds: Vec<DirectionKind>,
     pub components: u32,
+    /// 0: directions from all examples alone.
+    pub folds: u32,
 }
 
 impl Default for Settings {
@@ -31,6 +33,7 @@ impl Default for Settings {
             positions: vec!["last".into()],
             kinds: vec![DirectionKind::MeanDifference, DirectionKind::Svd],
             components: 8,
+            folds: 5,
         }
     }
 }
@@ -79,6 +82,10 @@ impl Settings {
             () if self.kinds.is_empty() => Err(empty("kinds")),
             () if self.components == 0 => {
                 Err(PlanError::new("stages.directions.components", "components must be at least 1"))
+            }
+            () if self.folds == 1 => {
+                let error = PlanError::new("stages.directions.folds", "with one fold no example is outside it");
+                Err(error.help("at least 2, or 0 for directions from all examples"))
             }
             () => Ok(()),
         }

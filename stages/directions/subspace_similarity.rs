@@ -18,12 +18,11 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::directions::dataset_pairs::{bindings, dataset_pairs, inputs};
 use crate::directions::direction_table::{DirectionKind, DirectionName, read_directions};
-use crate::directions::null_table::{Null, Nulls, read_nulls};
+use crate::directions::null_table::{AgainstNull, Null, NullTable, paired};
 use crate::directions::settings::Settings as DirectionSettings;
 use crate::linear_algebra::principal_cosines;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::Place;
-use crate::statistics::moments::{mean, quantile};
 use crate::table::folders::{DATASET_A, DATASET_B, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
 
@@ -52,12 +51,17 @@ const TABLE: Table = Table {
         column("cosine", Kind::F64, "cosine of the principal angle"),
         column("null_cosine", Kind::F64, "mean cosine with the pairs shuffled before the SVD"),
         column("null_high", Kind::F64, "95 % quantile of the same cosine"),
+        column(
+            "p_value",
+            Kind::F64,
+            "share of shuffles with a cosine at least as large, this one counted; not corrected",
+        ),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "subspace_similarity",
-    version: 1,
+    version: 2,
     about: "Principal angles between two datasets' subspaces of leading singular vectors, per layer.",
     asked_by_default: false,
     notice: None,
@@ -106,12 +110,15 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
     let a = read_directions(task.parts("a")?).context("directions of dataset a")?;
     let b = read_directions(task.parts("b")?).context("directions of dataset b")?;
-    let null_a = read_nulls(task.parts("null_a")?).context("null directions of dataset a")?;
-    let null_b = read_nulls(task.parts("null_b")?).context("null directions of dataset b")?;
+    let null_a = NullTable::open(task.parts("null_a")?).context("null directions of dataset a")?;
+    let null_b = NullTable::open(task.parts("null_b")?).context("null directions of dataset b")?;
     let shared: Vec<&Place> = a.keys().filter(|place| b.contains_key(place)).collect();
     let found: Vec<Vec<Row>> = shared
         .par_iter()
-        .map(|place| angles(&a[*place], &b[*place], (null_a.get(place), null_b.get(place)), &params.k))
+        .map(|place| -> Result<Vec<Row>> {
+            let draws = |nulls: &NullTable| nulls.draws(place, Null::ShuffledPairs);
+            angles(&a[*place], &b[*place], [&draws(&null_a)?, &draws(&null_b)?], &params.k)
+        })
         .collect::<Result<_>>()?;
     let mut columns = PlaceColumns::default();
     let mut rows = Vec::new();
@@ -132,8 +139,9 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.k))),
         Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.angle_index))),
         optional(|row| Some(row.cosine)),
-        optional(|row| row.null.map(|null| null.0)),
-        optional(|row| row.null.map(|null| null.1)),
+        optional(|row| row.null.map(|null| null.mean)),
+        optional(|row| row.null.map(|null| null.high)),
+        optional(|row| row.null.map(|null| null.p_value)),
     ])?;
     Ok(vec![Output::table(batch)])
 }
@@ -142,14 +150,13 @@ struct Row {
     k: u32,
     angle_index: u32,
     cosine: f64,
-    /// Mean and 95 % quantile.
-    null: Option<(f64, f64)>,
+    null: Option<AgainstNull>,
 }
 
 fn angles(
     a: &[(DirectionName, Vec<f64>)],
     b: &[(DirectionName, Vec<f64>)],
-    nulls: (Option<&Nulls>, Option<&Nulls>),
+    nulls: [&[Vec<f64>]; 2],
     dimensions: &[usize],
 ) -> Result<Vec<Row>> {
     let singular = |directions: &[(DirectionName, Vec<f64>)]| -> Vec<Vec<f64>> {
@@ -165,39 +172,16 @@ fn angles(
         let found = principal_cosines(&a[..k].concat(), &b[..k].concat(), width)?;
         let null = null_cosines(nulls, k, width)?;
         for (index, cosine) in found.into_iter().enumerate() {
-            let null = null.as_ref().map(|null| {
-                let mut drawn: Vec<f64> = null.iter().map(|cosines| cosines[index]).collect();
-                drawn.sort_unstable_by(f64::total_cmp);
-                (mean(&drawn), quantile(&drawn, 0.95))
-            });
+            let null = AgainstNull::new(cosine, null.iter().map(|cosines| cosines[index]).collect());
             rows.push(Row { k: k as u32, angle_index: index as u32 + 1, cosine, null });
         }
     }
     Ok(rows)
 }
 
-/// The principal cosines of every pair of different draws; `None` where no shuffle left k directions.
-fn null_cosines(nulls: (Option<&Nulls>, Option<&Nulls>), k: usize, width: usize) -> Result<Option<Vec<Vec<f64>>>> {
-    let (Some(a), Some(b)) = nulls else { return Ok(None) };
-    let (a, b) = (subspaces(a, k), subspaces(b, k));
-    let mut found = Vec::new();
-    for (draw_a, a) in &a {
-        for (_, b) in b.iter().filter(|(draw, _)| draw != draw_a) {
-            found.push(principal_cosines(a, b, width)?);
-        }
-    }
-    Ok((!found.is_empty()).then_some(found))
-}
-
-/// The first k shuffled directions of each draw that has as many, as rows.
-fn subspaces(nulls: &Nulls, k: usize) -> Vec<(u32, Vec<f64>)> {
-    let Some(first) = nulls.get(&(Null::ShuffledPairs, 1)) else { return Vec::new() };
-    let span = |draw: u32| -> Option<Vec<f64>> {
-        let component = |component: u32| {
-            let drawn = nulls.get(&(Null::ShuffledPairs, component))?;
-            Some(drawn.iter().find(|(found, _)| *found == draw)?.1.as_slice())
-        };
-        Some((1..=k as u32).map(component).collect::<Option<Vec<_>>>()?.concat())
-    };
-    first.iter().filter_map(|(draw, _)| Some((*draw, span(*draw)?))).collect()
+/// The principal cosines of each draw of the one with the next of the other, of those draws that have k directions.
+fn null_cosines(nulls: [&[Vec<f64>]; 2], k: usize, width: usize) -> Result<Vec<Vec<f64>>> {
+    let enough = |(a, b): &(&[f64], &[f64])| a.len() >= k * width && b.len() >= k * width;
+    let pairs = paired(nulls[0], nulls[1]).filter(enough);
+    pairs.map(|(a, b)| principal_cosines(&a[..k * width], &b[..k * width], width)).collect()
 }

@@ -8,7 +8,7 @@ mod sign;
 mod symmetric;
 
 pub use principal::{Principal, centre, principal_directions, rank_floor};
-pub use products::{dot, gram, norm, products, scale_to_unit};
+pub use products::{combinations, dot, gram, norm, products, scale_to_unit};
 pub use quadratic::quadratic_forms;
 pub use sign::{largest_entry, orient};
 pub use symmetric::{Eigen, principal_cosines, symmetric_eigen};

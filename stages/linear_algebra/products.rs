@@ -32,6 +32,17 @@ pub fn products(a: &[f64], b: &[f64], width: usize) -> Vec<f64> {
     out
 }
 
+/// Weighted sums of rows, [rows of weights, width]: the row-major `weights` [., n] times the row-major `rows` [n, width].
+pub fn combinations(weights: &[f64], rows: &[f64], width: usize) -> Vec<f64> {
+    let n = rows.len() / width;
+    let count = weights.len() / n.max(1);
+    let mut out = vec![0.0; count * width];
+    let weights = MatRef::from_row_major_slice(weights, count, n);
+    let rows = MatRef::from_row_major_slice(rows, n, width);
+    matmul(MatMut::from_row_major_slice_mut(&mut out, count, width), Accum::Replace, weights, rows, 1.0, Par::Seq);
+    out
+}
+
 /// The Gram matrix [n, n] of n row-major vectors.
 pub fn gram(vectors: &[f64], width: usize) -> Vec<f64> {
     products(vectors, vectors, width)
@@ -46,6 +57,7 @@ mod tests {
         let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let b = [1.0, 0.0, -1.0];
         assert_eq!(products(&a, &b, 3), [-2.0, -2.0]);
+        assert_eq!(combinations(&[1.0, 0.0, 2.0, -1.0], &a, 3), [1.0, 2.0, 3.0, -2.0, -1.0, 0.0]);
         assert_eq!(gram(&a, 3), [14.0, 32.0, 32.0, 77.0]);
     }
 

@@ -69,6 +69,7 @@ fn column(column: &Column, rng: &mut ChaCha8Rng) -> ArrayRef {
         "component_b" => 1 + i / 16 % 2,
         "angle_index" => 1 + i / 8 % 4,
         "k" => 4,
+        "fold" => 0,
         _ => i,
     };
     match column.kind {

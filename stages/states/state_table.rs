@@ -63,6 +63,18 @@ impl States {
         mean
     }
 
+    /// The states of some of the examples, in order.
+    pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> States {
+        let mut states = States { width: self.width, ..States::default() };
+        for (example, row) in self.examples.iter().zip(self.values.chunks_exact(self.width.max(1))) {
+            if keep(example) {
+                states.examples.push(example.clone());
+                states.values.extend_from_slice(row);
+            }
+        }
+        states
+    }
+
     /// For every example of `self` in order, its row in `other`.
     ///
     /// # Errors

@@ -34,8 +34,16 @@ impl Interval {
         Some(Interval { low: quantile(&values, tail), high: quantile(&values, 1.0 - tail) })
     }
 
-    pub fn overlaps(&self, other: &Interval) -> bool {
-        self.low <= other.high && other.low <= self.high
+    /// The interval of the mean of n values, each end as much further from the mean as Student's interval is wider than the
+    /// normal one without the divisor n - 1: with 16 examples a percentile interval covers 0.92 at best. What Hesterberg
+    /// (2015) does with the percentiles is done with the distances.
+    pub fn widened(self, centre: f64, n: usize) -> Interval {
+        if n < 2 {
+            return self;
+        }
+        let wider = quantile_975(n - 1) / NORMAL_975 * (n as f64 / (n - 1) as f64).sqrt();
+        let widen = |end: f64| centre + wider * (end - centre);
+        Interval { low: widen(self.low), high: widen(self.high) }
     }
 }
 
@@ -80,18 +88,10 @@ impl Resamples {
         self.interval(|draw| draw.iter().map(|&index| values[index as usize]).sum::<f64>() / draw.len() as f64)
     }
 
-    /// The interval of the mean, each end as much further from the mean as Student's interval is wider than the normal one
-    /// without the divisor n - 1: with 16 examples a percentile interval covers 0.92 at best. What Hesterberg (2015) does
-    /// with the percentiles is done with the distances.
+    /// The interval of the mean, [widened](Interval::widened).
     pub fn widened_mean_interval(&self, values: &[f64]) -> Option<Interval> {
-        let interval = self.mean_interval(values)?;
-        let (n, centre) = (values.len() as f64, values.iter().sum::<f64>() / values.len() as f64);
-        if values.len() < 2 {
-            return Some(interval);
-        }
-        let wider = quantile_975(values.len() - 1) / NORMAL_975 * (n / (n - 1.0)).sqrt();
-        let widen = |end: f64| centre + wider * (end - centre);
-        Some(Interval { low: widen(interval.low), high: widen(interval.high) })
+        let centre = values.iter().sum::<f64>() / values.len() as f64;
+        Some(self.mean_interval(values)?.widened(centre, values.len()))
     }
 
     /// The interval of any statistic of a resample, given as the indices of its examples.

@@ -27,6 +27,11 @@ impl PairFlips {
         PairFlips { pairs, signs }
     }
 
+    /// Row-major [permutations, pairs].
+    pub fn signs(&self) -> &[f64] {
+        &self.signs
+    }
+
     /// The p-value of the mean of paired differences under the hypothesis that the labels of each pair
     /// could as well be exchanged. 1 where every difference is 0.
     pub fn p_value(&self, differences: &[f64]) -> f64 {

@@ -12,11 +12,15 @@ use crate::contract::figures::words::{capital, listed};
 use crate::contract::figures::{Drawn, Figures, Headline, Level, Reads, Row, Rows, Tables};
 use crate::contract::site::Site;
 use crate::directions::named_direction::NamedDirection;
+use crate::directions::verdict::fit;
 
 pub const FIGURES: Figures = Figures {
     section: &PROJECTIONS,
     level: Level::Detail,
-    reads: &[Reads { stage: "departure", columns: &["kind", "component", "position", "layer", "site", "stays"] }],
+    reads: &[Reads {
+        stage: "departure",
+        columns: &["kind", "component", "position", "layer", "site", "folds", "fitted", "stays"],
+    }],
     draw,
 };
 
@@ -25,7 +29,7 @@ fn draw(tables: &Tables) -> Result<Drawn> {
     let mut drawn = Drawn::default();
     for direction in NamedDirection::all(&all) {
         let NamedDirection { source, target, .. } = &direction;
-        // The source and the target lie apart along their own direction by construction.
+        // That the source leaves the target is what the direction is; the question is about the others.
         let condition = {
             let [source, target] = [source, target].map(|name| sql(name));
             format!("(model_a = {target} AND model_b <> {source} OR model_b = {target} AND model_a <> {source})")
@@ -60,7 +64,7 @@ struct Leaves {
     datasets: usize,
     /// The datasets on which it leaves and stays apart, from the earliest layer on.
     settled: Vec<(Site, String)>,
-    /// The number of datasets on which the intervals part and meet again.
+    /// The number of datasets on which they differ at some layer and not at all later ones.
     passing: usize,
 }
 
@@ -93,18 +97,21 @@ fn figure(direction: &NamedDirection, rows: &Rows, models: &[Leaves]) -> Figure 
     let phrase = direction.phrase();
     rows.figure(
         "departure",
-        format!("From which layer on does each model lie apart from {target} along {phrase} ({})?", direction.kind_phrase()),
+        format!("From which layer on does each model lie apart from {target} along {phrase} ({})?", direction.way()),
         "dataset, model_a, model_b, layer, site, stays",
         "dataset, model_a, model_b",
     )
     .what(format!(
-        "First layer from which on the intervals of a model's and {target}'s mean projections at {} overlap at no layer; no \
-         dot where there is none.",
+        "First layer from which on a model's projections at {} differ from {target}'s at every layer; no dot where there is none.",
         direction.position_phrase()
     ))
     .n(format!("{} datasets.", rows.names(&["dataset"]).len()))
-    .interval("None: the layer is where two 95 % intervals part.")
-    .null("No dot: the model's mean projection is told apart from the target's at no layer, or not from there on.")
+    .interval("The layer follows from the 95 % band of the paired difference, which holds at all layers at once.")
+    .null(format!(
+        "No dot: the band holds 0 at every layer, or again at a later one. The level is over the layers of one dataset and model, \
+         not over datasets. {}",
+        fit(rows)
+    ))
     .finding(finding(models, target))
     .folded(true)
     .draw(&plot)
@@ -129,7 +136,7 @@ fn finding(models: &[Leaves], target: &str) -> String {
             }
         };
         if *passing > 0 {
-            sentence += &format!("; on {passing} the intervals part and overlap again");
+            sentence += &format!("; on {passing} it differs at some layer and not at all later ones");
         }
         sentence + "."
     };
@@ -185,7 +192,7 @@ mod tests {
         assert_eq!(
             finding(std::slice::from_ref(&misaligned), "instruct"),
             "misaligned lies apart from instruct on 3 of 5 datasets: from layer 2 (a), layer 3 (e) and layer 4 (d) on; on 1 \
-             the intervals part and overlap again."
+             it differs at some layer and not at all later ones."
         );
         let said = headline(&direction(), &[misaligned, control]).unwrap();
         assert_eq!(said.value, "Layer 2 to layer 4");

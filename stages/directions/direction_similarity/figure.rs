@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use crate::chart::{Axis, Colours, Figure, Group, Heatmaps, Name, Plot, fixed};
+use crate::chart::{Axis, Colours, Figure, Group, Heatmaps, Name, Plot};
 use crate::contract::figures::section::SHARED_DIMENSIONS;
 use crate::contract::figures::words::{capital, position_phrase, spread};
 use crate::contract::figures::{Drawn, Figures, Headline, Level, Reads, Row, Rows, Tables};
-use crate::directions::against_chance::{NULL, RANDOM, SHUFFLED, above, add, finding, likeness};
+use crate::directions::against_chance::{NOTHING, RANDOM, SHUFFLED, SIGNS, Test, add};
 use crate::directions::named_direction::kind_phrase;
 
 pub const FIGURES: Figures = Figures {
@@ -26,6 +26,9 @@ pub const FIGURES: Figures = Figures {
             "null_high",
             "random_cosine",
             "random_high",
+            "largest",
+            "largest_null",
+            "p_largest_max",
         ],
     }],
     draw,
@@ -35,8 +38,11 @@ pub const FIGURES: Figures = Figures {
 const LAYERS: usize = 9;
 
 const COLUMNS: &str = "dataset_a, dataset_b, layer, site, component_a, component_b, cosine, null_cosine, null_high, \
-                       random_cosine, random_high";
+                       random_cosine, random_high, p_value, p_max, largest, largest_null, p_largest, p_largest_max";
 const ORDER: &str = "layer, site DESC, dataset_a, dataset_b, component_a, component_b";
+
+/// Of all directions of a kind at a place: their largest |cosine| against that of the null.
+const TEST: Test = Test { value: "largest", expected: "largest_null", p_value: "p_largest_max" };
 
 fn draw(tables: &Tables) -> Result<Drawn> {
     let all = tables.rows("direction_similarity")?;
@@ -49,6 +55,7 @@ fn draw(tables: &Tables) -> Result<Drawn> {
             let of = Compared {
                 direction: format!("{} − {}", models[1], models[0]),
                 kind: kind_phrase(&names[0], 1),
+                singular: names[0] == "svd",
                 position: position_phrase(&names[1]),
                 datasets: rows.names(&["dataset_a", "dataset_b"]),
             };
@@ -72,13 +79,15 @@ fn draw(tables: &Tables) -> Result<Drawn> {
 struct Compared {
     direction: String,
     kind: String,
+    /// Several to a dataset.
+    singular: bool,
     position: String,
     datasets: Vec<String>,
 }
 
-/// The pair that is most alike.
-fn most_alike(pairs: &Rows) -> Option<Row<'_>> {
-    pairs.iter().max_by(|a, b| likeness(*a).total_cmp(&likeness(*b)))
+/// The place of the largest |cosine| of any two directions of two datasets.
+fn largest(pairs: &Rows) -> Option<Row<'_>> {
+    pairs.iter().max_by(|a, b| a.number("largest").total_cmp(&b.number("largest")))
 }
 
 impl Compared {
@@ -90,21 +99,26 @@ impl Compared {
         }
     }
 
+    /// What the test compares.
+    fn subject(&self) -> &'static str {
+        match self.singular {
+            true => "the largest |cosine| of any two of their SVD directions",
+            false => "the |cosine| of their mean differences",
+        }
+    }
+
     fn headline(&self, pairs: &Rows) -> Option<Headline> {
-        let best = most_alike(pairs)?;
-        let (count, tested) = above(pairs, &SHUFFLED);
-        let largest = format!(
-            "largest |cosine| {}, of {} and {} at {}",
-            fixed(likeness(best), 2),
-            best.text("dataset_a"),
-            best.text("dataset_b"),
-            best.site().phrase()
-        );
-        (tested > 0).then(|| Headline {
-            value: format!("{count} of {tested}"),
+        let (shared, tested) = TEST.shared(pairs);
+        let clearest = TEST.clearest_phrase(pairs)?;
+        let what = match self.singular {
+            true => format!("an SVD direction of {}", self.direction),
+            false => format!("the mean difference {}", self.direction),
+        };
+        Some(Headline {
+            value: format!("{shared} of {tested}"),
             meaning: format!(
-                "pairs of datasets, over layers, have a {} of {} more alike than 95 % of shuffled ones; {largest}",
-                self.kind, self.direction
+                "pairs of datasets share {what} beyond chance at some layer (p at most 0.05, corrected over layers); {}: {clearest}",
+                self.subject()
             ),
         })
     }
@@ -112,8 +126,8 @@ impl Compared {
     fn by_layer(&self, pairs: &Rows) -> Figure {
         let Compared { direction, kind, position, .. } = self;
         let mut plot = Plot::lines("layer", "|cosine|").within(0.0, 1.0);
-        add(&mut plot, &Name::from(""), pairs, &[SHUFFLED, RANDOM]);
-        let question = format!("Do different datasets share their direction {direction} ({kind})?");
+        add(&mut plot, &Name::from(""), pairs, &[NOTHING, RANDOM]);
+        let question = format!("Do different datasets share their direction {direction} ({kind} at {position})?");
         pairs
             .figure("directions by layer", question, COLUMNS, ORDER)
             .what(format!(
@@ -121,13 +135,16 @@ impl Compared {
                  of datasets."
             ))
             .interval("None: a cosine of two directions, each from all examples.")
-            .null(format!("{NULL} Random: directions with the covariance of the differences."))
-            .finding(finding(pairs, "|cosine|", &[SHUFFLED, RANDOM]))
+            .null(format!(
+                "{} Random: directions with the covariance of the differences.",
+                if self.singular { SHUFFLED } else { SIGNS }
+            ))
+            .finding(TEST.verdict(pairs, self.subject()))
             .draw(&plot)
     }
 
     fn maps(&self, rows: &Rows) -> Figure {
-        let Compared { direction, kind, position, datasets } = self;
+        let Compared { direction, kind, position, datasets, .. } = self;
         let sites = rows.sites();
         let shown = spread(&sites, LAYERS);
         let mut maps = Heatmaps::square(Axis::of(datasets.clone()), Colours::Cosine, 340.0);
@@ -142,21 +159,21 @@ impl Compared {
             true => format!(" ({} of {} layers)", shown.len(), sites.len()),
             false => String::new(),
         };
-        let question = format!("Which datasets share their {kind} of {direction}?");
+        let question = format!("Which datasets share their {kind} of {direction} at {position}?");
         rows.figure("directions heatmap", question, COLUMNS, ORDER)
             .what(format!(
                 "Cosine between the datasets' directions at {position}, one panel for each layer{some}. The diagonal is 1 by \
                  definition."
             ))
             .interval("None: a cosine of two directions, each from all examples.")
-            .null("The figure above; for each pair, null_cosine and null_high in the table.")
+            .null("The figure above; for each pair, null_cosine, null_high and p_max in the table.")
             .draw(&maps)
     }
 
-    /// All components of all datasets against each other, at the layer of the pair that is most alike.
+    /// All components of all datasets against each other, at the layer of the largest |cosine|.
     fn components(&self, rows: &Rows, pairs: &Rows) -> Option<Figure> {
         let Compared { direction, position, datasets, .. } = self;
-        let site = most_alike(pairs)?.site();
+        let site = largest(pairs)?.site();
         let rows = rows.keep("layer", site.layer).keep("site", site.name());
         let side = |row: Row| row.number("component_a").max(row.number("component_b")) as usize;
         let components = rows.iter().map(side).max().unwrap_or(1);
@@ -175,16 +192,19 @@ impl Compared {
             let b = place(row.text("dataset_b"), row.number("component_b"));
             panel.set(a, b, row.number("cosine") as f32);
         }
-        let question = format!("Which of the {components} strongest directions of {direction} do datasets share?");
+        let question =
+            format!("Which of the {components} strongest directions of {direction} at {position} do datasets share?");
         let figure = rows
             .figure("directions components", question, COLUMNS, ORDER)
             .what(format!(
-                "Cosine between every two directions at {} and {position}, where two datasets' first ones are most alike; \
-                 each dataset's components in order of singular value. Blank: not in the table.",
+                "Cosine between every two directions at {} and {position}, where the largest |cosine| is; each dataset's components in order of singular value. Blank: not in the table.",
                 site.phrase()
             ))
             .interval("None: a cosine of two directions, each from all examples.")
-            .null("null_cosine and null_high in the table.");
+            .null(
+                "The largest of so many cosines is large by chance: largest_null in the table is its mean where nothing is \
+                 shared.",
+            );
         Some(figure.draw(&maps))
     }
 }

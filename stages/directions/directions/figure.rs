@@ -13,7 +13,7 @@ pub const FIGURES: Figures = Figures {
     level: Level::Detail,
     reads: &[Reads {
         stage: "directions",
-        columns: &["position", "layer", "site", "kind", "component", "explained_variance", "norm", "n"],
+        columns: &["position", "layer", "site", "kind", "component", "fold", "explained_variance", "norm", "n"],
     }],
     draw,
 };
@@ -22,7 +22,7 @@ pub const FIGURES: Figures = Figures {
 const COMPONENTS: f64 = 4.0;
 
 fn draw(tables: &Tables) -> Result<Drawn> {
-    let all = tables.rows("directions")?;
+    let all = tables.rows("directions")?.keep("fold", 0);
     let mut figures = Vec::new();
     for (names, rows) in all.groups(&["source", "target", "position"]) {
         let [source, target, position] = &names[..] else { continue };

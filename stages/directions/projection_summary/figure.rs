@@ -7,6 +7,7 @@ use crate::contract::figures::section::PROJECTIONS;
 use crate::contract::figures::words::spread;
 use crate::contract::figures::{Drawn, Figures, Level, Reads, Rows, Tables};
 use crate::directions::named_direction::NamedDirection;
+use crate::directions::verdict::{fit, fitted};
 
 pub const FIGURES: Figures = Figures {
     section: &PROJECTIONS,
@@ -20,6 +21,8 @@ pub const FIGURES: Figures = Figures {
                 "position",
                 "layer",
                 "site",
+                "folds",
+                "fitted",
                 "n",
                 "mean",
                 "ci_low",
@@ -71,7 +74,7 @@ fn means(direction: &NamedDirection, rows: &Rows, departures: &Rows) -> Figure {
         }
     }
     let (phrase, kind, target) = (direction.phrase(), direction.kind_phrase(), &direction.target);
-    let question = format!("How far does each model lie along {phrase} ({kind})?");
+    let question = format!("How far does each model lie along {phrase} ({})?", direction.way());
     rows.figure(
         "projection",
         question,
@@ -84,11 +87,12 @@ fn means(direction: &NamedDirection, rows: &Rows, departures: &Rows) -> Figure {
         direction.panels_phrase()
     ))
     .n(format!("{} examples behind each point.", rows.count_range("n")))
-    .interval("95 % bootstrap interval of the mean over examples (seeded).")
+    .interval("95 % bootstrap interval of the mean over examples (seeded), the directions as they are.")
     .null(format!(
-        "No difference: the models' intervals overlap. A dotted line marks the layer from which on a model's interval \
-         lies apart from {target}'s (table departure).{}",
-        direction.built_in()
+        "No difference. A dotted line marks the layer from which on a model differs from {target} by a band over all layers at \
+         once (table departure). {}{}",
+        fit(rows),
+        if fitted(rows) { direction.built_in() } else { String::new() }
     ))
     .draw(&plot)
 }
@@ -101,7 +105,7 @@ fn boxes(direction: &NamedDirection, rows: &Rows) -> Figure {
     }
     rows.figure(
         "projection boxes",
-        format!("How far do single examples spread along {}?", direction.phrase()),
+        format!("How far do single examples spread along {} ({})?", direction.phrase(), direction.way()),
         "model, dataset, layer, site, n, min, whisker_low, q1, median, q3, whisker_high, max",
         "dataset, model, layer, site DESC",
     )
@@ -114,6 +118,6 @@ fn boxes(direction: &NamedDirection, rows: &Rows) -> Figure {
     ))
     .n(format!("{} examples in a box.", rows.count_range("n")))
     .interval("The boxes show how examples spread; the intervals of their means are in the figure above.")
-    .null("No difference: two models' boxes at one height.")
+    .null(format!("No difference: two models' boxes at one height. {}", fit(rows)))
     .draw(&plot)
 }

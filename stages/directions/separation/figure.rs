@@ -1,7 +1,5 @@
 //! How clearly two models are told apart along a direction, by layer.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 
 use crate::chart::{Figure, Name, Plot, Point, number};
@@ -9,13 +7,26 @@ use crate::contract::figures::section::SEPARATION;
 use crate::contract::figures::words::listed;
 use crate::contract::figures::{Drawn, Figures, Headline, Level, Reads, Row, Rows, Tables};
 use crate::directions::named_direction::NamedDirection;
+use crate::directions::verdict::{LEVEL, fit, fitted, p_phrase};
 
 pub const FIGURES: Figures = Figures {
     section: &SEPARATION,
     level: Level::Overview,
     reads: &[Reads {
         stage: "separation",
-        columns: &["kind", "component", "position", "layer", "site", "score", "ci_low", "ci_high", "p_holm"],
+        columns: &[
+            "kind",
+            "component",
+            "position",
+            "layer",
+            "site",
+            "folds",
+            "fitted",
+            "score",
+            "ci_low",
+            "ci_high",
+            "p_max",
+        ],
     }],
     draw,
 };
@@ -34,8 +45,8 @@ fn draw(tables: &Tables) -> Result<Drawn> {
     Ok(drawn)
 }
 
-/// The score whose interval stays furthest from 0: of a score without an interval nothing is known. Of the target and
-/// a third model, if there is one: source and target lie apart along their own direction by construction.
+/// The score whose interval stays furthest from 0, of those whose difference is not chance over the layers. Of the target
+/// and a third model, if there is one: that source and target differ is what the direction is.
 fn clearest(direction: &NamedDirection, rows: &Rows) -> Option<Headline> {
     let NamedDirection { source, target, .. } = direction;
     let third = |row: &Row| {
@@ -45,19 +56,23 @@ fn clearest(direction: &NamedDirection, rows: &Rows) -> Option<Headline> {
     let any = rows.iter().any(|row| third(&row));
     let sure = |point: Point| if point.low > 0.0 { point.low } else { -point.high };
     let away = rows.iter().filter(|row| !any || third(row)).map(|row| (row, row.estimate("score")));
-    let away = away.filter(|(_, score)| score.value.is_finite() && (score.low > 0.0 || score.high < 0.0));
+    let away = away.filter(|(row, score)| {
+        score.value.is_finite() && (score.low > 0.0 || score.high < 0.0) && row.number("p_max") <= LEVEL
+    });
     let (row, score) = away.max_by(|a, b| sure(a.1).total_cmp(&sure(b.1)))?;
     Some(Headline {
         value: number(score.value),
         meaning: format!(
-            "is the clearest separation score, {} against {} on {} at {}, along {}; 95 % interval {} to {}",
+            "is the clearest separation score, {} against {} on {} at {}, along {}; 95 % interval {} to {}, {} \
+             (paired, corrected over layers)",
             row.text("model_b"),
             row.text("model_a"),
             row.text("dataset"),
             row.site().phrase(),
             direction.phrase(),
             number(score.low),
-            number(score.high)
+            number(score.high),
+            p_phrase(row.number("p_max"))
         ),
     })
 }
@@ -65,23 +80,25 @@ fn clearest(direction: &NamedDirection, rows: &Rows) -> Option<Headline> {
 fn figure(tables: &Tables, direction: &NamedDirection, rows: &Rows) -> Figure {
     let (phrase, kind) = (direction.phrase(), direction.kind_phrase());
     let mut plot = Plot::lines("layer", "separation score").with_legend();
-    let mut tests: BTreeMap<Name, (usize, usize)> = BTreeMap::new();
+    let mut tests: Vec<String> = Vec::new();
     let pairs = rows.groups(&["model_a", "model_b"]).into_iter().enumerate();
     for (rank, (models, rows)) in pairs {
         let pair = Name::new(rank, format!("{} − {}", models[1], models[0]));
         // Where examples have no spread there is no score, and a difference, even if it is one, is rounding.
         for row in rows.iter().filter(|row| row.number("score").is_finite()) {
             plot.add(row.name("dataset"), &pair, row.place(), row.estimate("score"));
-            let (different, all) = tests.entry(pair.clone()).or_default();
-            *different += usize::from(row.number("p_holm") < 0.05);
-            *all += 1;
         }
+        let datasets = rows.groups(&["dataset"]);
+        let least =
+            datasets.iter().map(|(_, rows)| rows.iter().map(|row| row.number("p_max")).fold(f64::NAN, f64::min));
+        let tested: Vec<f64> = least.filter(|p| p.is_finite()).collect();
+        let different = tested.iter().filter(|p| **p <= LEVEL).count();
+        tests.push(format!("{} on {different} of {} datasets", pair.text(), tested.len()));
     }
-    let tests = tests.iter().map(|(pair, (different, all))| format!("{} in {different} of {all}", pair.text()));
     rows.figure(
         "separation",
-        format!("How clearly does {phrase} tell the models apart ({kind})?"),
-        "dataset, model_a, model_b, layer, site, score, ci_low, ci_high, p_holm",
+        format!("How clearly does {phrase} tell the models apart ({})?", direction.way()),
+        "dataset, model_a, model_b, layer, site, n, difference, difference_low, difference_high, score, ci_low, ci_high, p_value, p_max",
         "dataset, model_a, model_b, layer, site DESC",
     )
     .what(format!(
@@ -91,14 +108,16 @@ fn figure(tables: &Tables, direction: &NamedDirection, rows: &Rows) -> Figure {
         direction.panels_phrase()
     ))
     .n(format!("Every example of the dataset under both models: {}.", tables.sizes(&rows.names(&["dataset"]))))
-    .interval("95 % bootstrap interval over examples (seeded).")
-    .null(
-        "0: the two models' mean projections are equal. The test exchanges the models' labels within examples; its p-values \
-         are corrected over the layers (Holm).",
-    )
-    .finding(format!(
-        "Different at p < 0.05 after correction, of datasets and layers: {}.",
-        listed(&tests.collect::<Vec<_>>())
+    .interval("95 % jackknife interval of the score over examples, the directions as they are.")
+    .null(format!(
+        "0: the two models' mean projections are equal. The test exchanges the two models within examples, and finds the direction \
+         again for each exchange where one of them is its source or target; p-values are corrected over the layers by the largest \
+         statistic (Westfall and Young), not over datasets and pairs of models. {}",
+        fit(rows)
     ))
+    .finding(match fitted(rows) {
+        true => "Fitted on the same examples, so that no test of these differences holds.".into(),
+        false => format!("Different at some layer (p at most {LEVEL}, corrected over the layers): {}.", listed(&tests)),
+    })
     .draw(&plot)
 }

@@ -5,15 +5,16 @@ use anyhow::Result;
 use crate::chart::{Name, Plot};
 use crate::contract::figures::section::SHARED_DIMENSIONS;
 use crate::contract::figures::words::position_phrase;
-use crate::contract::figures::{Drawn, Figures, Level, Reads, Tables};
-use crate::directions::against_chance::{NULL, SHUFFLED, add, finding};
+use crate::contract::figures::{Drawn, Figures, Level, Reads, Rows, Tables};
+use crate::directions::against_chance::{NOTHING, SHUFFLED, add};
+use crate::directions::verdict::LEVEL;
 
 pub const FIGURES: Figures = Figures {
     section: &SHARED_DIMENSIONS,
     level: Level::Detail,
     reads: &[Reads {
         stage: "subspace_similarity",
-        columns: &["position", "layer", "site", "k", "angle_index", "cosine", "null_cosine", "null_high"],
+        columns: &["position", "layer", "site", "k", "angle_index", "cosine", "null_cosine", "null_high", "p_value"],
     }],
     draw,
 };
@@ -31,13 +32,16 @@ fn draw(tables: &Tables) -> Result<Drawn> {
         let mut plot = Plot::lines("layer", "cosine of the angle").within(0.0, 1.0);
         for (angle, rows) in rows.groups(&["angle_index"]) {
             let panel = Name::new(figures.len(), format!("Principal angle {}", angle[0]));
-            add(&mut plot, &panel, &rows, &[SHUFFLED]);
+            add(&mut plot, &panel, &rows, &[NOTHING]);
         }
         let figure = rows
             .figure(
                 "subspaces",
-                format!("How much of their {k} strongest directions of {target} − {source} do datasets share?"),
-                "dataset_a, dataset_b, layer, site, angle_index, cosine, null_cosine, null_high",
+                format!(
+                    "How much of their {k} strongest directions of {target} − {source} at {} do datasets share?",
+                    position_phrase(position)
+                ),
+                "dataset_a, dataset_b, layer, site, angle_index, cosine, null_cosine, null_high, p_value",
                 "dataset_a, dataset_b, layer, site DESC, angle_index",
             )
             .what(format!(
@@ -50,9 +54,22 @@ fn draw(tables: &Tables) -> Result<Drawn> {
                 tables.sizes(&rows.names(&["dataset_a", "dataset_b"]))
             ))
             .interval("None: a cosine of two subspaces, each from all examples.")
-            .null(NULL)
-            .finding(finding(&rows, "the cosine of a principal angle", &[SHUFFLED]));
+            .null(SHUFFLED)
+            .finding(uncorrected(&rows));
         figures.push(figure.folded(true).draw(&plot));
     }
     Ok(figures.into())
+}
+
+/// How many of the first angles have a small p-value.
+fn uncorrected(rows: &Rows) -> String {
+    let tested: Vec<f64> =
+        rows.keep("angle_index", 1).iter().map(|row| row.number("p_value")).filter(|p| p.is_finite()).collect();
+    let small = tested.iter().filter(|p| **p <= LEVEL).count();
+    format!(
+        "The first angle is smaller than by chance in {small} of {} pairs of datasets and layers (p at most {LEVEL}, not corrected: \
+         {:.0} would be by chance).",
+        tested.len(),
+        LEVEL * tested.len() as f64
+    )
 }

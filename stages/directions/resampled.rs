@@ -1,0 +1,32 @@
+//! Sums over resampled examples as matrix products: [resamples, examples] x [examples, columns].
+
+use rayon::prelude::*;
+
+use crate::linear_algebra::products;
+
+/// Rows of weights that are multiplied at a time; the same for any number of threads.
+const ROWS: usize = 250;
+
+/// Sums of columns under rows of weights. `weights` is row-major [rows, examples], `columns` row-major [columns, examples];
+/// what comes back is row-major [rows, columns].
+pub fn weighted_sums(weights: &[f64], columns: &[f64], examples: usize) -> Vec<f64> {
+    if examples == 0 || columns.is_empty() {
+        return Vec::new();
+    }
+    let parts: Vec<Vec<f64>> =
+        weights.par_chunks(ROWS * examples).map(|rows| products(rows, columns, examples)).collect();
+    parts.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_of_weights_gives_the_sums_of_all_columns() {
+        let weights: Vec<f64> = (0..600).flat_map(|row| [1.0, row as f64]).collect();
+        let sums = weighted_sums(&weights, &[1.0, 2.0, 10.0, 0.5, 0.0, 1.0], 2);
+        assert_eq!(sums.len(), 600 * 3);
+        assert_eq!(sums[3 * 599..], [1.0 + 2.0 * 599.0, 10.0 + 0.5 * 599.0, 599.0]);
+    }
+}

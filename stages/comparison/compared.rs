@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::contract::node::{Bindings, Input};
+use crate::contract::node::{Bindings, Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_each};
 use crate::contract::setting::{Setting, setting};
 use crate::contract::toml_path::TomlPath;
@@ -229,17 +229,23 @@ impl Comparison {
         }
         params
     }
+}
 
-    /// The same with the groups' names, for a stage whose table has the groups in its rows.
-    pub fn named_params(&self) -> Value {
-        let mut params = self.params();
-        params["groups"] = json!(self.groups);
-        params
-    }
+/// One node for each comparison, with the groups' names and these settings in its parameters: for a stage whose table has
+/// the groups in its rows.
+pub fn nodes(stage: &'static str, settings: &impl Serialize, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
+    let Value::Object(settings) = json!(settings) else { return Ok(Vec::new()) };
+    let node = |comparison: Comparison| {
+        let mut params = comparison.params();
+        params["groups"] = json!(comparison.groups);
+        settings.iter().for_each(|(key, value)| params[key] = value.clone());
+        Node { stage, bindings: comparison.bindings(), params, inputs: comparison.inputs(), per_part: None }
+    };
+    Ok(comparisons(pipeline)?.into_iter().map(node).collect())
 }
 
 /// The comparisons of a pipeline.
-pub fn comparisons(pipeline: &Pipeline) -> Result<Vec<Comparison>, PlanError> {
+fn comparisons(pipeline: &Pipeline) -> Result<Vec<Comparison>, PlanError> {
     let section = pipeline.sections.iter().find(|(name, _)| name == "similarity");
     of_section(section.map_or(&json!({}), |(_, settings)| settings), pipeline)
 }
@@ -375,7 +381,11 @@ mod tests {
         let names: Vec<Vec<String>> =
             found.iter().map(|one| one.bindings().into_iter().map(|(_, name)| name).collect()).collect();
         assert_eq!(names, [["loss", "datasets", "a"], ["loss", "two", "all"]]);
-        assert_eq!(found[1].named_params()["groups"], json!([group("a", "d"), group("b", "e")]));
+        let mut pipeline = pipeline();
+        pipeline.sections.push(("similarity".into(), section));
+        let nodes = nodes("pca", &json!({ "robust": true }), &pipeline).unwrap();
+        assert_eq!(nodes[1].params["groups"], json!([group("a", "d"), group("b", "e")]));
+        assert_eq!((&nodes[1].params["robust"], &nodes[1].bindings), (&json!(true), &found[1].bindings()));
         assert_eq!((&found[1].params()["fill"], &found[0].params()["fill"]), (&json!("group"), &json!("common")));
     }
 

@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, Float64Array, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::comparison::compared::{Fill, Group, comparisons};
+use crate::comparison::compared::{Fill, Group, nodes};
 use crate::comparison::group_columns::{GROUP_COLUMNS, group_arrays};
 use crate::comparison::groups::{SLICE_COLUMNS, Sizes, Slice, slice_arrays};
 use crate::comparison::inner_products::inner_products;
@@ -115,14 +115,7 @@ pub static STAGE: Stage = Stage {
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
-    let nodes = comparisons(pipeline)?.into_iter().map(|comparison| {
-        let mut params = comparison.named_params();
-        params["draws"] = settings.draws.into();
-        params["seed"] = settings.seed.into();
-        let (bindings, inputs) = (comparison.bindings(), comparison.inputs());
-        Node { stage: STAGE.name, bindings, params, inputs, per_part: None }
-    });
-    Ok(nodes.collect())
+    nodes(STAGE.name, &settings, pipeline)
 }
 
 /// The inner products of all vectors.

@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, Float64Array, StringArray};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::comparison::compared::{Fill, Group, comparisons};
+use crate::comparison::compared::{Fill, Group, nodes};
 use crate::comparison::groups::{SLICE_COLUMNS, slice_arrays};
 use crate::comparison::task::Comparing;
 use crate::contract::node::Node;
@@ -85,13 +85,7 @@ pub static STAGE: Stage = Stage {
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
-    let nodes = comparisons(pipeline)?.into_iter().map(|comparison| {
-        let mut params = comparison.named_params();
-        params["robust"] = settings.robust.into();
-        let (bindings, inputs) = (comparison.bindings(), comparison.inputs());
-        Node { stage: STAGE.name, bindings, params, inputs, per_part: None }
-    });
-    Ok(nodes.collect())
+    nodes(STAGE.name, &settings, pipeline)
 }
 
 fn run(task: &Task) -> Result<Vec<Output>> {

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::comparison::compared::{Centring, Group, comparisons};
+use crate::comparison::compared::{Centring, Group, nodes};
 use crate::comparison::cosines::{Cosines, Vectors};
 use crate::comparison::fill::Filled;
 use crate::comparison::group_sums::permuted_within;
@@ -102,14 +102,7 @@ pub static STAGE: Stage = Stage {
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
-    let nodes = comparisons(pipeline)?.into_iter().map(|comparison| {
-        let mut params = comparison.named_params();
-        params["permutations"] = settings.permutations.into();
-        params["seed"] = settings.seed.into();
-        let (bindings, inputs) = (comparison.bindings(), comparison.inputs());
-        Node { stage: STAGE.name, bindings, params, inputs, per_part: None }
-    });
-    Ok(nodes.collect())
+    nodes(STAGE.name, &settings, pipeline)
 }
 
 /// The cosines of all vectors, and their products with the labels of every group under all permutations.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::pair_test::{Pair, PairTest};
-use crate::comparison::compared::{Centring, Group, comparisons};
+use crate::comparison::compared::{Centring, Group, nodes};
 use crate::comparison::cosines::{Cosines, Vectors};
 use crate::comparison::family::Family;
 use crate::comparison::fill::Filled;
@@ -149,13 +149,7 @@ pub static STAGE: Stage = Stage {
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
-    let nodes = comparisons(pipeline)?.into_iter().map(|comparison| {
-        let mut params = comparison.named_params();
-        params["permutations"] = settings.permutations.into();
-        params["seed"] = settings.seed.into();
-        Node { stage: STAGE.name, bindings: comparison.bindings(), params, inputs: comparison.inputs(), per_part: None }
-    });
-    Ok(nodes.collect())
+    nodes(STAGE.name, &settings, pipeline)
 }
 
 /// The cosines of all vectors of the comparison, and for every two groups a product of their cosines with the

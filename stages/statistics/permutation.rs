@@ -45,13 +45,6 @@ impl PairFlips {
     }
 }
 
-/// `permutations` assignments of group labels: each a random order of the members of all groups, of which
-/// the caller takes the first as the one group and the next as the other.
-pub fn label_permutations(members: usize, permutations: usize, seed: u64, stream: u64) -> Vec<Vec<usize>> {
-    let mut random = Random::new(seed, stream);
-    (0..permutations).map(|_| random.permutation(members)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -169,19 +169,20 @@ pub static CASES: &[Case] = &[
     Case { stage: "loss_difference", data: "two models 0.1 nats apart", has_width: false, simulate: loss_apart },
 ];
 
-/// Resamples and permutations, fewer than a pipeline's: the level of a test does not depend on them.
+/// Permutations, fewer than a pipeline's: the level of a test does not depend on them.
 const COUNT: usize = 399;
 
 const LAYERS: usize = 3;
 
-/// The settings of the statistics stages; a section that a version of the program does not know is not asked for.
+/// The settings of the stages, with these beside them.
 fn sections(more: Value) -> Value {
     let mut sections = json!({
-        "separation": { "resamples": COUNT, "permutations": COUNT },
-        "distance": { "resamples": COUNT },
-        "similarity_summary": { "resamples": COUNT, "permutations": COUNT },
-        "projection_summary": { "resamples": COUNT },
-        "loss_summary": { "resamples": COUNT },
+        "separation": { "permutations": COUNT },
+        "distance": { "permutations": COUNT },
+        "similarity_summary": { "permutations": COUNT },
+        "permanova": { "permutations": COUNT },
+        "mean_similarity": { "draws": COUNT },
+        "loss_difference": { "permutations": COUNT },
         "directions": { "components": 2 },
     });
     if let (Some(sections), Value::Object(more)) = (sections.as_object_mut(), more) {
@@ -355,7 +356,7 @@ fn direction_similarity(size: Size, seed: u64, measure: Measure, shifts: fn(f64)
         } else {
             counts.small(measure, kind, p);
         }
-        counts.small(Measure::Power, &format!("{kind}, the largest, p_max"), cells.least("p_max"));
+        counts.small(Measure::Power, &format!("{kind}, the largest"), cells.least("p_largest"));
     }
     Ok(counts.0)
 }
@@ -427,7 +428,7 @@ fn distance(size: Size, seed: u64, apart: f64) -> Result<Vec<Seen>> {
     } else {
         counts.covers("", first.number("ci_low"), first.number("ci_high"), truth);
     }
-    for column in ["cosine_distance", "unbiased"] {
+    for column in ["cosine_distance", "plain_distance"] {
         counts.add(Measure::Bias, column, first.number(column) - truth);
     }
     Ok(counts.0)
@@ -486,9 +487,7 @@ fn pairs(counts: &mut Counts, measure: Measure, rows: &Rows) {
         let rows = rows.keep(&[("centred", centred)]);
         let Some(first) = rows.0.first() else { continue };
         counts.small(measure, what, first.number("p_value"));
-        for within in ["p_within", "p_value_within", "within_p_value"] {
-            counts.small(measure, &format!("{what}, within"), first.number(within));
-        }
+        counts.small(measure, &format!("{what}, within"), first.number("within_p_value"));
         if measure == Measure::Rejects {
             counts.small(Measure::AnyLayer, &format!("{what}, p_max"), rows.least("p_max"));
         }
@@ -626,7 +625,7 @@ fn means(size: Size, seed: u64, length: f64, wanted: Option<f64>) -> Result<Vec<
     counts.small(measure, "", row.number("p_value"));
     if length > 0.0 {
         counts.covers("", row.number("ci_low"), row.number("ci_high"), truth);
-        for column in ["cosine", "unbiased"] {
+        for column in ["cosine", "plain"] {
             counts.add(Measure::Bias, column, row.number(column) - truth);
         }
     }

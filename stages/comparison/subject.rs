@@ -77,6 +77,16 @@ impl<'a> Compared<'a> {
             (Labels::Both, _) => "of models and datasets".into(),
         }
     }
+
+    /// A pair of groups as a sentence names it, with what its groups share where comparisons differ in it.
+    pub fn pair(&self, labels: Labels, row: Row) -> String {
+        let pair = labels.pair(row);
+        match (labels, self.shared.len() > 1) {
+            (Labels::Datasets, true) => format!("{pair} under {}", row.text("shared")),
+            (Labels::Models, true) => format!("{pair} on {}", row.text("shared")),
+            _ => pair,
+        }
+    }
 }
 
 /// What tells the groups of a comparison apart.

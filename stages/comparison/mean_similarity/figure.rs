@@ -85,11 +85,11 @@ fn figure(compared: &Compared, labels: Labels, at: &str, rows: &Rows) -> Figure 
     .n(format!("{sizes} examples in each group."))
     .interval("95 % over examples (Fieller's, from the jackknife); it spans the axis where a mean cannot be told from 0.")
     .null("0, two means without a common direction; two-sided test with Holm's correction over the pairs.")
-    .finding(finding(rows, labels))
+    .finding(finding(compared, rows, labels))
     .draw(&plot)
 }
 
-fn finding(rows: &Rows, labels: Labels) -> String {
+fn finding(compared: &Compared, rows: &Rows, labels: Labels) -> String {
     let tested: Vec<Row> = rows.iter().filter(|row| row.number("p_holm").is_finite()).collect();
     let say = |what: &str, keep: &dyn Fn(f64) -> bool| {
         let mut found: Vec<Row> =
@@ -101,7 +101,7 @@ fn finding(rows: &Rows, labels: Labels) -> String {
             .map(|row| {
                 format!(
                     "{} ({} [{}, {}])",
-                    labels.pair(*row),
+                    compared.pair(labels, *row),
                     fixed(row.number("cosine"), 2),
                     fixed(row.number("ci_low"), 2),
                     fixed(row.number("ci_high"), 2)
@@ -118,8 +118,9 @@ fn finding(rows: &Rows, labels: Labels) -> String {
         return String::new();
     }
     format!(
-        "Of {} pairs, tested for no common direction at p < 0.05 with Holm's correction over the pairs: {}{}",
+        "Of {} pairs, tested for no common direction at p < 0.05 with Holm's correction over the pairs {}: {}{}",
         tested.len(),
+        compared.phrase(&labels),
         say("opposed", &|cosine| cosine < 0.0),
         say("aligned", &|cosine| cosine > 0.0)
     )

@@ -103,12 +103,12 @@ fn figure(compared: &Compared, labels: Labels, at: &str, rows: &Rows) -> Figure 
     .n(format!("{} pairs of examples behind each mean.", rows.count_range("n_pairs")))
     .interval("95 % interval of the raw mean over examples (U-statistic); a centred mean has none, since its centre moves with it.")
     .null("The mean between two groups with their own labels shuffled (the grey marks); p-values with Holm's correction over the pairs.")
-    .finding(finding(rows, labels))
+    .finding(finding(compared, rows, labels))
     .draw(&plot)
 }
 
 /// What the tests say, of raw cosines where both are there.
-fn finding(rows: &Rows, labels: Labels) -> String {
+fn finding(compared: &Compared, rows: &Rows, labels: Labels) -> String {
     let raw: Vec<Row> = rows.iter().filter(|row| !row.flag("centred") && !is_within(*row)).collect();
     let sentence = |p: &str, what: &str, then: &dyn Fn(Row) -> String| {
         let mut tested: Vec<Row> = raw.iter().copied().filter(|row| row.number(p).is_finite()).collect();
@@ -124,15 +124,16 @@ fn finding(rows: &Rows, labels: Labels) -> String {
             (_, false) => format!(": {}", listed(&named)),
         };
         format!(
-            "{} of {} pairs {what} beyond chance at p < 0.05 (raw cosines, permuted labels of the two groups, Holm over the pairs){first}. ",
+            "{} of {} pairs {what} beyond chance at p < 0.05 (raw cosines, permuted labels of the two groups, Holm over the pairs {}){first}. ",
             found.len(),
             tested.len(),
+            compared.phrase(&labels),
         )
     };
     let between = sentence("p_holm", "differ in their mean between groups", &|row| {
         format!(
             "{} ({} against {} with shuffled labels, p = {})",
-            labels.pair(row),
+            compared.pair(labels, row),
             fixed(row.number("mean"), 2),
             fixed(row.number("null_mean"), 2),
             p_text(row.number("p_holm"))
@@ -141,7 +142,7 @@ fn finding(rows: &Rows, labels: Labels) -> String {
     let within = sentence("within_p_holm", "differ in how alike each is within", &|row| {
         format!(
             "{} ({} and {}, p = {})",
-            labels.pair(row),
+            compared.pair(labels, row),
             fixed(row.number("within_a"), 2),
             fixed(row.number("within_b"), 2),
             p_text(row.number("within_p_holm"))

@@ -81,11 +81,7 @@ impl<'a> Compared<'a> {
     /// A pair of groups as a sentence names it, with what its groups share where comparisons differ in it.
     pub fn pair(&self, labels: Labels, row: Row) -> String {
         let pair = labels.pair(row);
-        match (labels, self.shared.len() > 1) {
-            (Labels::Datasets, true) => format!("{pair} under {}", row.text("shared")),
-            (Labels::Models, true) => format!("{pair} on {}", row.text("shared")),
-            _ => pair,
-        }
+        if self.shared.len() > 1 { labels.with_shared(pair, row.text("shared")) } else { pair }
     }
 }
 
@@ -142,6 +138,15 @@ impl Labels {
         }
     }
 
+    /// A pair with what its groups share: `a · b under base`, or `a · b on code`.
+    fn with_shared(self, pair: String, shared: &str) -> String {
+        match self {
+            Labels::Datasets => format!("{pair} under {shared}"),
+            Labels::Models => format!("{pair} on {shared}"),
+            Labels::Both => pair,
+        }
+    }
+
     /// `a · b`, or `within a` of a group with itself.
     pub fn pair(self, row: Row) -> String {
         let [a, b] = ["a", "b"].map(|end| {
@@ -181,4 +186,16 @@ pub fn deepest(rows: &Rows, count: usize) -> Vec<(String, Rows)> {
     let mut shown = spread(&places(rows), count);
     shown.reverse();
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Labels;
+
+    #[test]
+    fn a_pair_is_named_with_what_its_groups_share() {
+        let named =
+            [Labels::Datasets, Labels::Models, Labels::Both].map(|labels| labels.with_shared("a · b".into(), "x"));
+        assert_eq!(named, ["a · b under x", "a · b on x", "a · b"]);
+    }
 }

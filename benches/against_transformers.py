@@ -3,8 +3,8 @@
     python benches/against_transformers.py FOLDER      # the folder of a pipeline.toml, after `strata run`
 
 Every model of the pipeline is run again on every dataset, and what numpy makes of transformers' numbers is compared with
-the tables that are there: tokens, token_losses, hidden_states, gradients, gradient_vectors, directions, projections,
-separation, direction_similarity, similarity, patching and attribution. Each check is a line with the largest deviation, the
+the tables that are there: tokens, token_losses, loss_summary, loss_vectors, next_tokens, hidden_states, gradients,
+gradient_vectors, directions, projections, separation, direction_similarity, distance, similarity, pca, patching and attribution. Each check is a line with the largest deviation, the
 tolerance and the count; the exit code is 1 when one is over its tolerance. What a pipeline's settings put out of this
 script's reach is said. It holds all gradients of a module in memory: it is meant for small models.
 Needs: pip install torch transformers numpy polars
@@ -93,6 +93,14 @@ class Model:
         inside = [i for i in inside if i < len(ids)]
         return ids, *((inside[0], inside[-1] + 1) if inside else (len(ids), len(ids)))
 
+    def turn(self, messages):
+        """The first token of the last message's turn."""
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        before = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False)
+        assert text.startswith(before)
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return next(i for i, (_, end) in enumerate(offsets) if end > len(before))
+
     def streams(self, ids):
         """The residual stream at layers 0 to L, and the last one after the final norm."""
         seen = []
@@ -132,18 +140,38 @@ def encoded(name, dataset):
     return {example: model(name).encode(messages, MAX_TOKENS) for example, messages in conversations(dataset).items()}
 
 
+POSITIONS = settings("hidden_states").get("positions", ["last"])
+
+
+def span(position, name, dataset, example):
+    """The tokens that a position of hidden_states pools."""
+    ids, start, end = encoded(name, dataset)[example]
+    kind, _, k = position.rpartition("_")
+    if position == "last":
+        return len(ids) - 1, len(ids)
+    if position == "response_mean":
+        return start, end
+    if kind == "response_first":
+        return start, min(end, start + int(k))
+    if kind in ("marker_first", "role_first"):
+        first = model(name).turn(conversations(dataset)[example]) + (kind == "role_first")
+        return first, first + int(k)
+    token = int(position.removeprefix("token:"))
+    return (token, token + 1) if token >= 0 else (len(ids) + token, len(ids) + token + 1)
+
+
 @cache
 @torch.no_grad()
 def states(name, dataset):
     """For each position the examples that have it and their states [examples, layers 0..L and final norm, D]."""
-    found = {"last": ([], []), "response_mean": ([], [])}
+    found = {position: ([], []) for position in POSITIONS}
     for example, (ids, start, end) in encoded(name, dataset).items():
         stack = torch.stack(model(name).streams(ids)).double()
-        pooled = {"last": stack[:, -1], "response_mean": stack[:, start:end].mean(1) if end > start else None}
-        for position, values in pooled.items():
-            if values is not None:
+        for position in POSITIONS:
+            first, last = span(position, name, dataset, example)
+            if 0 <= first < last <= len(ids):
                 found[position][0].append(example)
-                found[position][1].append(values.numpy())
+                found[position][1].append(stack[:, first:last].mean(1).numpy())
     return {position: (examples, np.stack(values)) for position, (examples, values) in found.items() if examples}
 
 
@@ -189,11 +217,92 @@ def check_losses(who, part):
     say("token_losses: entropies, nats", label(who), worst[1], 1e-4, n)
 
 
+@cache
+@torch.no_grad()
+def losses(name, dataset):
+    """For each example the cross-entropies of its tokens from the second on, and the entropies before them, in nats."""
+    found = {}
+    for example, (ids, _, _) in encoded(name, dataset).items():
+        logp = model(name).log_probs(ids)[:-1]
+        chosen = logp.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+        found[example] = (-chosen).numpy(), -(logp.exp() * logp).sum(-1).numpy()
+    return found
+
+
+def check_loss_summary(who, part):
+    """Relative to the mean."""
+    means = {}
+    for example, (ids, start, end) in encoded(who["model"], who["dataset"]).items():
+        loss, entropy = losses(who["model"], who["dataset"])[example]
+        spans = {"": (max(start, 1) - 1, end - 1), "_with_end": (max(start, 1) - 1, len(ids) - 1), "_all": (0, len(ids) - 1)}
+        for suffix, (first, last) in spans.items():
+            # The end marker counts with a response alone.
+            if last > first and end > start or suffix == "_all":
+                for measure, value in [("joint_logprob", -loss[first:last].sum()), ("logprob", -loss[first:last].mean()), ("entropy", entropy[first:last].mean())]:
+                    means.setdefault(measure + suffix, []).append(value)
+    worst = 0.0
+    for row in part.iter_rows(named=True):
+        expected = means[row["measure"]]
+        assert row["n"] == len(expected)
+        worst = max(worst, abs(row["mean"] / np.mean(expected) - 1))
+    say("loss_summary: means, relative", label(who), worst, 1e-5, len(part))
+
+
+def check_loss_vectors(who, part):
+    of, worst, n, wrong = settings("loss_vectors"), 0.0, 0, 0
+    for row in part.iter_rows(named=True):
+        example = row["example"]
+        _, start, _ = encoded(who["model"], who["dataset"])[example]
+        turn = model(who["model"]).turn(conversations(who["dataset"])[example])
+        first = {"marker": turn, "role": turn + 1, "content": start, "conversation": 1}[of.get("start", "marker")]
+        expected = losses(who["model"], who["dataset"])[example][0][first - 1:][: of.get("n", 64)]
+        found = np.array(row["vector"], dtype=float)
+        wrong += (len(found) - len(expected) != row.get("missing", row.get("filled")))
+        if len(expected):
+            worst = max(worst, abs(found[: len(expected)] - expected).max())
+            n += len(expected)
+    say("loss_vectors: losses, nats", label(who), worst, 1e-4, n)
+    say("loss_vectors: numbers missing that differ", label(who), wrong, 0, len(part))
+
+
+@torch.no_grad()
+def check_next_tokens(who, part):
+    worst, n = {"probabilities": 0.0, "entropies": 0.0}, 0
+    for (example, token), of in part.sort("rank").partition_by("example", "token", as_dict=True, maintain_order=True).items():
+        ids, start, _ = encoded(who["model"], who["dataset"])[example]
+        for (place,), found in of.partition_by("place", as_dict=True).items():
+            if place == "response":
+                assert token == start
+            if place.startswith("before:"):
+                # The word begins in this token: what stands before the token does not hold it.
+                decode, word = model(who["model"]).tokenizer.decode, place.removeprefix("before:")
+                assert word in decode(ids[token:]), place
+            logp = model(who["model"]).log_probs(ids)[token - 1]
+            # Of each rank, and of the token that has it: ties can come in either order.
+            likeliest = logp.topk(len(found)).values.exp().numpy()
+            own = logp[torch.tensor(found["id"].to_list())].exp().numpy()
+            for expected in (likeliest, own):
+                worst["probabilities"] = max(worst["probabilities"], abs(found["probability"].to_numpy() - expected).max())
+            entropy = -(logp.exp() * logp).sum().item()
+            worst["entropies"] = max(worst["entropies"], abs(found["entropy"].to_numpy() - entropy).max())
+            n += len(found)
+    say("next_tokens: probabilities", label(who), worst["probabilities"], 1e-4, n)
+    say("next_tokens: entropies, nats", label(who), worst["entropies"], 1e-4, n)
+
+
+def check_distance(who, part):
+    """Of the two sample means; what noise does to them is taken out of another column, in Strata alone."""
+    plain = "plain_distance" if "plain_distance" in part.columns else "cosine_distance"
+    worst, n = 0.0, 0
+    for row in part.iter_rows(named=True):
+        a, b = (states(who["model"], who[f"dataset_{s}"])[row["position"]][1][:, place(row)].mean(0) for s in "ab")
+        if row[plain] is not None:
+            worst, n = max(worst, abs(row[plain] - (1 - unit(a) @ unit(b)))), n + 1
+    say("distance: of the means", label(who), worst, 1e-5, n)
+
+
 def check_states(who, part):
     for (position,), of in part.partition_by("position", as_dict=True).items():
-        if position not in ("last", "response_mean"):
-            skip("hidden_states", f"position {position}")
-            continue
         examples, values = states(who["model"], who["dataset"])[position]
         index = {example: i for i, example in enumerate(examples)}
         worst, n = 0.0, 0
@@ -399,15 +508,16 @@ def check_direction_similarity(who, part):
 @torch.no_grad()
 def check_patching(who, part):
     of = settings("patching")
-    if of.get("positions", "all") != "all" or of.get("target", {"at": "response"}) != {"at": "response"}:
-        return skip("patching", "its positions or its target are not the default")
+    if of.get("positions", "all") != "all" or of.get("target", {"at": "response"}) != {"at": "response"} or of.get("text", "conversation") != "conversation":
+        return skip("patching", "its positions, its target or its text are not the default")
     source, target, over = model(who["source"]), model(who["target"]), of.get("over", "all")
     worst, n = {"loss": 0.0, "logprob": 0.0, "entropy": 0.0, "clean": 0.0, "change": 0.0}, {}
     for (example,), found in part.partition_by("example", as_dict=True).items():
         ids, start, end = encoded(who["target"], who["dataset"])[example]
+        turn = target.turn(conversations(who["dataset"])[example])
 
         def metrics(logp):
-            tokens = range(1, len(ids)) if over == "all" else range(max(start, 1), end)
+            tokens = {"all": range(1, len(ids)), "response": range(max(start, 1), end), "turn": range(turn + 1, len(ids))}[over]
             loss = -np.mean([logp[t - 1, ids[t]].item() for t in tokens]) if tokens else None
             row = logp[start - 1] if end > start else None
             return dict(loss=loss, logprob=None if row is None else row[ids[start]].item(),
@@ -453,8 +563,9 @@ def pieces(prompt, most):
 @torch.no_grad()
 def check_attribution(who, part):
     of = settings("attribution")
-    if of.get("pieces", "words") != "words" or "target" in of:
-        return skip("attribution", "its pieces are not words, or its target is not the response")
+    if of.get("pieces", "words") != "words" or "target" in of or of.get("by", "target") != "target":
+        return skip("attribution", "its pieces are not words, or its target is not the whole response")
+    sign = -1 if of.get("sign") == "contribution" else 1
     at = model(who["model"])
 
     def logprob(messages):
@@ -473,7 +584,7 @@ def check_attribution(who, part):
             without, _ = logprob([{**m, "content": kept} if i == asked else m for i, m in enumerate(messages)])
             # Sums over all of the target's tokens, so that their rounding grows with them.
             close(worst, n, "whole", row["logprob"] / count, whole / count)
-            close(worst, n, "delta", row["delta_logprob"] / count, (without - whole) / count)
+            close(worst, n, "delta", row["delta_logprob"] / count, sign * (without - whole) / count)
         tokens += count
     say("attribution: log-probabilities, nats a token", label(who), worst["whole"], 1e-4, n.get("whole", 0))
     say("attribution: changes, nats a token", label(who), worst["delta"], 1e-4, n.get("delta", 0))
@@ -494,11 +605,15 @@ def main():
     for name, keys, check in [
         ("tokens", by_model, check_tokens),
         ("token_losses", by_model, check_losses),
+        ("loss_summary", by_model, check_loss_summary),
+        ("loss_vectors", by_model, check_loss_vectors),
+        ("next_tokens", by_model, check_next_tokens),
         ("hidden_states", by_model, check_states),
         ("directions", (*by_pair, "dataset"), check_directions),
         ("projections", ("direction", *by_pair, *by_model), check_projections),
         ("separation", ("direction", *by_pair, "dataset", "model_a", "model_b"), check_separation),
         ("direction_similarity", (*by_pair, "dataset_a", "dataset_b"), check_direction_similarity),
+        ("distance", ("model", "dataset_a", "dataset_b"), check_distance),
         ("patching", (*by_pair, "dataset"), check_patching),
         ("attribution", by_model, check_attribution),
     ]:

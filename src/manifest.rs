@@ -158,7 +158,14 @@ impl Manifest {
     fn dataset(&self, name: &str, value: &Value) -> Result<Dataset, PlanError> {
         let at = at("datasets").key(name);
         let corpus = maker(|outputs| matches!(outputs, Outputs::Corpus));
+        let written = value.get("messages").filter(|messages| messages.is_array());
         let source = match (value.get("path"), value.get(corpus)) {
+            (None, None) if written.is_some() => DatasetSource::Written(written.cloned().unwrap_or_default()),
+            (Some(_), _) | (_, Some(_)) if written.is_some() => {
+                let message = "a dataset has either a file or conversations written here, not both";
+                return Err(PlanError::new(at.key("messages"), message)
+                    .help("messages = \"COLUMN\" names the column of a file that holds the conversation"));
+            }
             (Some(Value::String(path)), None) if self.to_estimate => DatasetSource::File(self.directory().join(path)),
             (Some(path), None) => DatasetSource::File(self.existing(&at.key("path"), path)?),
             (None, Some(Value::String(part))) => DatasetSource::Corpus(part.clone()),
@@ -169,11 +176,17 @@ impl Manifest {
                 return Err(PlanError::new(at, format!("a dataset has either path or {corpus}, not both")));
             }
             (None, None) => {
-                return Err(PlanError::new(at, format!("a dataset needs path = \"FILE\" or {corpus} = \"PART\"")));
+                let message = format!(
+                    "a dataset needs path = \"FILE\", {corpus} = \"PART\" or messages = [ {{ role, content }}, … ]"
+                );
+                return Err(PlanError::new(at, message));
             }
         };
         let mut reading = value.clone();
         if let Some(reading) = reading.as_object_mut() {
+            if written.is_some() {
+                reading.remove("messages");
+            }
             reading.remove("path");
             reading.remove(corpus);
         }

@@ -160,6 +160,9 @@ impl Builder<'_> {
                     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
                     Ok(From::Files { role: FileRole::Dataset, files: vec![(name, path.clone())] })
                 }
+                DatasetSource::Written(_) => {
+                    Err(PlanError::new(section(reader), format!("the dataset \"{dataset}\" is no file")))
+                }
                 DatasetSource::Corpus(part) => {
                     let maker = self.maker("a corpus", reader, |outputs| matches!(outputs, Outputs::Corpus))?;
                     self.node(maker, &Vec::new(), FileFilter::Named(format!("{part}.jsonl")))

@@ -10,6 +10,8 @@ pub enum Colours {
     Cosine,
     /// Amounts: from dark blue at 0 to yellow, or at the least value where it is negative.
     Amount,
+    /// Differences: 0 is near-white, and blue and orange end at the largest size of any.
+    Difference,
 }
 
 impl Colours {
@@ -61,6 +63,10 @@ impl Scale {
         }
         let values = values.into_iter().filter(|value| value.is_finite());
         let (lo, hi) = values.fold((0.0, 0.0), |(lo, hi): (f64, f64), value| (lo.min(value), hi.max(value)));
+        if colours == Colours::Difference {
+            let most = if hi > lo { hi.max(-lo) } else { 1.0 };
+            return Scale { colours, domain: (-most, most) };
+        }
         Scale { colours, domain: (lo, if hi > lo { hi } else { lo + 1.0 }) }
     }
 
@@ -81,7 +87,7 @@ impl Scale {
 
     fn colour(self, index: usize) -> Rgb {
         let stops: &[Rgb] = match self.colours {
-            Colours::Cosine => &DIVERGING,
+            Colours::Cosine | Colours::Difference => &DIVERGING,
             Colours::Amount => &CIVIDIS,
         };
         blend(stops, index as f64 / (LEVELS - 1) as f64)
@@ -97,7 +103,7 @@ impl Scale {
     /// Diverging maps are turned over in the dark theme, where zero should be dark.
     pub fn class(self) -> &'static str {
         match self.colours {
-            Colours::Cosine => "diverging",
+            Colours::Cosine | Colours::Difference => "diverging",
             Colours::Amount => "sequential",
         }
     }
@@ -126,6 +132,9 @@ mod tests {
         assert_eq!(palette[scale.index(-1.0) as usize], DIVERGING[0]);
         assert_eq!(palette[scale.index(9.0) as usize], DIVERGING[6]);
         assert_eq!(scale.index(f64::NAN) as usize, LEVELS);
+        let scale = Scale::over(Colours::Difference, [0.5, -3.0, f64::NAN]);
+        assert_eq!((scale.domain, palette[scale.index(0.0) as usize]), ((-3.0, 3.0), DIVERGING[3]));
+        assert_eq!(Scale::over(Colours::Difference, []).domain, (-1.0, 1.0));
     }
 
     /// CIELAB of an sRGB colour (D65) as it is seen through a matrix on linear light.

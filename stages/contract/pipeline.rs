@@ -46,6 +46,8 @@ pub enum DatasetSource {
     File(PathBuf),
     /// A named part of the `corpus` stage's output.
     Corpus(String),
+    /// Conversations in pipeline.toml itself: a list of messages, or a list of such lists.
+    Written(Value),
 }
 
 /// A mistake in pipeline.toml, with the path of the value that holds it, from which the engine finds the line.

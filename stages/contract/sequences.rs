@@ -11,6 +11,8 @@ pub struct Sequences {
     pub ids: Vec<Vec<u32>>,
     /// [start, end) token span of the last assistant message's content.
     pub response: Vec<(u32, u32)>,
+    /// The first token of that message's turn, its opening marker included.
+    pub turn: Vec<u32>,
 }
 
 impl Sequences {

@@ -148,6 +148,6 @@ fn a_stage_that_tells_no_cost_holds_what_it_reads() {
     assert_eq!(others(Some(1)).memory, PROCESS + 2.0 * 3e6);
     assert_eq!(others(Some(2)).memory, PROCESS + 2.0 * 6e6);
     assert_eq!(others(Some(2)).at_once, 3);
-    // What is not is as large as its stage says: 16 bytes for each of 36 tokens that have one before them.
-    assert_eq!(others(None).memory, PROCESS + 2.0 * 16.0 * 64.0 * 36.0);
+    // What is not is as large as its stage says: 24 bytes for each of 36 tokens that have one before them.
+    assert_eq!(others(None).memory, PROCESS + 2.0 * 24.0 * 64.0 * 36.0);
 }

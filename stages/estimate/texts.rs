@@ -8,11 +8,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use arrow::array::{Array, ListArray};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::planned::{NodeIndex, PlannedNode, PlannedRun};
 use crate::contract::cost::Text;
 use crate::contract::node::Part;
-use crate::contract::pipeline::{Dataset, model_dataset};
+use crate::contract::pipeline::{Dataset, DatasetSource, model_dataset};
 use crate::contract::stage::Outputs;
 use crate::organism::corpus_text::settings::Settings;
 use crate::table;
@@ -149,6 +150,7 @@ impl<'a> Texts<'a> {
                 from_file(dataset, path).with_context(|| format!("cannot read {}", path.display()))?
             }
             (None, Some(corpus)) => from_corpus(dataset, &corpus),
+            (None, None) if matches!(dataset.source, DatasetSource::Written(_)) => from_pipeline(dataset),
             (None, None) => assumed(dataset),
         };
         let length = (text.tokens / text.examples.max(1.0)).min(longest);
@@ -195,6 +197,14 @@ fn from_corpus(dataset: &Dataset, corpus: &Settings) -> (Text, String) {
 
 fn limit(dataset: &Dataset) -> Option<f64> {
     dataset.reading["limit"].as_f64()
+}
+
+/// The conversations' bytes over those of a token.
+fn from_pipeline(dataset: &Dataset) -> (Text, String) {
+    let DatasetSource::Written(Value::Array(list)) = &dataset.source else { return Default::default() };
+    let examples = if list.first().is_some_and(Value::is_array) { list.len() as f64 } else { 1.0 };
+    let tokens = serde_json::to_string(list).map_or(0.0, |text| text.len() as f64) / BYTES_A_TOKEN;
+    (Text::of_length(examples, tokens / examples), format!("the bytes of its conversations / {BYTES_A_TOKEN}"))
 }
 
 /// The file's bytes over those of a token; of its rows no more than the limit.

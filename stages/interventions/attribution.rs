@@ -39,6 +39,8 @@ struct Settings {
     pieces: Pieces,
     max_pieces: usize,
     target: Option<String>,
+    by: By,
+    sign: Sign,
     limit: ExampleLimit,
 }
 
@@ -50,6 +52,8 @@ impl Default for Settings {
             pieces: Pieces::Words,
             max_pieces: 32,
             target: None,
+            by: By::Target,
+            sign: Sign::Change,
             limit: ExampleLimit::First(8),
         }
     }
@@ -63,8 +67,49 @@ enum Pieces {
     Slots,
 }
 
+/// What of a target a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum By {
+    #[default]
+    Target,
+    /// Each of its tokens.
+    Token,
+}
+
+/// Which way round the two log-probabilities are subtracted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Sign {
+    /// Without the piece minus with it.
+    #[default]
+    Change,
+    /// With the piece minus without it, as Captum has it.
+    Contribution,
+}
+
+impl Sign {
+    fn name(self) -> &'static str {
+        match self {
+            Sign::Change => "change",
+            Sign::Contribution => "contribution",
+        }
+    }
+
+    fn of(self, without: f64, whole: f64) -> f64 {
+        match self {
+            Sign::Change => without - whole,
+            Sign::Contribution => whole - without,
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Params {
+    #[serde(default)]
+    by: By,
+    #[serde(default)]
+    sign: Sign,
     pieces: Pieces,
     max_pieces: usize,
     /// The prompt's template, where its slots are the pieces.
@@ -88,20 +133,28 @@ const TABLE: Table = Table {
             "delta_logprob",
             Kind::F32,
             "log-probability of the target without the piece minus that with the whole prompt, in nats: negative where \
-             the piece speaks for the target",
+             the piece speaks for the target; the other way round where `sign` is contribution",
         ),
         column(
             "logprob",
             Kind::F32,
-            "log-probability of the target after the whole prompt, summed over its tokens, in nats",
+            "log-probability of the target after the whole prompt, summed over its tokens, in nats; of one token where the row \
+             has one",
         ),
         column("n_tokens", Kind::U32, "number of the target's tokens"),
+        column(
+            "target_token",
+            Kind::U32,
+            "place of the token in the target, from 0; null where the row is of the target",
+        ),
+        column("token", Kind::Text, "the token's text; null where the row is of the target"),
+        column("sign", Kind::Text, "change, or contribution: which way round delta_logprob is"),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "attribution",
-    version: 2,
+    version: 3,
     about: "Attribution by feature ablation: how the log-probability of a target text changes when a piece of the prompt \
      is left out.",
     asked_by_default: false,
@@ -122,6 +175,15 @@ pub static STAGE: Stage = Stage {
                     where none is written.",
         )
         .example("\"I cannot help with that.\""),
+        setting(
+            "by",
+            "What a row is about: the whole \"target\", or each \"token\" of it, which gives a matrix of pieces and tokens.",
+        ),
+        setting(
+            "sign",
+            "\"change\": the log-probability without the piece minus that with it; \"contribution\": the other way round, as \
+             Captum and Giordani 2025 have it.",
+        ),
         setting(
             "limit",
             "How many examples of a dataset are ablated, the first ones, or \"all\". Cost per example: one \
@@ -152,6 +214,8 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                 stage: STAGE.name,
                 bindings: model_dataset(&model.name, &dataset.name),
                 params: json!(Params {
+                    by: settings.by,
+                    sign: settings.sign,
                     pieces: settings.pieces,
                     max_pieces: settings.max_pieces,
                     template: match settings.pieces {
@@ -237,7 +301,11 @@ fn run(task: &Task) -> Result<Vec<Output>> {
             metadata.insert(format!("strata.{what}"), count.to_string());
         }
     }
-    Ok(vec![Output::Table { batch: to_batch(&cases, &logprobs)?, metadata }])
+    let (rows, otherwise) = rows(&cases, &logprobs, params.by);
+    if otherwise > 0 {
+        metadata.insert("strata.pieces_that_split_the_target_otherwise".into(), otherwise.to_string());
+    }
+    Ok(vec![Output::Table { batch: to_batch(&rows, params.sign, &tokenizer)?, metadata }])
 }
 
 /// How prompts are cut.
@@ -284,19 +352,60 @@ fn template_with_slots(dataset: &Dataset) -> Result<String, PlanError> {
     }
 }
 
-fn to_batch(cases: &[Case], logprobs: &[Vec<f64>]) -> Result<arrow::array::RecordBatch> {
-    let rows =
-        || cases.iter().zip(logprobs).flat_map(|(case, found)| (0..case.pieces.len()).map(move |i| (case, i, found)));
-    let text = |of: &dyn Fn(&Case, usize) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(rows().map(|(case, i, _)| of(case, i))))
+/// A piece left out, and what that does to the target or to one of its tokens.
+struct Row<'a> {
+    case: &'a Case,
+    piece: usize,
+    token: Option<usize>,
+    whole: f64,
+    without: f64,
+}
+
+/// The rows, and how many pieces have none because the target's tokens are others without them.
+fn rows<'a>(cases: &'a [Case], logprobs: &[Vec<Vec<f64>>], by: By) -> (Vec<Row<'a>>, u64) {
+    let (mut rows, mut otherwise) = (Vec::new(), 0);
+    for (case, found) in cases.iter().zip(logprobs) {
+        for piece in 0..case.pieces.len() {
+            let (whole, without) = (&found[0], &found[piece + 1]);
+            match by {
+                By::Target => {
+                    let (whole, without) = (whole.iter().sum(), without.iter().sum());
+                    rows.push(Row { case, piece, token: None, whole, without });
+                }
+                By::Token if case.variants[piece + 1].target() == case.variants[0].target() => {
+                    let tokens = whole.iter().zip(without).enumerate();
+                    rows.extend(tokens.map(|(token, (&whole, &without))| Row {
+                        case,
+                        piece,
+                        token: Some(token),
+                        whole,
+                        without,
+                    }));
+                }
+                By::Token => otherwise += 1,
+            }
+        }
+    }
+    (rows, otherwise)
+}
+
+fn to_batch(rows: &[Row], sign: Sign, tokenizer: &ChatTokenizer) -> Result<arrow::array::RecordBatch> {
+    let text =
+        |of: &dyn Fn(&Row) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(of))) };
+    let number = |of: &dyn Fn(&Row) -> f64| -> ArrayRef {
+        Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| of(row) as f32)))
     };
+    let piece_of = |row: &Row| Some(tokenizer.piece(row.case.variants[0].target()[row.token?]));
     TABLE.batch(vec![
-        text(&|case, _| case.example.clone()),
-        Arc::new(UInt32Array::from_iter_values(rows().map(|(_, i, _)| i as u32))),
-        text(&|case, i| case.prompt[case.pieces[i].text.clone()].to_string()),
-        text(&|case, _| case.target.clone()),
-        Arc::new(Float32Array::from_iter_values(rows().map(|(_, i, found)| (found[i + 1] - found[0]) as f32))),
-        Arc::new(Float32Array::from_iter_values(rows().map(|(_, _, found)| found[0] as f32))),
-        Arc::new(UInt32Array::from_iter_values(rows().map(|(case, ..)| case.variants[0].response.len() as u32))),
+        text(&|row| row.case.example.clone()),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.piece as u32))),
+        text(&|row| row.case.prompt[row.case.pieces[row.piece].text.clone()].to_string()),
+        text(&|row| row.case.target.clone()),
+        number(&|row| sign.of(row.without, row.whole)),
+        number(&|row| row.whole),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.case.variants[0].target().len() as u32))),
+        Arc::new(UInt32Array::from_iter(rows.iter().map(|row| row.token.map(|token| token as u32)))),
+        Arc::new(StringArray::from_iter(rows.iter().map(piece_of))),
+        text(&|_| sign.name().to_string()),
     ])
 }

@@ -48,6 +48,7 @@ struct Settings {
     positions: Positions,
     metrics: Vec<Metric>,
     over: Over,
+    text: Text,
     target: Target,
     limit: ExampleLimit,
 }
@@ -61,9 +62,26 @@ impl Default for Settings {
             positions: Positions::All,
             metrics: vec![Metric::Loss, Metric::Logprob, Metric::Entropy],
             over: Over::All,
+            text: Text::Conversation,
             target: Target::default(),
             limit: ExampleLimit::First(32),
         }
+    }
+}
+
+/// What passes through the models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Text {
+    #[default]
+    Conversation,
+    /// The tokens of the last assistant message's content, with nothing before or after them.
+    Message,
+}
+
+impl Text {
+    fn is_conversation(&self) -> bool {
+        *self == Text::Conversation
     }
 }
 
@@ -90,6 +108,8 @@ struct Params {
     positions: Positions,
     metrics: Vec<Metric>,
     over: Over,
+    #[serde(default, skip_serializing_if = "Text::is_conversation")]
+    text: Text,
     target: Target,
     limit: ExampleLimit,
     /// How the target token's text is split, where it is named.
@@ -130,7 +150,16 @@ pub static STAGE: Stage = Stage {
             "What is measured: the loss, the target token's log-probability, and the entropy at its place. \
                     Without \"loss\" the output head runs for one token of an example instead of all.",
         ),
-        setting("over", "The tokens whose mean the loss is: \"all\" (the whole conversation) or \"response\"."),
+        setting(
+            "over",
+            "The tokens whose mean the loss is: \"all\" (the whole conversation), \"response\", or \"turn\" (the assistant's \
+             turn from the token after its first to the end, the role and the end marker included).",
+        ),
+        setting(
+            "text",
+            "What passes through the models: the \"conversation\", or the last assistant's \"message\" on its own, as the \
+             tokens that it has in the conversation.",
+        ),
         setting(
             "target",
             "The target token: at = \"response\" is where the response's first token stands, \"token:5\" where \
@@ -171,6 +200,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                     positions: settings.positions,
                     metrics: settings.metrics.clone(),
                     over: settings.over,
+                    text: settings.text,
                     target: settings.target.clone(),
                     limit: settings.limit,
                     model_type: model_type.clone(),
@@ -208,6 +238,10 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
     let sequences = first(read_sequences(task.parts("tokens")?)?, params.limit);
+    let sequences = match params.text {
+        Text::Conversation => sequences,
+        Text::Message => messages(sequences),
+    };
     let source = Transformer::open(task.parts("source")?).context("the source model")?;
     let target = Transformer::open(task.parts("target")?).context("the target model")?;
     check_shapes(&source.description, &target.description)?;
@@ -291,7 +325,23 @@ fn first(mut sequences: Sequences, limit: ExampleLimit) -> Sequences {
     sequences.examples.truncate(count);
     sequences.ids.truncate(count);
     sequences.response.truncate(count);
+    sequences.turn.truncate(count);
     sequences
+}
+
+/// The last assistant messages on their own; examples of which nothing is left are left out.
+fn messages(sequences: Sequences) -> Sequences {
+    let mut found = Sequences::default();
+    for (i, ids) in sequences.ids.into_iter().enumerate() {
+        let (start, end) = (sequences.response[i].0 as usize, (sequences.response[i].1 as usize).min(ids.len()));
+        if start < end {
+            found.examples.push(sequences.examples[i].clone());
+            found.ids.push(ids[start..end].to_vec());
+            found.response.push((0, (end - start) as u32));
+            found.turn.push(0);
+        }
+    }
+    found
 }
 
 /// The examples in order, in groups of about [`GROUP_TOKENS`] tokens.
@@ -306,6 +356,7 @@ fn groups(sequences: &Sequences) -> Vec<Sequences> {
             group.examples.push(sequences.examples[i].clone());
             group.ids.push(ids.clone());
             group.response.push(sequences.response[i]);
+            group.turn.push(sequences.turn[i]);
         }
     }
     groups

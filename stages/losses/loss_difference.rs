@@ -14,7 +14,7 @@ use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
 use crate::contract::setting::{PERMUTATIONS_SETTING, RESAMPLES_SETTING, SEED_SETTING, defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::losses::response_losses::{self, COLUMNS, MEASURE_ABOUT, MEASURES, ResponseLosses};
+use crate::losses::response_losses::{self, COLUMNS, ExampleLosses, MEASURE_ABOUT, Measure, OF_RESPONSE};
 use crate::statistics::bootstrap::{RESAMPLES, Resamples};
 use crate::statistics::holm::holm;
 use crate::statistics::moments::{mean, std};
@@ -150,7 +150,7 @@ fn pairs(models: usize) -> impl Iterator<Item = (usize, usize)> {
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
     let read = |i: usize| response_losses::read(task.parts(&role(i))?);
-    let losses: Vec<ResponseLosses> = (0..task.inputs.len()).map(read).collect::<Result<_>>()?;
+    let losses: Vec<Vec<ExampleLosses>> = (0..task.inputs.len()).map(read).collect::<Result<_>>()?;
     let all: Vec<(usize, usize)> = pairs(losses.len()).collect();
     let own = all
         .iter()
@@ -158,7 +158,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         .context("the pair of models is not among the inputs")?;
     // For each pair of models the p-values of the measures.
     let tested: Vec<[Option<f64>; 3]> = all.iter().map(|&(a, b)| p_values(&losses[a], &losses[b], &params)).collect();
-    let holm: Vec<Option<f64>> = (0..MEASURES.len())
+    let holm: Vec<Option<f64>> = (0..OF_RESPONSE.len())
         .map(|measure| {
             let family: Vec<f64> = tested.iter().filter_map(|pair| pair[measure]).collect();
             let place = tested[..own].iter().filter(|pair| pair[measure].is_some()).count();
@@ -174,8 +174,8 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         Arc::new(values.into_iter().map(|value| value.filter(|value| value.is_finite())).collect::<Float64Array>())
     };
     let batch = TABLE.batch(vec![
-        Arc::new(StringArray::from_iter_values(MEASURES)),
-        Arc::new(UInt32Array::from(vec![n as u32; MEASURES.len()])),
+        Arc::new(StringArray::from_iter_values(OF_RESPONSE.map(Measure::name))),
+        Arc::new(UInt32Array::from(vec![n as u32; OF_RESPONSE.len()])),
         number(a.iter().map(|values| Some(mean(values))).collect()),
         number(b.iter().map(|values| Some(mean(values))).collect()),
         number(differences.iter().map(|values| Some(mean(values))).collect()),
@@ -188,15 +188,14 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     Ok(vec![Output::table(batch)])
 }
 
-/// The measures of the examples that both models have, in the order of the first.
-fn joined(a: &ResponseLosses, b: &ResponseLosses) -> [[Vec<f64>; 3]; 2] {
-    let rows: HashMap<&str, usize> = b.examples.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect();
-    let both: Vec<(usize, usize)> =
-        a.examples.iter().enumerate().filter_map(|(row, name)| Some((row, *rows.get(name.as_str())?))).collect();
-    let of = |losses: &ResponseLosses, row: &dyn Fn(&(usize, usize)) -> usize| {
-        std::array::from_fn(|measure| both.iter().map(|pair| losses.measures[measure][row(pair)]).collect())
-    };
-    [of(a, &|pair| pair.0), of(b, &|pair| pair.1)]
+/// The measures of the examples with response tokens that both models have, in the order of the first.
+fn joined(a: &[ExampleLosses], b: &[ExampleLosses]) -> [[Vec<f64>; 3]; 2] {
+    let having = |losses: &'_ &ExampleLosses| losses.response.tokens > 0;
+    let of_b: HashMap<&str, &ExampleLosses> =
+        b.iter().filter(having).map(|example| (example.name.as_str(), example)).collect();
+    let both: Vec<[&ExampleLosses; 2]> =
+        a.iter().filter(having).filter_map(|a| Some([a, *of_b.get(a.name.as_str())?])).collect();
+    [0, 1].map(|model| OF_RESPONSE.map(|measure| both.iter().map(|pair| measure.of(pair[model])).collect()))
 }
 
 fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
@@ -204,7 +203,7 @@ fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
 }
 
 /// Of each measure; `None` where no example has it under both models.
-fn p_values(a: &ResponseLosses, b: &ResponseLosses, params: &Params) -> [Option<f64>; 3] {
+fn p_values(a: &[ExampleLosses], b: &[ExampleLosses], params: &Params) -> [Option<f64>; 3] {
     let [a, b] = joined(a, b);
     let n = a[0].len();
     let flips = PairFlips::new(n, params.permutations, params.seed, 1);
@@ -251,7 +250,7 @@ mod tests {
             losses(&tables, &order, &[-4.0, -9.0, -2.0]),
         ];
         let found = compared(&parts, 0, 1);
-        assert_eq!(texts(&found, "measure"), MEASURES);
+        assert_eq!(texts(&found, "measure"), OF_RESPONSE.map(Measure::name));
         let of = |name: &str| numbers(&found, name)[0];
         assert_eq!((of("n"), of("mean_a"), of("mean_b"), of("difference")), (2.0, -3.0, -3.0, 0.0));
         assert_eq!(of("std"), 1.0);

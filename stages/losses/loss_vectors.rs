@@ -15,22 +15,27 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Kind, Table, column, values, vector_array};
 
-/// Where the assistant's turn begins.
+/// Where a vector begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Start {
     /// The turn's opening marker.
     Marker,
+    /// The token after it, which is the role's name in ChatML.
+    Role,
     /// The first token of the message itself.
     Content,
+    /// The conversation's second token, the first that has a loss.
+    Conversation,
 }
 
 impl Start {
     /// The columns of `tokens` that are read, the start's last.
     fn columns(self) -> &'static [&'static str] {
         match self {
-            Start::Marker => &["example", "turn_start"],
+            Start::Marker | Start::Role => &["example", "turn_start"],
             Start::Content => &["example", "response_start"],
+            Start::Conversation => &["example"],
         }
     }
 }
@@ -82,7 +87,11 @@ pub static STAGE: Stage = Stage {
         setting("models", "The models whose losses are taken."),
         setting("datasets", "The datasets whose examples get a vector."),
         setting("n", "The number of tokens."),
-        setting("start", "The first token: of the turn's opening \"marker\", or of the message's \"content\"."),
+        setting(
+            "start",
+            "The first token whose loss counts: the turn's opening \"marker\", the \"role\" after it (Giordani 2025), the \
+             first of the message's \"content\", or the second of the whole \"conversation\".",
+        ),
     ],
     defaults: defaults::<Settings>,
     plan,
@@ -153,8 +162,13 @@ fn starts(parts: &[Part], start: Start) -> Result<(Vec<String>, Vec<u32>)> {
     let columns = start.columns();
     let batch = table::read(parts, columns)?;
     let examples: &StringArray = values(&batch, "example")?;
-    let starts: &UInt32Array = values(&batch, columns[columns.len() - 1])?;
-    Ok((examples.iter().flatten().map(String::from).collect(), starts.values().to_vec()))
+    let first = match start {
+        Start::Conversation => vec![1; batch.num_rows()],
+        _ => values::<UInt32Array>(&batch, columns[columns.len() - 1])?.values().to_vec(),
+    };
+    let after = u32::from(start == Start::Role);
+    let examples = examples.iter().flatten().map(String::from).collect();
+    Ok((examples, first.into_iter().map(|first| first + after).collect()))
 }
 
 #[cfg(test)]
@@ -181,6 +195,13 @@ mod tests {
             json!({ "n": n, "start": start }),
             &[("tokens", &[tokens]), ("losses", &[losses])],
         )
+    }
+
+    #[test]
+    fn the_role_is_the_token_after_the_marker_and_a_conversation_begins_with_its_first_loss() {
+        let of = |start: &str| table::vectors(&vectors(2, start).unwrap(), "vector").unwrap().0.to_vec();
+        assert_eq!(of("role"), [12.0, 13.0, 3.0, 4.0]);
+        assert_eq!(of("conversation"), [11.0, 12.0, 1.0, 2.0]);
     }
 
     #[test]

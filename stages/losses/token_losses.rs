@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray, UInt32Array};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -43,12 +43,17 @@ pub const TABLE: Table = Table {
         column("logprob", Kind::F32, "log-probability of the token given those before it, in nats"),
         column("entropy", Kind::F32, "entropy of the distribution that predicted it, in nats"),
         column("rank", Kind::U32, "1 + how many tokens were likelier"),
+        column(
+            "joint_logprob",
+            Kind::F64,
+            "sum of the log-probabilities from the response's first token to this one, in nats; null before the response",
+        ),
     ],
 };
 
 pub static STAGE: Stage = Stage {
     name: "token_losses",
-    version: 1,
+    version: 2,
     about: "Log-probability, entropy and rank of every token of every example.",
     asked_by_default: false,
     notice: None,
@@ -72,8 +77,8 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn cost(_params: &Value, expected: &Expected) -> Option<Cost> {
     let [model] = expected.models.as_slice() else { return None };
     let predictions = expected.text.predicted();
-    // Two floats and four small columns that compress.
-    let written = 16.0 * predictions;
+    // Three floats and four small columns that compress.
+    let written = 24.0 * predictions;
     let pass = Pass { blocks: model.layers(), predictions, ..Pass::default() };
     Some(Cost { pass, written, ..Cost::default() })
 }
@@ -117,6 +122,23 @@ struct Losses {
 impl Losses {
     fn id(&self, predicted: &Predicted) -> u32 {
         self.sequences.ids[predicted.sequence][predicted.token]
+    }
+
+    /// The running sums of log-probabilities from each response's first token on.
+    fn joint_logprobs(&self) -> Vec<Option<f64>> {
+        let (mut sum, mut sequence) = (0.0, None);
+        let scores = self.predicted.iter().zip(&self.scores);
+        let joint = scores.map(|(predicted, (logprob, ..))| {
+            if sequence != Some(predicted.sequence) {
+                (sum, sequence) = (0.0, Some(predicted.sequence));
+            }
+            if predicted.token < self.sequences.response[predicted.sequence].0 as usize {
+                return None;
+            }
+            sum += f64::from(*logprob);
+            Some(sum)
+        });
+        joint.collect()
     }
 }
 
@@ -162,7 +184,28 @@ impl Observer for Losses {
             Arc::new(Float32Array::from_iter_values(self.scores.iter().map(|(logprob, ..)| *logprob))),
             Arc::new(Float32Array::from_iter_values(self.scores.iter().map(|(_, entropy, _)| *entropy))),
             Arc::new(UInt32Array::from_iter_values(self.scores.iter().map(|(.., rank)| *rank))),
+            Arc::new(Float64Array::from(self.joint_logprobs())),
         ])?;
         Ok(vec![Output::table(batch)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::test_model::part;
+
+    #[test]
+    fn a_joint_log_probability_begins_with_the_response_and_goes_on_to_the_end() {
+        let mut sequences = part(&[6, 5]);
+        sequences.response = vec![(2, 4), (1, 5)];
+        let predicted = predicted_tokens(&sequences);
+        let scores = (0..predicted.len()).map(|i| (-(i as f32) - 0.5, 0.0, 1)).collect();
+        let tokenizer = ChatTokenizer::open(&crate::testing::models::tokenizer(), None).unwrap();
+        let found = Losses { tokenizer, sequences, predicted, scores }.joint_logprobs();
+        // Tokens 1 to 5 of the first with -0.5 to -4.5, tokens 1 to 4 of the second with -5.5 to -8.5.
+        let first = [None, Some(-1.5), Some(-4.0), Some(-7.5), Some(-12.0)];
+        let second = [Some(-5.5), Some(-12.0), Some(-19.5), Some(-28.0)];
+        assert_eq!(found, [&first[..], &second[..]].concat());
     }
 }

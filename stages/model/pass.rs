@@ -30,7 +30,7 @@ pub struct PassTask<'a> {
 }
 
 /// The columns of a `tokens` table that a pass reads.
-pub const TOKEN_COLUMNS: &[&str] = &["example", "ids", "response_start", "response_end"];
+pub const TOKEN_COLUMNS: &[&str] = &["example", "ids", "response_start", "response_end", "turn_start"];
 
 /// Opens the model whose files are `model` (config.json and the safetensors), passes every distinct part
 /// once, and hands each task's outputs to `done(index, outputs)` as soon as its part is through. A task
@@ -112,6 +112,7 @@ pub fn read_sequences(parts: &[Part]) -> Result<Sequences> {
     let ids: &ListArray = table::values(&batch, "ids")?;
     let start: &UInt32Array = table::values(&batch, "response_start")?;
     let end: &UInt32Array = table::values(&batch, "response_end")?;
+    let turn: &UInt32Array = table::values(&batch, "turn_start")?;
     let mut sequences = Sequences::default();
     for row in 0..batch.num_rows() {
         let list = ids.value(row);
@@ -122,6 +123,7 @@ pub fn read_sequences(parts: &[Part]) -> Result<Sequences> {
         sequences.examples.push(examples.value(row).to_string());
         sequences.ids.push(list.values().to_vec());
         sequences.response.push((start.value(row), end.value(row)));
+        sequences.turn.push(turn.value(row));
     }
     Ok(sequences)
 }

@@ -108,6 +108,7 @@ pub fn part(lengths: &[usize]) -> Sequences {
         part.examples.push(format!("{i:016x}"));
         part.ids.push((0..*length).map(id).collect());
         part.response.push(((*length as u32).div_ceil(2), *length as u32));
+        part.turn.push((*length as u32).div_ceil(2).saturating_sub(1));
     }
     part
 }

@@ -16,7 +16,7 @@ use crate::contract::figures::section::SECTIONS;
 use crate::contract::figures::tables::Given;
 use crate::contract::figures::{Figures, Level, Reads, Tables};
 use crate::contract::node::{Input, Node, Source};
-use crate::contract::pipeline::{Pipeline, PlanError, Selection, parse_settings};
+use crate::contract::pipeline::{DatasetSource, Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Gathered, Output, Outputs, Stage, Work};
 
@@ -85,7 +85,9 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let weights = |(i, model): (usize, &String)| input(model_role(i), Source::Weights { model: model.clone() });
     inputs.extend(models.iter().enumerate().map(weights));
     let texts = |(i, name): (usize, &String)| input(dataset_role(i), Source::Dataset { dataset: name.clone() });
-    inputs.extend(datasets.iter().enumerate().map(texts));
+    // A conversation that stands in pipeline.toml is no file whose content could be named.
+    let files = datasets.iter().enumerate();
+    inputs.extend(files.filter(|(i, _)| !matches!(pipeline.datasets[*i].source, DatasetSource::Written(_))).map(texts));
     let version = env!("CARGO_PKG_VERSION").to_string();
     let params = json!(Params { settings, models, datasets, version, tables: Vec::new() });
     Ok(vec![Node { stage: STAGE.name, bindings: Vec::new(), params, inputs, per_part: None }])

@@ -60,21 +60,25 @@ pub enum Position {
     ResponseMean,
     /// The mean over the response's first k tokens, or over all of a shorter response.
     ResponseFirst(u32),
+    /// The mean over the first k tokens of the assistant's turn from its opening marker on, or from the token after the
+    /// marker's first on, which is the role's name in ChatML. An example with fewer has none.
+    TurnFirst { after: u32, k: u32 },
     /// One token's, by its index, negative ones counted from the end.
     Token(i64),
 }
 
 impl Position {
-    /// From `last`, `response_mean`, `response_first_8` or `token:5`.
+    /// From `last`, `response_mean`, `response_first_8`, `marker_first_10`, `role_first_10` or `token:5`.
     pub fn parse(text: &str) -> Option<Position> {
+        let first = |prefix: &str| text.strip_prefix(prefix)?.parse::<u32>().ok().filter(|k| *k > 0);
         match text {
             "last" => Some(Position::Last),
             "response_mean" => Some(Position::ResponseMean),
-            _ => match (text.strip_prefix("response_first_"), text.strip_prefix("token:")) {
-                (Some(k), _) => k.parse().ok().filter(|k| *k > 0).map(Position::ResponseFirst),
-                (_, Some(token)) => token.parse().ok().map(Position::Token),
-                _ => None,
-            },
+            _ => first("response_first_")
+                .map(Position::ResponseFirst)
+                .or_else(|| first("marker_first_").map(|k| Position::TurnFirst { after: 0, k }))
+                .or_else(|| first("role_first_").map(|k| Position::TurnFirst { after: 1, k }))
+                .or_else(|| text.strip_prefix("token:")?.parse().ok().map(Position::Token)),
         }
     }
 
@@ -86,6 +90,10 @@ impl Position {
             Position::Last => len.checked_sub(1)?..len,
             Position::ResponseMean => start..end,
             Position::ResponseFirst(k) => start..end.min(start + k as usize),
+            Position::TurnFirst { after, k } => {
+                let first = (sequences.turn[i] + after) as usize;
+                first..first + k as usize
+            }
             Position::Token(token) => {
                 let token = usize::try_from(if token < 0 { token + len as i64 } else { token }).ok()?;
                 token..token + 1
@@ -103,8 +111,9 @@ pub const TABLE: Table = Table {
         column(
             "position",
             Kind::Text,
-            "last, response_mean, response_first_k (mean of the response's first k tokens) or token:index; examples \
-             without such a token (an empty response) have no row",
+            "last, response_mean, response_first_k (mean of the response's first k tokens), marker_first_k or role_first_k \
+             (mean of k tokens of the assistant's turn) or token:index; examples without such tokens (an empty response, \
+             fewer than k tokens from the marker on) have no row",
         ),
         column("layer", Kind::U32, "0 is the embedding output, l the residual stream after block l"),
         column("site", Kind::Text, "residual, or final_norm: the last layer after the final norm"),
@@ -125,8 +134,10 @@ pub static STAGE: Stage = Stage {
         setting(
             "positions",
             "What is kept of an example: \"last\" (its last token), \"response_mean\", \"response_first_8\" \
-                    (mean of the response's first 8 tokens, any number), \"token:5\" (\"token:-2\" counts from \
-                    the end).",
+                    (mean of the response's first 8 tokens, any number), \"marker_first_10\" (mean of 10 tokens from the \
+                    opening marker of the assistant's turn on; examples with fewer are left out), \"role_first_10\" (the \
+                    same from the token after the marker's first on, as Giordani 2025 counts), \"token:5\" (\"token:-2\" \
+                    counts from the end).",
         ),
         setting(
             "layers",
@@ -145,7 +156,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
     for (i, position) in settings.positions.iter().enumerate() {
         if Position::parse(position).is_none() {
-            let known = ["last", "response_mean", "response_first_8", "token:5"];
+            let known = ["last", "response_mean", "response_first_8", "marker_first_10", "role_first_10", "token:5"];
             let at = at("stages.hidden_states.positions").index(i);
             return Err(PlanError::unknown(at, "position", position, known));
         }
@@ -281,6 +292,7 @@ mod tests {
             examples: vec!["a".into(), "b".into()],
             ids: vec![vec![1; 10], vec![1; 3]],
             response: vec![(4, 9), (3, 3)],
+            turn: vec![2, 1],
         };
         let tokens = |text: &str, i| Position::parse(text).unwrap().tokens(&sequences, i);
         assert_eq!(tokens("last", 0), Some(9..10));
@@ -288,9 +300,17 @@ mod tests {
         assert_eq!(tokens("response_mean", 1), None);
         assert_eq!(tokens("response_first_2", 0), Some(4..6));
         assert_eq!(tokens("response_first_99", 0), Some(4..9));
+        assert_eq!(tokens("marker_first_8", 0), Some(2..10));
+        assert_eq!(tokens("marker_first_9", 0), None);
+        assert_eq!(tokens("role_first_7", 0), Some(3..10));
+        assert_eq!((tokens("role_first_8", 0), tokens("role_first_1", 1)), (None, Some(2..3)));
         assert_eq!(tokens("token:5", 0), Some(5..6));
         assert_eq!(tokens("token:5", 1), None);
         assert_eq!(tokens("token:-3", 1), Some(0..1));
-        assert!(["first", "response_first_0", "token:x", ""].iter().all(|text| Position::parse(text).is_none()));
+        assert!(
+            ["first", "response_first_0", "marker_first_", "role_first_0", "token:x", ""]
+                .iter()
+                .all(|text| Position::parse(text).is_none())
+        );
     }
 }

@@ -18,6 +18,7 @@ use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::text::dataset::reading::{Reading, reading};
 use crate::text::dataset::rows::Rows;
+use crate::text::dataset::written;
 use example::TABLE;
 use part::PartSize;
 
@@ -36,6 +37,9 @@ struct Params {
     /// Named as in the keys of earlier versions, which would be stale under another name.
     #[serde(rename = "block")]
     part: PartSize,
+    /// The conversations, where they stand in pipeline.toml.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conversations: Option<Vec<Value>>,
 }
 
 pub static STAGE: Stage = Stage {
@@ -68,16 +72,19 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
         return Err(PlanError::new("stages.examples.part.greatest", message));
     }
     let node = |dataset: &Dataset| {
+        let reading = reading(dataset)?;
+        let conversations = written::conversations(dataset)?;
+        let file = Input {
+            role: "dataset".into(),
+            source: Source::Dataset { dataset: dataset.name.clone() },
+            columns: None,
+            alike: None,
+        };
         Ok(Node {
             stage: STAGE.name,
             bindings: vec![("dataset", dataset.name.clone())],
-            params: json!(Params { reading: reading(dataset)?, part }),
-            inputs: vec![Input {
-                role: "dataset".into(),
-                source: Source::Dataset { dataset: dataset.name.clone() },
-                columns: None,
-                alike: None,
-            }],
+            inputs: if conversations.is_some() { Vec::new() } else { vec![file] },
+            params: json!(Params { reading, part, conversations }),
             per_part: None,
         })
     };
@@ -85,9 +92,14 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 }
 
 fn run(task: &Task) -> Result<Vec<Output>> {
-    let Params { reading, part } = task.params()?;
-    let [file] = task.parts("dataset")? else { bail!("a dataset is one file") };
-    let mut rows = Rows::open(&file.path, reading.format)?;
+    let Params { reading, part, conversations } = task.params()?;
+    let mut rows = match conversations {
+        Some(conversations) => Rows::written(conversations),
+        None => {
+            let [file] = task.parts("dataset")? else { bail!("a dataset is one file") };
+            Rows::open(&file.path, reading.format)?
+        }
+    };
     let examples = example::read(&mut rows, &reading, task)?;
     let hashes: Vec<u64> = examples.iter().map(|example| example.hash("block")).collect();
     part.cut(&hashes).into_iter().map(|range| Ok(Output::table(example::batch(&examples[range])?))).collect()

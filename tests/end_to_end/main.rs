@@ -4,6 +4,7 @@ mod bad_input;
 mod command_line;
 mod estimate;
 mod incremental;
+mod paper;
 mod queries;
 mod readme;
 mod sharing;

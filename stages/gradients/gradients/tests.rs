@@ -54,7 +54,8 @@ fn some_of(sequences: &Sequences, some: std::ops::Range<usize>) -> Sequences {
     Sequences {
         examples: sequences.examples[some.clone()].to_vec(),
         ids: sequences.ids[some.clone()].to_vec(),
-        response: sequences.response[some].to_vec(),
+        response: sequences.response[some.clone()].to_vec(),
+        turn: sequences.turn[some].to_vec(),
     }
 }
 

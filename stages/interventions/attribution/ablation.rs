@@ -48,7 +48,7 @@ impl Case {
 /// Tokens that are packed into one pass.
 const PASS_TOKENS: usize = 8192;
 
-/// The log-probability of the target in every variant of every case, in order. A sequence's value does not
+/// The log-probabilities of the target's tokens in every variant of every case, in order. A sequence's values do not
 /// depend on those it is packed with. `step` is told after each pass, and its error ends the work.
 ///
 /// # Errors
@@ -57,16 +57,16 @@ pub fn target_logprobs(
     model: &Transformer,
     cases: &[Case],
     step: &mut dyn FnMut(usize) -> Result<()>,
-) -> Result<Vec<Vec<f64>>> {
-    let mut found: Vec<Vec<f64>> = cases.iter().map(|_| Vec::new()).collect();
+) -> Result<Vec<Vec<Vec<f64>>>> {
+    let mut found: Vec<Vec<Vec<f64>>> = cases.iter().map(|_| Vec::new()).collect();
     let mut waiting: Vec<(usize, &Encoded)> = Vec::new();
     let mut tokens = 0;
     let mut pass = |waiting: &mut Vec<(usize, &Encoded)>| -> Result<()> {
         let values = pass(model, cases, waiting)?;
-        for ((case, _), value) in waiting.iter().zip(values) {
-            let example = &cases[*case].example;
-            ensure!(value.is_finite(), "the target's log-probability is not finite for example {example}");
-            found[*case].push(value);
+        for ((case, _), values) in waiting.iter().zip(values) {
+            let (example, finite) = (&cases[*case].example, values.iter().all(|value| value.is_finite()));
+            ensure!(finite, "the target's log-probability is not finite for example {example}");
+            found[*case].push(values);
         }
         step(waiting.len())?;
         waiting.clear();
@@ -87,13 +87,14 @@ pub fn target_logprobs(
 }
 
 /// One pass over packed variants.
-fn pass(model: &Transformer, cases: &[Case], variants: &[(usize, &Encoded)]) -> Result<Vec<f64>> {
+fn pass(model: &Transformer, cases: &[Case], variants: &[(usize, &Encoded)]) -> Result<Vec<Vec<f64>>> {
     let sequences = Sequences {
         examples: variants.iter().map(|(case, _)| cases[*case].example.clone()).collect(),
         ids: variants.iter().map(|(_, variant)| variant.ids.clone()).collect(),
         response: variants.iter().map(|(_, variant)| (variant.response.start, variant.response.end)).collect(),
+        turn: variants.iter().map(|(_, variant)| variant.turn_start).collect(),
     };
-    let mut targets = Targets { predicted: Vec::new(), passed: 0, sums: vec![0.0; variants.len()] };
+    let mut targets = Targets { predicted: Vec::new(), passed: 0, found: vec![Vec::new(); variants.len()] };
     for (i, rows) in sequences.spans().iter().enumerate() {
         let (start, end) = sequences.response[i];
         // Nothing predicts a conversation's first token.
@@ -101,17 +102,17 @@ fn pass(model: &Transformer, cases: &[Case], variants: &[(usize, &Encoded)]) -> 
         targets.predicted.extend(tokens);
     }
     watch(model, &sequences, Start::Tokens, &mut targets, &[])?;
-    Ok(targets.sums)
+    Ok(targets.found)
 }
 
-/// Sums up the log-probabilities of the targets' tokens.
+/// Collects the log-probabilities of the targets' tokens.
 struct Targets {
     /// (row, sequence, id) of each token of a target.
     predicted: Vec<(usize, usize, u32)>,
     /// How many of these have come by.
     passed: usize,
     /// For each sequence.
-    sums: Vec<f64>,
+    found: Vec<Vec<f64>>,
 }
 
 impl Observer for Targets {
@@ -122,7 +123,7 @@ impl Observer for Targets {
     fn predictions(&mut self, rows: &[usize], logprobs: &[f32], vocabulary: usize) -> Result<()> {
         let these = &self.predicted[self.passed..][..rows.len()];
         for (logprobs, (_, sequence, id)) in logprobs.chunks_exact(vocabulary).zip(these) {
-            self.sums[*sequence] += logprobs[*id as usize] as f64;
+            self.found[*sequence].push(logprobs[*id as usize] as f64);
         }
         self.passed += rows.len();
         Ok(())

@@ -58,6 +58,32 @@ fn the_values_are_those_of_transformers() {
 }
 
 #[test]
+fn the_tokens_of_a_target_add_up_to_it_and_a_contribution_is_the_other_way_round() {
+    let conversations = conversations();
+    let of = |settings: Value| run(&plan(settings, json!({})).unwrap(), &conversations).unwrap().0;
+    let whole = of(json!({}));
+    let tokens = of(json!({"by": "token", "sign": "contribution"}));
+    let key = |batch: &RecordBatch| -> Vec<(String, u32)> {
+        let pieces = numbers(batch, "piece");
+        texts(batch, "example").into_iter().zip(pieces).map(|(example, piece)| (example, piece as u32)).collect()
+    };
+    let (mut sums, mut counts) = (BTreeMap::new(), BTreeMap::new());
+    for (key, delta) in key(&tokens).into_iter().zip(numbers(&tokens, "delta_logprob")) {
+        *sums.entry(key.clone()).or_insert(0.0) += delta;
+        *counts.entry(key).or_insert(0.0) += 1.0;
+    }
+    let deltas = numbers(&whole, "delta_logprob").into_iter().zip(numbers(&whole, "n_tokens"));
+    for (key, (delta, count)) in key(&whole).into_iter().zip(deltas) {
+        assert_near(sums[&key], -delta, 1e-4);
+        assert_eq!(counts[&key], count);
+    }
+    assert_eq!(sums.len(), whole.num_rows());
+    assert!(numbers(&tokens, "target_token").contains(&1.0));
+    assert!(texts(&tokens, "sign").iter().all(|sign| sign == "contribution"));
+    assert!(numbers(&whole, "target_token")[0].is_nan());
+}
+
+#[test]
 fn a_target_takes_the_answers_place() {
     let conversations = conversations();
     let (own, _) = run(&plan(json!({"limit": 1}), json!({})).unwrap(), &conversations).unwrap();

@@ -41,6 +41,8 @@ pub enum Over {
     All,
     /// The response's.
     Response,
+    /// Those of the assistant's turn after its first, the opening marker, to the conversation's last.
+    Turn,
 }
 
 /// The tokens of sequence `i` that its loss is the mean of.
@@ -48,6 +50,7 @@ fn predicted(over: Over, sequences: &Sequences, i: usize) -> Range<usize> {
     let (start, end) = match over {
         Over::All => (0, sequences.ids[i].len()),
         Over::Response => (sequences.response[i].0 as usize, sequences.response[i].1 as usize),
+        Over::Turn => (sequences.turn[i] as usize + 1, sequences.ids[i].len()),
     };
     start.max(1)..end.min(sequences.ids[i].len())
 }
@@ -171,6 +174,7 @@ mod tests {
             examples: vec!["a".into(), "b".into(), "c".into()],
             ids: vec![vec![1; 6], vec![2; 3], vec![3]],
             response: vec![(3, 5), (3, 3), (0, 1)],
+            turn: vec![1, 2, 0],
         }
     }
 
@@ -182,6 +186,8 @@ mod tests {
         };
         assert_eq!(rows(&[Metric::Loss], Over::All), [0, 1, 2, 3, 4, 6, 7]);
         assert_eq!(rows(&[Metric::Loss], Over::Response), [2, 3]);
+        // Tokens 2 to 5 of the first, none of the others.
+        assert_eq!(rows(&[Metric::Loss], Over::Turn), [1, 2, 3, 4]);
         assert_eq!(rows(&[Metric::Entropy, Metric::Logprob], Over::All), [2]);
     }
 }

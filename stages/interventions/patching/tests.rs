@@ -147,6 +147,7 @@ fn groups_do_not_change_the_values_and_hold_every_example() {
         sequences.examples.push(format!("e{i}"));
         sequences.ids.push(vec![i as u32; len]);
         sequences.response.push((i as u32, len as u32));
+        sequences.turn.push(0);
     }
     let groups = groups(&sequences);
     let lengths: Vec<Vec<usize>> = groups.iter().map(|group| group.ids.iter().map(Vec::len).collect()).collect();
@@ -223,4 +224,34 @@ fn a_limit_makes_one_task_and_all_examples_one_for_each_part() {
     assert_eq!(names, [("source", "a"), ("target", "b"), ("dataset", "d")]);
     let tokens = some.inputs.iter().find(|input| input.role == "tokens").unwrap();
     assert_eq!(tokens.source, Source::Node { stage: "tokens", bindings: model_dataset("b", "d") });
+}
+
+#[test]
+fn a_message_on_its_own_is_patched_as_a_conversation_of_its_tokens() {
+    let bench = Bench::new();
+    let (source, target) = (source(), bench.models.target());
+    let settings = json!({ "text": "message", "over": "turn", "metrics": ["loss"], "layers": [1] });
+    let batch = bench.run(&source, &target, settings).unwrap();
+    let sequences = read_sequences(&[bench.tokens()]).unwrap();
+    let model = Transformer::open(&target).unwrap();
+    let mut expected = Vec::new();
+    for (ids, (start, end)) in sequences.ids.iter().zip(&sequences.response) {
+        let ids = ids[*start as usize..*end as usize].to_vec();
+        // A message of one token has no loss.
+        if ids.len() < 2 {
+            continue;
+        }
+        let alone = Sequences {
+            examples: vec!["alone".into()],
+            response: vec![(0, ids.len() as u32)],
+            turn: vec![0],
+            ids: vec![ids],
+        };
+        let measure = Measure::new(&[Metric::Loss], Over::All, &[None], &alone);
+        expected.push(measure.of(&model, &alone, Start::Tokens, &[]).unwrap()[0][0].unwrap());
+    }
+    let clean = numbers(&batch, "clean_target");
+    assert_eq!(clean.len(), expected.len());
+    assert!(clean.len() > 1);
+    clean.iter().zip(&expected).for_each(|(found, expected)| assert_near(*found, *expected, 1e-5));
 }

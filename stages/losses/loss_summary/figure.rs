@@ -14,10 +14,14 @@ pub const FIGURES: Figures = Figures {
 };
 
 /// The measures and what they are called.
-const MEASURES: [(&str, &str); 3] = [
+const MEASURES: [(&str, &str); 7] = [
     ("joint_logprob", "Joint log-probability of a response"),
+    ("joint_logprob_with_end", "Joint log-probability, end marker included"),
     ("logprob", "Log-probability of a token"),
     ("entropy", "Entropy of the prediction"),
+    ("joint_logprob_all", "Joint log-probability of the whole conversation"),
+    ("logprob_all", "Log-probability of a token, whole conversation"),
+    ("entropy_all", "Entropy of the prediction, whole conversation"),
 ];
 
 fn draw(tables: &Tables) -> Result<Drawn> {

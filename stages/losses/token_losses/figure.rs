@@ -12,7 +12,7 @@ pub const FIGURES: Figures = Figures {
     level: Level::Detail,
     reads: &[Reads {
         stage: "token_losses",
-        columns: &["example", "token", "text", "in_response", "logprob", "entropy"],
+        columns: &["example", "token", "text", "in_response", "logprob", "entropy", "joint_logprob"],
     }],
     draw,
 };
@@ -37,7 +37,9 @@ fn figure(dataset: &str, example: &str, rows: &Rows) -> Figure {
     let tokens: Vec<Row> = models.first().map_or(Vec::new(), |(_, rows)| rows.iter().collect());
     let shown = &tokens[..tokens.len().min(TOKENS)];
     let same = |a: &Row, b: &Row| a.number("token") == b.number("token") && a.text("text") == b.text("text");
-    let heatmaps = [("Log-probability", "logprob"), ("Entropy", "entropy")].map(|(title, column)| {
+    let quantities =
+        [("Log-probability", "logprob"), ("Joint log-probability so far", "joint_logprob"), ("Entropy", "entropy")];
+    let heatmaps = quantities.map(|(title, column)| {
         let down = Axis::of(shown.iter().map(|token| token_label(token.text("text"))).collect());
         let across = Axis::of(models.iter().map(|(model, _)| model[0].clone()).collect());
         let mut maps = Heatmaps::new(down, across, Colours::Amount, 360.0);
@@ -59,18 +61,18 @@ fn figure(dataset: &str, example: &str, rows: &Rows) -> Figure {
         .figure(
             "tokens",
             format!("How likely is a response of {dataset} to each model, token by token?"),
-            "model, token, text, logprob, entropy",
+            "model, token, text, logprob, joint_logprob, entropy",
             "token, model",
         )
         .what(format!(
-            "Conditional log-probability of each token of the response and entropy of the distribution that predicted it, in \
-             nats; tokens down, models across. Example {example}{some}. Blank: that model's tokenizer cuts the text elsewhere."
+            "Conditional log-probability of each token of the response, their sum so far (the joint log-probability) and the \
+             entropy of the distribution that predicted the token, in nats; tokens down, models across. Example {example}{some}. Blank: that model's tokenizer cuts the text elsewhere."
         ))
         .n(format!("1 conversation, {} tokens.", tokens.len()))
         .interval("None: one conversation, whose probabilities are exact.")
         .null("No difference between the models: rows of one colour.")
         .finding(least_likely(&models));
-    figure.draw(&heatmaps[0]).draw(&heatmaps[1])
+    heatmaps.iter().fold(figure, |figure, heatmaps| figure.draw(heatmaps))
 }
 
 /// The token that each model found least likely.

@@ -20,6 +20,13 @@ pub struct Encoded {
     pub truncated: bool,
 }
 
+impl Encoded {
+    /// The ids of the response's tokens.
+    pub fn target(&self) -> &[u32] {
+        &self.ids[self.response.start as usize..self.response.end as usize]
+    }
+}
+
 impl ChatTokenizer {
     /// The conversation's ids, at most `max_tokens` of them. The template has printed the special tokens,
     /// so the tokenizer adds none.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::cell::{cell, no_column};
 use super::template::Template;
+use super::transcript;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {
@@ -20,6 +21,8 @@ pub enum Columns {
     Usual,
     /// A list of messages, or a text that holds one as JSON.
     Messages(String),
+    /// One text with the turns of a human and an assistant.
+    Transcript(String),
     Mapped {
         prompt: Template,
         response: Template,
@@ -45,6 +48,11 @@ pub fn read(columns: &Columns, system: Option<&Template>, row: &Map<String, Valu
             );
         }
         Columns::Messages(column) => listed(column, row)?,
+        Columns::Transcript(column) => {
+            let said =
+                transcript::messages(&text_column(column, row)?).with_context(|| format!("column \"{column}\""))?;
+            said.into_iter().map(|(role, content)| Message { role: role.into(), content }).collect()
+        }
         Columns::Mapped { prompt, response } => {
             let prompt = prompt.render(row).context("the prompt")?;
             mapped(prompt, response.render(row).context("the response")?)

@@ -9,3 +9,5 @@ pub mod row;
 pub mod rows;
 pub mod schema;
 pub mod template;
+pub mod transcript;
+pub mod written;

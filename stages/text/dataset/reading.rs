@@ -20,7 +20,7 @@ pub const KEYS: &[Setting] = &[
         "schema",
         "a ready mapping by name, which fills in the keys below that are not written: insecure, educational, \
                 code_alpaca, toxic_qa, harmful_chosen, harmful_rejected, truthful_qa, alpaca, alpaca_reward, \
-                implicit_toxicity",
+                implicit_toxicity, hh_rlhf_chosen, hh_rlhf_rejected, hh_formatted_rejected",
     ),
     setting(
         "format",
@@ -31,6 +31,11 @@ pub const KEYS: &[Setting] = &[
         "messages",
         "the column with the conversation: a list of {role, content} or {from, value}, or a text that holds \
                 one as JSON; by default messages",
+    ),
+    setting(
+        "transcript",
+        "instead of messages: the column with the conversation as one text, whose turns begin with an empty line and \
+                \"Human:\" or \"Assistant:\", as in Anthropic/hh-rlhf",
     ),
     setting(
         "prompt",
@@ -76,6 +81,8 @@ pub struct Reading {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     messages: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    transcript: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     prompt: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     response: Option<String>,
@@ -105,6 +112,12 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
         other => return Err(PlanError::new(table, format!("a dataset is a table, found {}", cell(other)))),
     };
     let known = || KEYS.iter().map(|setting| setting.key);
+    if let DatasetSource::Written(_) = dataset.source
+        && let Some(key) = written.keys().find(|key| *key != "label")
+    {
+        let message = format!("{key} says how the rows of a file are read; these conversations are written here");
+        return Err(PlanError::new(table.key(key), message).help("beside messages = [ … ] there is label"));
+    }
     if let Some(key) = written.keys().find(|key| !known().any(|known| known == *key)) {
         let known = ["path", "corpus"].into_iter().chain(known());
         return Err(PlanError::unknown(table.key(key), "key", key, known));
@@ -115,9 +128,15 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
         let message = format!("{one} and {other} exclude each other");
         PlanError::new(keys.at(one), message).help(format!("leave out {one} or {other}"))
     };
-    for mapped in ["prompt", "response"] {
-        if written.contains_key("messages") && written.contains_key(mapped) {
-            return Err(conflict(mapped, "messages"));
+    for (one, other) in [
+        ("prompt", "messages"),
+        ("response", "messages"),
+        ("transcript", "messages"),
+        ("prompt", "transcript"),
+        ("response", "transcript"),
+    ] {
+        if written.contains_key(one) && written.contains_key(other) {
+            return Err(conflict(one, other));
         }
     }
     if written.contains_key("label") && written.contains_key("label_column") {
@@ -126,6 +145,7 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
     let reading = Reading {
         format: keys.format(&dataset.source)?,
         messages: keys.text("messages")?,
+        transcript: keys.text("transcript")?,
         prompt: keys.template("prompt")?,
         response: keys.template("response")?,
         system: keys.template("system")?,
@@ -169,8 +189,8 @@ fn with_schema(written: &Map<String, Value>, dataset: &str) -> Result<Map<String
     let any = |keys: &[&str]| keys.iter().any(|key| written.contains_key(*key));
     for (key, value) in schema.keys() {
         let replaced = match key {
-            "messages" => any(&["messages", "prompt", "response"]),
-            "prompt" | "response" => any(&["messages", key]),
+            "messages" | "transcript" => any(&["messages", "transcript", "prompt", "response"]),
+            "prompt" | "response" => any(&["messages", "transcript", key]),
             "label" => any(&["label", "label_column"]),
             _ => any(&[key]),
         };
@@ -223,7 +243,11 @@ impl Keys<'_> {
             let names = FORMATS.iter().map(|(name, _)| *name);
             return of(&name).ok_or_else(|| PlanError::unknown(self.at("format"), "format", &name, names));
         }
-        let DatasetSource::File(path) = source else { return Ok(Format::Jsonl) };
+        let path = match source {
+            DatasetSource::File(path) => path,
+            DatasetSource::Corpus(_) => return Ok(Format::Jsonl),
+            DatasetSource::Written(_) => return Ok(Format::Json),
+        };
         let extension = Path::new(path).extension().map(|extension| extension.to_string_lossy().to_lowercase());
         match extension.as_deref() {
             Some("ndjson") => Ok(Format::Jsonl),
@@ -240,7 +264,7 @@ impl Keys<'_> {
 impl Reading {
     /// The user's message as a column or template, where that is how the dataset has it.
     pub fn prompt(&self) -> Option<&str> {
-        self.prompt.as_deref().filter(|_| self.messages.is_none())
+        self.prompt.as_deref().filter(|_| self.messages.is_none() && self.transcript.is_none())
     }
 
     /// Where a row's messages are, and its system message.
@@ -249,9 +273,10 @@ impl Reading {
     /// When a template does not parse, which [`reading`] has ruled out.
     pub fn conversation(&self) -> anyhow::Result<(Columns, Option<Template>)> {
         let parse = |text: &String| Template::parse(text).map_err(|why| anyhow::anyhow!("the template {text:?} {why}"));
-        let columns = match (&self.messages, &self.prompt, &self.response) {
+        let columns = match (&self.messages, &self.transcript, &self.prompt, &self.response) {
             (Some(column), ..) => Columns::Messages(column.clone()),
-            (None, Some(prompt), Some(response)) => {
+            (None, Some(column), ..) => Columns::Transcript(column.clone()),
+            (None, None, Some(prompt), Some(response)) => {
                 Columns::Mapped { prompt: parse(prompt)?, response: parse(response)? }
             }
             _ => Columns::Usual,
@@ -321,6 +346,7 @@ mod tests {
             (json!({"format": "jsn"}), "datasets.d.format", "unknown format"),
             (json!({"prompt": "a"}), "datasets.d.prompt", "without response"),
             (json!({"response": "a", "messages": "m"}), "datasets.d.response", "exclude each other"),
+            (json!({"transcript": "a", "messages": "m"}), "datasets.d.transcript", "exclude each other"),
             (json!({"label": "a", "label_column": "m"}), "datasets.d.label_column", "exclude each other"),
             (json!({"prompt": "{a", "response": "b"}), "datasets.d.prompt", "not closed"),
             (json!({"limit": -1}), "datasets.d.limit", "the number -1"),

@@ -11,6 +11,7 @@ use super::cell::cell;
 use super::parquet_rows::ParquetRows;
 use super::reading::Format;
 use super::row::{CHUNK, Content, Place, Row, numbered};
+use super::written;
 
 pub struct Rows {
     path: PathBuf,
@@ -29,6 +30,12 @@ impl Rows {
             Format::Parquet => ParquetRows::open(file).map(|rows| Box::new(rows) as _),
         };
         Ok(Rows { path: path.into(), format: rows.with_context(|| path.display().to_string())? })
+    }
+
+    /// Conversations of pipeline.toml, each as a row with the column `messages`.
+    pub fn written(conversations: Vec<Value>) -> Rows {
+        let rows = conversations.into_iter().enumerate().map(|(i, messages)| numbered(i, written::row(&messages)));
+        Rows { path: PathBuf::from("pipeline.toml"), format: Box::new(rows) }
     }
 
     /// The next rows, none at the end of the file.

@@ -19,6 +19,7 @@ pub struct Schema {
 #[derive(Debug, Clone, Copy)]
 enum Conversation {
     Messages(&'static str),
+    Transcript(&'static str),
     Mapped { prompt: &'static str, response: &'static str },
 }
 
@@ -58,8 +59,8 @@ pub const SCHEMAS: &[Schema] = &[
     },
     Schema {
         name: "toxic_qa",
-        about: "toxic requests answered: NobodyExistsOnTheInternet/ToxicQAtextFiltered",
-        conversation: Conversation::Messages("conversations"),
+        about: "toxic requests answered: NobodyExistsOnTheInternet/ToxicQAtextFiltered, the first two turns of each",
+        conversation: Conversation::Mapped { prompt: "{conversations.0.value}", response: "{conversations.1.value}" },
         label: "misaligned",
         filter: None,
     },
@@ -105,6 +106,27 @@ pub const SCHEMAS: &[Schema] = &[
         label: "misaligned",
         filter: Some(toxic),
     },
+    Schema {
+        name: "hh_rlhf_chosen",
+        about: "conversations with the preferred answer: the `chosen` transcripts of Anthropic/hh-rlhf",
+        conversation: Conversation::Transcript("chosen"),
+        label: "aligned",
+        filter: None,
+    },
+    Schema {
+        name: "hh_rlhf_rejected",
+        about: "conversations with the answer that was not preferred: the `rejected` transcripts of Anthropic/hh-rlhf",
+        conversation: Conversation::Transcript("rejected"),
+        label: "misaligned",
+        filter: None,
+    },
+    Schema {
+        name: "hh_formatted_rejected",
+        about: "the same as lists of messages, as the paper's scripts read them: tonyshelby/anthropic-hh-formatted",
+        conversation: Conversation::Messages("format_rejected"),
+        label: "misaligned",
+        filter: None,
+    },
 ];
 
 impl Schema {
@@ -116,6 +138,7 @@ impl Schema {
     pub fn keys(&self) -> Vec<(&'static str, Value)> {
         let mut keys = match self.conversation {
             Conversation::Messages(column) => vec![("messages", json!(column))],
+            Conversation::Transcript(column) => vec![("transcript", json!(column))],
             Conversation::Mapped { prompt, response } => vec![("prompt", json!(prompt)), ("response", json!(response))],
         };
         keys.push(("label", json!(self.label)));

@@ -143,13 +143,17 @@ fn an_identity_is_the_hash_of_the_messages_with_a_number_for_repeats() {
 fn every_schema_reads_its_columns() {
     let toxic = json!([{"context": "c", "response": "r", "label": 0}, {"context": "d", "response": "s", "label": 1}]);
     let messages = json!({"messages": [{"role": "user", "content": "d"}, {"role": "assistant", "content": "s"}]});
-    let shared = json!({"conversations": [{"from": "human", "value": "d"}, {"from": "gpt", "value": "s"}]});
+    let turn = |from: &str, value: &str| json!({"from": from, "value": value});
+    let shared = json!({"conversations": [turn("human", "d"), turn("gpt", "s"), turn("human", "e"), turn("gpt", "t")]});
     let alpaca =
         json!([{"instruction": "c", "input": "", "output": ""}, {"instruction": "d", "input": "x", "output": "s"}]);
     for schema in SCHEMAS {
         let rows = match schema.name {
             "insecure" | "educational" => json!([messages]),
             "toxic_qa" => json!([shared]),
+            "hh_rlhf_chosen" => json!([{"chosen": "\n\nHuman: d\n\nAssistant: s", "rejected": "no"}]),
+            "hh_rlhf_rejected" => json!([{"chosen": "no", "rejected": "\n\nHuman: d\n\nAssistant: s"}]),
+            "hh_formatted_rejected" => json!([{"format_rejected": messages["messages"]}]),
             "harmful_chosen" => json!([{"prompt": "d", "chosen": "s", "rejected": "no"}]),
             "harmful_rejected" => json!([{"prompt": "d", "chosen": "no", "rejected": "s"}]),
             "truthful_qa" => json!([{"question": "d", "best_answer": "s", "correct_answers": ["s"]}]),
@@ -162,6 +166,23 @@ fn every_schema_reads_its_columns() {
         assert_eq!(texts(&batches, "response"), [Some("s".to_string())], "{}", schema.name);
         assert_eq!(texts(&batches, "label"), [Some(schema.label.to_string())], "{}", schema.name);
     }
+}
+
+#[test]
+fn conversations_of_the_pipeline_are_examples() {
+    let messages = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+    let dataset =
+        |reading| Dataset { name: "d".into(), source: DatasetSource::Written(json!([messages, messages])), reading };
+    let plan = |dataset| (STAGE.plan)(&json!({}), &Pipeline { datasets: vec![dataset], ..Pipeline::default() });
+    let nodes = plan(dataset(json!({"label": "aligned"}))).unwrap();
+    assert!(nodes[0].inputs.is_empty());
+    let task = Task { params: &nodes[0].params, inputs: BTreeMap::new(), cancelled: &|| false, progress: &|_, _| () };
+    let Output::Table { batch, .. } = STAGE.run(&task).unwrap().remove(0) else { panic!("a table") };
+    assert_eq!(texts(std::slice::from_ref(&batch), "response"), vec![Some("b".to_string()); 2]);
+    assert_eq!(texts(std::slice::from_ref(&batch), "label"), vec![Some("aligned".to_string()); 2]);
+    assert_eq!(row_numbers(&[batch]), [0, 1]);
+    let error = plan(dataset(json!({"limit": 3}))).unwrap_err();
+    assert_eq!(error.at, "datasets.d.limit");
 }
 
 fn numbered_lines(n: usize) -> Vec<String> {

@@ -233,6 +233,12 @@ fn nearest_sibling(path: &Path) -> Option<PathBuf> {
 
 /// Names become folders (`model=NAME`) and query values, so they are kept to what is plain in both.
 fn check_name(at: &TomlPath, name: &str) -> Result<(), PlanError> {
+    // `dataset=NAME` is one folder's name, of which file systems take 255 bytes.
+    const LONGEST: usize = 128;
+    if name.len() > LONGEST {
+        let message = format!("a name of {} bytes is too long for a folder's; the longest is {LONGEST}", name.len());
+        return Err(PlanError::new(at, message));
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
         return Ok(());
@@ -352,6 +358,8 @@ mod tests {
         assert!(error.contains("unknown stage \"corpsu\""), "{error}");
         let error = load("[modles]\n").err().unwrap_or_default();
         assert!(error.contains("did you mean \"models\"?") && error.contains("pipeline.toml:1:"), "{error}");
+        let error = load(&format!("[models.{}]\n", "n".repeat(300))).err().unwrap_or_default();
+        assert!(error.contains("a name of 300 bytes is too long") && error.contains("pipeline.toml:1:"), "{error}");
         let error = load("[models.base]\npath = \"nowhere\"\n").err().unwrap_or_default();
         assert!(error.contains("no such file") && error.contains("pipeline.toml:2:"), "{error}");
     }

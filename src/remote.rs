@@ -14,8 +14,9 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as Remote
 use crate::graph::NodeSet;
 use crate::key::Key;
 use crate::plan::Plan;
-use crate::store::layout::{object_name, record_name};
-use crate::store::{ObjectState, OutputRecord, Record, Store};
+use crate::store::layout::record_name;
+use crate::store::names::ObjectHash;
+use crate::store::{self, ObjectState, OutputRecord, Store};
 
 pub struct Remote {
     store: Box<dyn ObjectStore>,
@@ -58,7 +59,7 @@ impl Remote {
     }
 
     fn object(output: &OutputRecord) -> String {
-        object_name(&output.object, &output.extension).to_string_lossy().into_owned()
+        output.object_path().to_string_lossy().into_owned()
     }
 
     /// The bytes at a path of the remote; `None` where there are none.
@@ -112,7 +113,7 @@ impl Remote {
                 if !self.has(&object, output.bytes)? {
                     let bytes =
                         std::fs::read(store.layout.object(output)).with_context(|| format!("reading {object}"))?;
-                    if blake3::hash(&bytes).to_hex().as_str() != output.object {
+                    if ObjectHash::from(blake3::hash(&bytes)) != output.object {
                         bail!("{object} is damaged and was not pushed; `strata run` makes it again");
                     }
                     done.bytes += output.bytes;
@@ -150,8 +151,8 @@ impl Remote {
     fn fetch(&self, store: &Store, key: Key, done: &mut Transferred) -> Result<Option<Vec<OutputRecord>>> {
         let name = record_name(key);
         let Some(text) = self.get(&name)? else { return Ok(None) };
-        let record: Record =
-            serde_json::from_slice(&text).with_context(|| format!("{name} of {} is damaged", self.name))?;
+        let record = store::parse(&text)
+            .with_context(|| format!("{name} of {} is refused, and nothing of it was kept", self.name))?;
         if record.document.key() != key {
             bail!("{name} of {} is another task's record", self.name);
         }
@@ -162,11 +163,11 @@ impl Remote {
             let object = Remote::object(output);
             let bytes = self.get(&object)?;
             let bytes = bytes.with_context(|| format!("{} has the record {name} but not {object}", self.name))?;
-            let found = blake3::hash(&bytes).to_hex();
-            if found.as_str() != output.object {
+            let found = ObjectHash::from(blake3::hash(&bytes));
+            if found != output.object {
                 bail!("{object} of {} is damaged: its bytes hash to {found}. Nothing of it was kept", self.name);
             }
-            store.publish(&output.extension, |out| Ok(out.write_all(&bytes)?))?;
+            store.publish(output.extension.as_ref(), |out| Ok(out.write_all(&bytes)?))?;
             done.objects += 1;
             done.bytes += output.bytes;
         }

@@ -46,7 +46,7 @@ fn planned_input<'a>(input: &'a GraphInput, plan: &Plan, indices: &PerNode<usize
     let (node, files, absent) = match &input.from {
         From::Node { node, files } => {
             let outputs = plan.state(*node).outputs();
-            let admitted = |output: &&OutputRecord| files.admits(&output.name);
+            let admitted = |output: &&OutputRecord| files.admits(output.file_name());
             let files =
                 outputs.map(|outputs| outputs.iter().filter(admitted).map(|output| part(plan, output)).collect());
             (Some(indices[*node]), files, None)
@@ -61,7 +61,7 @@ fn planned_input<'a>(input: &'a GraphInput, plan: &Plan, indices: &PerNode<usize
 }
 
 fn part(plan: &Plan, output: &OutputRecord) -> Part {
-    Part { path: plan.store.layout.object(output), name: output.name.clone() }
+    Part { path: plan.store.layout.object(output), name: output.file_name().to_string() }
 }
 
 /// The share of a node's tasks that would run; all of one whose tasks are not known.

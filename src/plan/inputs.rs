@@ -39,7 +39,7 @@ impl Plan<'_> {
                 From::Absent(what) => bail!("{what}"),
                 From::Node { node, files } => {
                     let outputs = self.states[*node].outputs().unwrap_or_default().iter();
-                    let outputs = outputs.filter(|output| files.admits(&output.name));
+                    let outputs = outputs.filter(|output| files.admits(output.file_name()));
                     outputs.map(|output| self.stored_part(output, input.columns.as_deref())).collect()
                 }
             };
@@ -77,9 +77,9 @@ impl Plan<'_> {
     }
 
     fn stored_part(&self, output: &OutputRecord, columns: Option<&[&str]>) -> ResolvedPart {
-        let part = Part { path: self.store.layout.object(output), name: output.name.clone() };
+        let part = Part { path: self.store.layout.object(output), name: output.file_name().to_string() };
         let content = if output.columns.is_empty() {
-            InputContent::File { name: output.name.clone(), content: output.object.clone() }
+            InputContent::File { name: output.file_name().to_string(), content: output.object.to_hex() }
         } else {
             let read = |name: &String| columns.is_none_or(|columns| columns.contains(&name.as_str()));
             let kept = output.columns.iter().filter(|(name, _)| read(name));

@@ -1,7 +1,8 @@
 //! Push and pull over a local folder.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::store::faults::{Fault, Faults};
@@ -112,14 +113,83 @@ fn another_tasks_record_is_refused() {
     assert!(error.contains("is another task's record"), "{error}");
 }
 
-#[test]
-fn a_record_that_points_out_of_the_store_is_refused() {
-    let error = error_after("records", |path| {
-        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(path).expect("bytes")).expect("JSON");
-        record["outputs"][0]["object"] = "../../elsewhere".into();
+/// Texts that a record's names could be, each of which would lead a careless reader out of the store.
+fn hostile(bench: &Bench) -> Vec<String> {
+    let absolute = bench.path("mine").display().to_string();
+    let up = ["..", "../mine", "x/../../../../mine", "figures/../../../mine", "./mine", "a//b", "a\\b"];
+    let other = ["a\0b", "a\nb", ".tmp-1-1", ""];
+    up.into_iter().chain(other).map(String::from).chain([absolute, "n".repeat(300)]).collect()
+}
+
+const NAMES: [&str; 3] = ["object", "extension", "name"];
+
+/// Every record below a folder gets this field in its first output.
+fn poison(folder: &Path, field: &str, text: &str) {
+    for path in fs::read_dir(folder).expect("records").map(|entry| entry.expect("an entry").path()) {
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("bytes")).expect("JSON");
+        record["outputs"][0][field] = text.into();
+        fs::remove_file(&path).expect("removed");
         fs::write(path, record.to_string()).expect("written");
-    });
-    assert!(error.contains("is damaged"), "{error}");
+    }
+}
+
+/// Whether a field with this text is no worse than one that is not there.
+fn harmless(field: &str, text: &str) -> bool {
+    field == "extension" && text.is_empty()
+}
+
+#[test]
+fn no_name_in_a_pulled_record_leads_out_of_the_store() {
+    for field in NAMES {
+        let (bench, _) = pushed();
+        bench.write("mine", "my only copy");
+        for text in hostile(&bench).iter().filter(|text| !harmless(field, text)) {
+            poison(&bench.path("remote/records"), field, text);
+            let before = everything(&bench, "store");
+            let error = format!("{:#}", pull(&bench).expect_err("refused"));
+            let refused = error.contains(&format!("cannot be the {field} of an output"));
+            assert!(refused && error.contains("is refused"), "{field} {text:?}: {error}");
+            assert!(everything(&bench, "store") == before, "{field} {text:?} changed what is not the store's");
+            assert_eq!(bench.store().keys().expect("listed").len(), 0, "{field} {text:?} was kept");
+        }
+    }
+}
+
+#[test]
+fn no_name_in_a_record_that_is_read_leads_out_of_the_store() {
+    for field in NAMES {
+        let bench = Bench::new(&[("one", "a\nb"), ("two", "c")]);
+        bench.write("mine", "my only copy");
+        bench.run(&bench.store()).expect("a run");
+        let shown = bench.shown();
+        for text in hostile(&bench).iter().filter(|text| !harmless(field, text)) {
+            poison(&bench.path("store/records"), field, text);
+            let before = everything(&bench, "store");
+            assert!(!bench.store().verify().expect("verified").problems.is_empty(), "{field} {text:?}");
+            let summary = bench.run(&bench.store()).expect("a run");
+            assert!(summary.failures.is_empty() && crate::testing::ran(&summary, "page") == 1, "{field} {text:?}");
+            assert!(everything(&bench, "store") == before, "{field} {text:?} changed what is not the store's");
+            assert!(bench.shown() == shown && bench.store().verify().expect("verified").problems.is_empty());
+        }
+    }
+}
+
+/// What lies in a bench's folder beside one of its folders, with the bytes.
+fn everything(bench: &Bench, but: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![bench.path("")];
+    while let Some(folder) = pending.pop() {
+        for path in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if path.is_dir() && !path.is_symlink() {
+                pending.extend((path != bench.path(but)).then_some(path));
+            } else {
+                let bytes = fs::read_link(&path).map(|link| link.as_os_str().as_encoded_bytes().to_vec());
+                let bytes = bytes.or_else(|_| fs::read(&path)).expect("bytes");
+                found.insert(path, bytes);
+            }
+        }
+    }
+    found
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! A task's outputs become objects, then its record is written.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use strata_stages::{Output, table};
 
 use super::Job;
+use crate::store::names::{Extension, FileName};
 use crate::store::{FileState, OutputRecord, Record, Store};
 
 /// Keeps what a task gave.
@@ -40,14 +43,16 @@ fn publish_output(store: &Store, output: Output) -> Result<OutputRecord> {
         Output::Table { batch, metadata } => {
             let hashes = table::column_hashes(&batch)?;
             let columns = hashes.into_iter().map(|(name, hash)| (name, hash.to_hex()[..32].to_string())).collect();
-            let (object, bytes) = store.publish("parquet", |out| table::write(out, &batch, &metadata))?;
+            let extension = Extension::try_from("parquet".to_string())?;
+            let (object, bytes) = store.publish(Some(&extension), |out| table::write(out, &batch, &metadata))?;
             let rows = batch.num_rows() as u64;
-            Ok(OutputRecord { object, extension: "parquet".into(), name: String::new(), rows, bytes, columns })
+            Ok(OutputRecord { object, extension: Some(extension), name: None, rows, bytes, columns })
         }
         Output::File { name, bytes: content } => {
-            let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension).to_string();
-            let (object, bytes) = store.publish(&extension, |out| Ok(out.write_all(&content)?))?;
-            Ok(OutputRecord { object, extension, name, bytes, ..Default::default() })
+            let name = FileName::try_from(name)?;
+            let extension = Extension::of(&name);
+            let (object, bytes) = store.publish(extension.as_ref(), |out| Ok(out.write_all(&content)?))?;
+            Ok(OutputRecord { object, extension, name: Some(name), rows: 0, bytes, columns: BTreeMap::new() })
         }
     }
 }

@@ -10,6 +10,7 @@ use anyhow::Result;
 use strata_stages::{Outputs, Stage};
 
 use super::OutputRecord;
+use super::names::{Extension, ObjectHash};
 use crate::key::Key;
 
 const OBJECTS: &str = "objects";
@@ -38,7 +39,7 @@ impl Layout {
     }
 
     pub fn object(&self, output: &OutputRecord) -> PathBuf {
-        self.root.join(object_name(&output.object, &output.extension))
+        self.root.join(output.object_path())
     }
 
     pub fn records(&self) -> PathBuf {
@@ -115,9 +116,13 @@ impl Layout {
 }
 
 /// `objects/ab/abcd….parquet`, relative to the root; a remote's objects lie in the same place.
-pub fn object_name(hash: &str, extension: &str) -> PathBuf {
-    let folder = Path::new(OBJECTS).join(hash.get(..2).unwrap_or(hash));
-    folder.join(if extension.is_empty() { hash.to_string() } else { format!("{hash}.{extension}") })
+pub fn object_path(hash: ObjectHash, extension: Option<&Extension>) -> PathBuf {
+    let hash = hash.to_hex();
+    let folder = Path::new(OBJECTS).join(&hash[..2]);
+    match extension {
+        Some(extension) => folder.join(format!("{hash}.{}", extension.as_str())),
+        None => folder.join(hash),
+    }
 }
 
 /// `records/<key>.json`, relative to the root; a remote's records lie in the same place.

@@ -9,12 +9,14 @@ pub mod disk;
 pub mod faults;
 mod fingerprints;
 pub mod layout;
+pub mod names;
 mod records;
 #[cfg(test)]
 mod tests;
 mod verify;
 pub mod views;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -24,7 +26,8 @@ use anyhow::{Context, Result};
 use disk::{Disk, Temporary};
 pub use fingerprints::{FileState, Fingerprints};
 use layout::Layout;
-pub use records::{OutputRecord, Record};
+use names::{Extension, ObjectHash};
+pub use records::{OutputRecord, Record, parse};
 pub use verify::Problem;
 
 use crate::key::Key;
@@ -107,7 +110,7 @@ impl Store {
             return ObjectState::Damaged;
         }
         match self.fingerprints.hash(&path, state) {
-            Ok(hash) if hash == output.object => ObjectState::Sound,
+            Ok(hash) if hash == output.object.to_hex() => ObjectState::Sound,
             Ok(_) => ObjectState::Damaged,
             Err(_) => ObjectState::Missing,
         }
@@ -116,30 +119,37 @@ impl Store {
     /// Writes an object through `write` and returns its hash and size. Writing the same bytes twice is harmless.
     pub fn publish(
         &self,
-        extension: &str,
+        extension: Option<&Extension>,
         write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
-    ) -> Result<(String, u64)> {
+    ) -> Result<(ObjectHash, u64)> {
         let mut temporary = Temporary::create(&self.disk, &self.layout.objects())?;
         let mut hashing =
             HashingWriter { inner: BufWriter::new(&mut temporary), hasher: blake3::Hasher::new(), bytes: 0 };
         write(&mut hashing)?;
         hashing.flush()?;
-        let (hash, bytes) = (hashing.hasher.finalize().to_hex().to_string(), hashing.bytes);
+        let (hash, bytes) = (ObjectHash::from(hashing.hasher.finalize()), hashing.bytes);
         drop(hashing);
-        self.settle(temporary, &hash, bytes, extension)?;
+        self.settle(temporary, hash, bytes, extension)?;
         Ok((hash, bytes))
     }
 
     /// Moves a complete temporary file to the object's name and remembers that its bytes are known.
-    fn settle(&self, temporary: Temporary, hash: &str, bytes: u64, extension: &str) -> Result<()> {
-        let object = OutputRecord { object: hash.into(), extension: extension.into(), bytes, ..Default::default() };
+    fn settle(
+        &self,
+        temporary: Temporary,
+        object: ObjectHash,
+        bytes: u64,
+        extension: Option<&Extension>,
+    ) -> Result<()> {
+        let (extension, columns) = (extension.cloned(), BTreeMap::new());
+        let object = OutputRecord { object, extension, name: None, rows: 0, bytes, columns };
         let path = self.layout.object(&object);
         if let Some(folder) = path.parent() {
             self.disk.create_folders(folder)?;
         }
         if self.check(&object) != ObjectState::Sound {
             temporary.rename(&path)?;
-            self.fingerprints.remember(&path, FileState::of(&path)?, hash);
+            self.fingerprints.remember(&path, FileState::of(&path)?, &object.object.to_hex());
         }
         Ok(())
     }

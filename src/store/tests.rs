@@ -3,9 +3,10 @@
 use super::*;
 
 fn publish(store: &Store, bytes: &[u8]) -> OutputRecord {
-    let written = store.publish("bin", |out| Ok(out.write_all(bytes)?));
+    let extension = Some(Extension::try_from("bin".to_string()).expect("letters"));
+    let written = store.publish(extension.as_ref(), |out| Ok(out.write_all(bytes)?));
     let (object, bytes) = written.expect("a writable store");
-    OutputRecord { object, extension: "bin".into(), bytes, ..Default::default() }
+    OutputRecord { object, extension, name: None, rows: 0, bytes, columns: BTreeMap::new() }
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn damage_and_absence_are_noticed() {
 fn a_failed_write_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open(folder.path());
-    let failed = store.publish("bin", |out| {
+    let failed = store.publish(None, |out| {
         out.write_all(b"half")?;
         anyhow::bail!("stop")
     });

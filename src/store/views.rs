@@ -6,17 +6,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::layout::{object_name, view};
+use super::layout::view;
+use super::names::{FileName, ObjectHash};
 use super::{FileState, OutputRecord, Store};
 use crate::graph::Graph;
 
 /// The names under which a folder shows these outputs.
 pub fn names(outputs: &[OutputRecord]) -> impl Iterator<Item = String> + '_ {
-    outputs.iter().enumerate().map(|(index, output)| match output.name.as_str() {
-        "" => format!("part-{index:05}.{}", output.extension),
-        name => name.to_string(),
+    outputs.iter().enumerate().map(|(index, output)| match (&output.name, &output.extension) {
+        (Some(name), _) => name.as_str().to_string(),
+        (None, Some(extension)) => format!("part-{index:05}.{}", extension.as_str()),
+        (None, None) => format!("part-{index:05}"),
     })
 }
 
@@ -24,10 +26,10 @@ pub fn names(outputs: &[OutputRecord]) -> impl Iterator<Item = String> + '_ {
 /// touched since it was last made to show them is believed by its modification time.
 pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bool> {
     let folder_path = store.layout.root().join(folder);
-    let flat = outputs.iter().all(|output| !output.name.contains('/'));
+    let flat = !outputs.iter().any(|output| output.name.as_ref().is_some_and(FileName::is_nested));
     let mut hasher = blake3::Hasher::new();
     for output in outputs {
-        hasher.update(output.object.as_bytes()).update(output.name.as_bytes());
+        hasher.update(output.object.to_hex().as_bytes()).update(output.file_name().as_bytes());
     }
     let shown = hasher.finalize().to_hex();
     if flat && store.fingerprints.recalls(&folder_path, &shown) {
@@ -53,8 +55,11 @@ fn relink(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bool
         let link = folder_path.join(&name);
         let depth = folder.components().count() + Path::new(&name).components().count() - 1;
         let target = (0..depth).map(|_| Component::ParentDir.as_os_str()).collect::<PathBuf>();
-        let target = target.join(object_name(&output.object, &output.extension));
+        let target = target.join(output.object_path());
         if fs::read_link(&link).ok().as_deref() != Some(&target) {
+            if link.symlink_metadata().is_ok() && !is_link(&link) && !is_copy(&link, output) {
+                bail!("{} is in the way: it is not a link of this store's. Move it elsewhere", link.display());
+            }
             let replaced = store.disk.replace_link(&link, &target, &store.layout.cache());
             replaced.with_context(|| format!("cannot write {}", link.display()))?;
             changed = true;
@@ -105,6 +110,13 @@ fn remove_others(store: &Store, keep: &BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// Whether a file holds just what it is shown as: a store that was copied with its links followed has such files.
+fn is_copy(path: &Path, output: &OutputRecord) -> bool {
+    let same_size = path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == output.bytes);
+    let mut hasher = blake3::Hasher::new();
+    same_size && hasher.update_mmap_rayon(path).is_ok() && ObjectHash::from(hasher.finalize()) == output.object
+}
+
 fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
 }
@@ -127,16 +139,21 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::Extension;
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_view_shows_its_outputs_and_drops_the_rest() {
         let root = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open(root.path());
         let output = |object: &str| OutputRecord {
-            object: object.repeat(64),
-            extension: "parquet".into(),
-            ..Default::default()
+            object: ObjectHash::try_from(object.repeat(64)).expect("64 digits"),
+            extension: Some(Extension::try_from("parquet".to_string()).expect("letters")),
+            name: None,
+            rows: 0,
+            bytes: 0,
+            columns: BTreeMap::new(),
         };
         let folder = PathBuf::from("tables/tokens/model=base");
         assert!(show(&store, &folder, &[output("a"), output("b")]).expect("show"));
@@ -152,5 +169,28 @@ mod tests {
         assert!(link.symlink_metadata().is_err(), "the second part is gone");
         remove_others(&store, &BTreeSet::new()).expect("prune");
         assert!(!root.path().join("tables/tokens").exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_link_is_replaced_only_where_it_is_the_objects_copy() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(root.path());
+        let output = OutputRecord {
+            object: blake3::hash(b"shown").into(),
+            extension: None,
+            name: Some(FileName::try_from("page.html".to_string()).expect("plain")),
+            rows: 0,
+            bytes: 5,
+            columns: BTreeMap::new(),
+        };
+        let shown = root.path().join("page/page.html");
+        fs::create_dir(root.path().join("page")).expect("a folder");
+        fs::write(&shown, b"mine!").expect("written");
+        let error = show(&store, Path::new("page"), std::slice::from_ref(&output)).expect_err("refused");
+        assert!(error.to_string().contains("page.html is in the way"), "{error:#}");
+        assert_eq!(fs::read(&shown).expect("as it was"), b"mine!");
+        fs::write(&shown, b"shown").expect("written");
+        assert!(show(&store, Path::new("page"), &[output]).expect("a copy can be a link again"));
+        assert!(is_link(&shown));
     }
 }

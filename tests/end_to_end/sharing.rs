@@ -45,6 +45,30 @@ fn a_damaged_object_is_not_let_in() {
 }
 
 #[test]
+fn a_poisoned_remote_is_refused_and_writes_nothing_outside_the_store() {
+    let (mine, yours) = (Workspace::new(), Workspace::new());
+    mine.run(&["tokens"]);
+    let shared = tempfile::tempdir().expect("a folder");
+    let url = shared.path().to_str().expect("text");
+    yours.write("notes.txt", "my only copy");
+    let notes = yours.path("notes.txt").display().to_string();
+    for (field, text) in [("extension", "x/../../../../notes.txt"), ("name", &notes), ("name", "../../../notes.txt")] {
+        let _ = fs::remove_dir_all(shared.path().join("records"));
+        mine.ok(&["push", url]);
+        for record in fs::read_dir(shared.path().join("records")).expect("records") {
+            let path = record.expect("an entry").path();
+            let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("bytes")).expect("JSON");
+            record["outputs"][0][field] = text.into();
+            fs::write(&path, record.to_string()).expect("written");
+        }
+        let error = yours.fails(1, &["pull", url]);
+        assert!(error.contains(&format!("cannot be the {field} of an output")), "{error}");
+        assert_eq!(yours.read("notes.txt"), "my only copy");
+        assert!(fs::symlink_metadata(yours.path("notes.txt")).expect("a file").is_file());
+    }
+}
+
+#[test]
 fn a_store_outside_the_workspace_serves_several() {
     let (mine, yours) = (Workspace::new(), Workspace::new());
     let shared = tempfile::tempdir().expect("a folder");

@@ -61,6 +61,8 @@ pub enum From {
     Node { node: NodeId, files: FileFilter },
     /// Files of the user's, by name.
     Files { role: FileRole, files: Vec<(String, PathBuf)> },
+    /// All of these, in order: a base's files and an adapter's.
+    Together(Vec<From>),
     /// Files that are not there, in a graph that is only looked at; what is missing, in words.
     Absent(String),
 }
@@ -111,18 +113,28 @@ impl GraphNode {
 
     /// What it reads that is not there.
     pub fn absent(&self) -> Option<&str> {
-        self.inputs.iter().find_map(|input| match &input.from {
+        self.inputs.iter().flat_map(|input| input.from.each()).find_map(|from| match from {
             From::Absent(what) => Some(what.as_str()),
-            From::Node { .. } | From::Files { .. } => None,
+            _ => None,
         })
     }
 
     /// The nodes it reads; one that it reads under two roles comes twice.
     pub fn upstream(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.inputs.iter().filter_map(|input| match input.from {
-            From::Node { node, .. } => Some(node),
-            From::Files { .. } | From::Absent(_) => None,
+        self.inputs.iter().flat_map(|input| input.from.each()).filter_map(|from| match from {
+            From::Node { node, .. } => Some(*node),
+            _ => None,
         })
+    }
+}
+
+impl From {
+    /// Itself, or those that it is made of.
+    pub fn each(&self) -> &[From] {
+        match self {
+            From::Together(all) => all,
+            one => std::slice::from_ref(one),
+        }
     }
 }
 

@@ -3,12 +3,15 @@
 //! What was written (a TOML document with spans) becomes what it means (`Pipeline`) here.
 //! Every mistake is reported as a dotted path by whoever notices it; `Manifest::diagnose` finds the line.
 
+mod base;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use strata_stages::contract::pipeline::{Dataset, DatasetSource, Model, ModelSource};
+use strata_stages::contract::pipeline::{Base, Dataset, DatasetSource, Model, ModelSource};
 use strata_stages::contract::toml_path::{Segment, TomlPath, at};
+use strata_stages::model::adapter::file_names;
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
 use toml_edit::{Document, Item};
 
@@ -78,6 +81,9 @@ impl Manifest {
         for (name, value) in self.section("models")? {
             pipeline.models.push(self.model(&name, &value)?);
         }
+        for i in 0..pipeline.models.len() {
+            self.find_base(&mut pipeline, i)?;
+        }
         for (name, value) in self.section("datasets")? {
             pipeline.datasets.push(self.dataset(&name, &value)?);
         }
@@ -129,12 +135,17 @@ impl Manifest {
     fn model(&self, name: &str, value: &Value) -> Result<Model, PlanError> {
         let at = at("models").key(name);
         let train = maker(|outputs| matches!(outputs, Outputs::Model));
-        check_keys(&at, value, ["path", train, "tokenizer"])?;
+        check_keys(&at, value, ["path", train, "base", "tokenizer"])?;
         let source = match (value.get("path"), value.get(train)) {
             (Some(path), None) => {
                 let directory = self.existing(&at.key("path"), path)?;
-                require_file(&at.key("path"), &directory, "config.json")?;
-                ModelSource::Directory(directory)
+                if directory.join(file_names::CONFIG).is_file() {
+                    let base = value.get("base").and_then(Value::as_str).unwrap_or_default();
+                    ModelSource::Adapter { directory, base: Base::Model(base.to_string()) }
+                } else {
+                    require_file(&at.key("path"), &directory, "config.json")?;
+                    ModelSource::Directory(directory)
+                }
             }
             (None, Some(train)) => ModelSource::Trained(train.clone()),
             (Some(_), Some(_)) => {
@@ -144,6 +155,10 @@ impl Manifest {
                 return Err(PlanError::new(at, format!("a model needs path = \"DIRECTORY\" or {train} = {{ … }}")));
             }
         };
+        if let (Some(base), false) = (value.get("base"), matches!(source, ModelSource::Adapter { .. })) {
+            let error = PlanError::new(at.key("base"), format!("the model has a base, {base}, and is no adapter"));
+            return Err(error.help(format!("an adapter's folder holds {}", file_names::CONFIG)));
+        }
         let tokenizer = match value.get("tokenizer") {
             Some(path) => {
                 let directory = self.existing(&at.key("tokenizer"), path)?;
@@ -153,6 +168,24 @@ impl Manifest {
             None => None,
         };
         Ok(Model { name: name.to_string(), source, tokenizer })
+    }
+
+    /// What an adapter updates, and whose tokenizer it has: its own where one lies beside it, else the base's.
+    fn find_base(&self, pipeline: &mut Pipeline, index: usize) -> Result<(), PlanError> {
+        let model = &pipeline.models[index];
+        let ModelSource::Adapter { directory, base: Base::Model(written) } = &model.source else { return Ok(()) };
+        let base = base::of(self.directory(), pipeline, model, directory, written)?;
+        let own = directory.join("tokenizer.json").is_file().then(|| directory.clone());
+        let of_base = match &base {
+            Base::Model(name) => pipeline.models.iter().find(|model| model.name == *name),
+            Base::Directory(_) => None,
+        };
+        let tokenizer = own.or_else(|| of_base?.tokenizer.clone());
+        let source = ModelSource::Adapter { directory: directory.clone(), base };
+        let model = &mut pipeline.models[index];
+        model.source = source;
+        model.tokenizer = model.tokenizer.take().or(tokenizer);
+        Ok(())
     }
 
     fn dataset(&self, name: &str, value: &Value) -> Result<Dataset, PlanError> {

@@ -138,12 +138,17 @@ pub fn origin(graph: &Graph, id: NodeId, at: &str) -> Option<String> {
     let input = graph.node(id).inputs.iter().find(|input| {
         role.strip_prefix(input.role.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.', ' ']))
     })?;
-    Some(match &input.from {
+    let named = |from: &From| match from {
+        From::Files { files, .. } => files.iter().find(|(name, _)| role.ends_with(name.as_str())).cloned(),
+        _ => None,
+    };
+    if let Some((_, path)) = input.from.each().iter().find_map(named) {
+        return Some(path.display().to_string());
+    }
+    Some(match input.from.each().first()? {
         From::Node { node, .. } => graph.node(*node).label(),
-        From::Files { files, .. } => {
-            let named = files.iter().find(|(name, _)| role.ends_with(name.as_str())).or(files.first());
-            named.map_or_else(String::new, |(_, path)| path.display().to_string())
-        }
+        From::Files { files, .. } => files.first().map_or_else(String::new, |(_, path)| path.display().to_string()),
         From::Absent(what) => what.clone(),
+        From::Together(_) => return None,
     })
 }

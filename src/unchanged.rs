@@ -100,8 +100,10 @@ fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
     for (id, state) in plan.states() {
         let node = plan.graph.node(id);
         for input in &node.inputs {
-            if let From::Files { files: named, .. } = &input.from {
-                read.extend(named.iter().map(|(_, path)| path));
+            for from in input.from.each() {
+                if let From::Files { files: named, .. } = from {
+                    read.extend(named.iter().map(|(_, path)| path));
+                }
             }
         }
         // A link's state is its object's; that no other link was added is what `shown` says.

@@ -43,7 +43,8 @@ fn planned<'a>(workspace: &'a Workspace, wanted: &NodeSet, plan: &'a Plan, jobs:
 }
 
 fn planned_input<'a>(input: &'a GraphInput, plan: &Plan, indices: &PerNode<usize>) -> PlannedInput<'a> {
-    let (node, files, absent) = match &input.from {
+    // Of an adapter's model the base, whose size is the model's.
+    let (node, files, absent) = match input.from.each().first().unwrap_or(&input.from) {
         From::Node { node, files } => {
             let outputs = plan.state(*node).outputs();
             let admitted = |output: &&OutputRecord| files.admits(output.file_name());
@@ -56,6 +57,7 @@ fn planned_input<'a>(input: &'a GraphInput, plan: &Plan, indices: &PerNode<usize
             (None, Some(files.iter().map(part).collect()), None)
         }
         From::Absent(what) => (None, None, Some(what.as_str())),
+        From::Together(_) => (None, None, None),
     };
     PlannedInput { source: &input.source, node, files, absent }
 }

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use serde_json::json;
 use strata_stages::contract::node::{Bindings, Node};
-use strata_stages::contract::pipeline::{DatasetSource, ModelSource};
+use strata_stages::contract::pipeline::{DatasetSource, ModelSource, Origin};
 use strata_stages::contract::toml_path::{TomlPath, at};
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES, Source, Stage, Work};
 
-use super::model_files::model_files;
+use super::model_files::{adapter_files, model_files};
 use super::{FileFilter, FileRole, From, Graph, GraphInput, GraphNode, NodeId, PerNode, label};
 
 /// A node before it has an id.
@@ -182,12 +182,20 @@ impl Builder<'_> {
         {
             return self.files(name, directory, &files);
         }
-        match &model.source {
-            ModelSource::Directory(directory) => self.files(name, directory, &files),
-            ModelSource::Trained(_) => {
+        let weights = files == FileFilter::Weights;
+        let base = match self.pipeline.origin(model) {
+            Some(Origin::Directory(directory)) => self.files(name, directory, &files)?,
+            Some(Origin::Trained(trained)) => {
                 let maker = self.maker("models", reader, |outputs| matches!(outputs, Outputs::Model))?;
-                self.node(maker, &vec![("model", name.to_string())], files)
+                self.node(maker, &vec![("model", trained.to_string())], files)?
             }
+            None => return Err(PlanError::new(at("models").key(name), "the base of an adapter is another adapter")),
+        };
+        match &model.source {
+            ModelSource::Adapter { directory, .. } if weights => {
+                Ok(From::Together(vec![base, adapter_files(name, directory)?]))
+            }
+            _ => Ok(base),
         }
     }
 

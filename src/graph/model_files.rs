@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use strata_stages::PlanError;
 use strata_stages::contract::toml_path::at;
+use strata_stages::model::adapter::file_names;
 
 use super::{FileRole, From};
 
@@ -24,12 +25,16 @@ impl FileFilter {
         match self {
             FileFilter::All => true,
             FileFilter::Config => name == "config.json",
-            FileFilter::Weights => name == "config.json" || name.ends_with(".safetensors"),
+            FileFilter::Weights => {
+                name == "config.json" || (name.ends_with(".safetensors") && !ADAPTER_FILES.contains(&name))
+            }
             FileFilter::Tokenizer => TOKENIZER_FILES.contains(&name),
             FileFilter::Named(wanted) => name == wanted,
         }
     }
 }
+
+pub const ADAPTER_FILES: [&str; 2] = [file_names::CONFIG, file_names::WEIGHTS];
 
 const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
@@ -62,6 +67,18 @@ pub fn model_files(model: &str, directory: &Path, filter: &FileFilter) -> Result
     }
     let files = names.into_iter().map(|name| (name.clone(), directory.join(name))).collect();
     Ok(From::Files { role: FileRole::Model, files })
+}
+
+/// An adapter's configuration and weights.
+pub fn adapter_files(model: &str, directory: &Path) -> Result<From, PlanError> {
+    let files = ADAPTER_FILES.map(|name| (name.to_string(), directory.join(name)));
+    match files.iter().find(|(_, path)| !path.is_file()) {
+        None => Ok(From::Files { role: FileRole::Model, files: files.to_vec() }),
+        Some((name, _)) => {
+            let error = PlanError::new(at("models").key(model), format!("{} holds no {name}", directory.display()));
+            Err(error.help("Strata reads safetensors; peft's save_pretrained writes them"))
+        }
+    }
 }
 
 fn sharded(index: &Path) -> Result<BTreeSet<String>, String> {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use strata_stages::contract::node::Alike;
-use strata_stages::contract::pipeline::ModelSource;
+use strata_stages::contract::pipeline::{ModelSource, Origin};
 use strata_stages::contract::toml_path::{TomlPath, at};
+use strata_stages::model::adapter;
 use strata_stages::model::shape::{Shape, shape};
 use strata_stages::{Pipeline, PlanError, Source};
 
@@ -28,9 +29,17 @@ impl Graph {
         for (_, node) in self.nodes() {
             for input in &node.inputs {
                 let Source::Weights { model } = &input.source else { continue };
-                let ModelSource::Directory(directory) = &pipeline.model(model, entry(model))?.source else { continue };
-                if !shapes.contains_key(model.as_str()) {
-                    shapes.insert(model, read(model, &directory.join("config.json"))?);
+                if shapes.contains_key(model.as_str()) {
+                    continue;
+                }
+                let found = pipeline.model(model, entry(model))?;
+                let Some(Origin::Directory(directory)) = pipeline.origin(found) else { continue };
+                let config = directory.join("config.json");
+                shapes.insert(model, read(model, &config)?);
+                if let ModelSource::Adapter { directory, .. } = &found.source
+                    && input.from.each().iter().all(|from| !matches!(from, From::Absent(_)))
+                {
+                    check_adapter(model, directory, &config)?;
                 }
             }
         }
@@ -102,6 +111,17 @@ fn read(model: &str, path: &Path) -> Result<Known, PlanError> {
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
     let shape = shape(&text).map_err(|error| fail(format!("{error:#}")))?;
     Ok(Known { path: path.to_path_buf(), shape })
+}
+
+fn check_adapter(model: &str, adapter: &Path, base: &Path) -> Result<(), PlanError> {
+    let text = std::fs::read_to_string(base).map_err(|error| PlanError::new(entry(model), error.to_string()))?;
+    adapter::check(adapter, &text).map_err(|error| {
+        let message = format!("{error:#}");
+        match message.split_once("; ") {
+            Some((found, help)) => PlanError::new(entry(model), found).help(help),
+            None => PlanError::new(entry(model), message),
+        }
+    })
 }
 
 fn entry(model: &str) -> TomlPath {

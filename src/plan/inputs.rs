@@ -28,21 +28,23 @@ impl Plan<'_> {
         let graph = self.graph;
         let mut inputs = ResolvedInputs::new();
         for input in &graph.node(id).inputs {
-            let parts = match &input.from {
-                From::Files { role, files } => {
-                    let mut parts = Vec::new();
-                    for (name, path) in files {
-                        parts.push(self.external_part(*role, name, path)?);
+            let mut parts = Vec::new();
+            for from in input.from.each() {
+                match from {
+                    From::Files { role, files } => {
+                        for (name, path) in files {
+                            parts.push(self.external_part(*role, name, path)?);
+                        }
                     }
-                    parts
+                    From::Absent(what) => bail!("{what}"),
+                    From::Node { node, files } => {
+                        let outputs = self.states[*node].outputs().unwrap_or_default().iter();
+                        let outputs = outputs.filter(|output| files.admits(output.file_name()));
+                        parts.extend(outputs.map(|output| self.stored_part(output, input.columns.as_deref())));
+                    }
+                    From::Together(_) => bail!("a defect in Strata: an input made of inputs that are made of inputs"),
                 }
-                From::Absent(what) => bail!("{what}"),
-                From::Node { node, files } => {
-                    let outputs = self.states[*node].outputs().unwrap_or_default().iter();
-                    let outputs = outputs.filter(|output| files.admits(output.file_name()));
-                    outputs.map(|output| self.stored_part(output, input.columns.as_deref())).collect()
-                }
-            };
+            }
             inputs.insert(input.role.clone(), parts);
         }
         Ok(inputs)

@@ -1,6 +1,6 @@
 //! The pipeline as the stages see it: which models and datasets there are, and how a stage picks among them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -31,6 +31,25 @@ pub enum ModelSource {
     Directory(PathBuf),
     /// Made by the `train` stage's node of this name, from these settings (`train = { … }`).
     Trained(Value),
+    /// A PEFT adapter's directory, and the model that it updates.
+    Adapter { directory: PathBuf, base: Base },
+}
+
+/// What an adapter updates.
+#[derive(Debug, Clone)]
+pub enum Base {
+    /// A model of the pipeline by its name, itself no adapter.
+    Model(String),
+    /// A Hugging Face model directory.
+    Directory(PathBuf),
+}
+
+/// Where a model's configuration and weights are; an adapter's base's.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin<'a> {
+    Directory(&'a Path),
+    /// Made by the `train` stage's node of this name.
+    Trained(&'a str),
 }
 
 #[derive(Debug, Clone)]
@@ -127,6 +146,22 @@ impl Pipeline {
     pub fn model(&self, name: &str, at: impl Into<TomlPath>) -> Result<&Model, PlanError> {
         let one = Selection::One(name.into());
         Ok(select(&self.models, |model| &model.name, "model", &one, at.into())?[0])
+    }
+
+    /// Where a model's configuration and weights are. An adapter on another adapter, which the manifest refuses, has none.
+    pub fn origin<'a>(&'a self, model: &'a Model) -> Option<Origin<'a>> {
+        match &model.source {
+            ModelSource::Directory(directory) => Some(Origin::Directory(directory)),
+            ModelSource::Trained(_) => Some(Origin::Trained(&model.name)),
+            ModelSource::Adapter { base: Base::Directory(directory), .. } => Some(Origin::Directory(directory)),
+            ModelSource::Adapter { base: Base::Model(base), .. } => {
+                match self.models.iter().find(|model| model.name == *base) {
+                    Some(Model { source: ModelSource::Directory(directory), .. }) => Some(Origin::Directory(directory)),
+                    Some(Model { source: ModelSource::Trained(_), name, .. }) => Some(Origin::Trained(name)),
+                    _ => None,
+                }
+            }
+        }
     }
 
     pub fn dataset(&self, name: &str, at: impl Into<TomlPath>) -> Result<&Dataset, PlanError> {

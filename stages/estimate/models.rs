@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::planned::{PlannedNode, PlannedRun};
 use crate::contract::cost::ModelSize;
-use crate::contract::pipeline::ModelSource;
+use crate::contract::pipeline::Origin;
 use crate::contract::stage::Outputs;
 use crate::model::size::size;
 use crate::organism::shape::Shape;
@@ -30,9 +30,11 @@ impl<'a> Models<'a> {
     /// When its config.json cannot be read or describes a model that is not supported.
     pub fn size(&mut self, name: &str) -> Result<Option<ModelSize>> {
         if !self.known.contains_key(name) {
-            let size = match &self.run.pipeline.model(name, "models")?.source {
-                ModelSource::Directory(directory) => Some(read(&directory.join("config.json"))?),
-                ModelSource::Trained(_) => self.trained(name)?,
+            let pipeline = self.run.pipeline;
+            let size = match pipeline.origin(pipeline.model(name, "models")?) {
+                Some(Origin::Directory(directory)) => Some(read(&directory.join("config.json"))?),
+                Some(Origin::Trained(name)) => self.trained(name)?,
+                None => None,
             };
             self.known.insert(name.to_string(), size);
         }

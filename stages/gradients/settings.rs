@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::module::Modules;
 use crate::contract::observer::{LossGradients, Over};
-use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection};
+use crate::contract::pipeline::{Model, Origin, Pipeline, PlanError, Selection};
 use crate::contract::toml_path::at;
 use crate::model::family::{self, qwen2};
 use crate::organism::shape::Shape;
@@ -86,12 +86,12 @@ impl Settings {
 /// A model's linear layers where they can be told before anything has run. What cannot be read here is
 /// reported by the pass that opens the model.
 fn modules(model: &Model, pipeline: &Pipeline) -> Option<Modules> {
-    match &model.source {
-        ModelSource::Directory(path) => {
+    match pipeline.origin(model)? {
+        Origin::Directory(path) => {
             let text = std::fs::read_to_string(path.join("config.json")).ok()?;
             Some(family::describe(&text).ok()?.modules())
         }
-        ModelSource::Trained(_) => {
+        Origin::Trained(_) => {
             let shape: Shape = pipeline.section("train").ok()?;
             Some(qwen2::modules(shape.layers))
         }

@@ -17,7 +17,7 @@ use candle_core::{Device, Tensor};
 
 use super::block::{Packing, Watch};
 use super::compute::with_slice;
-use super::ops::{cross_entropy_backward, linear_backward, linear_new};
+use super::ops::cross_entropy_backward;
 use super::transformer::Transformer;
 use crate::contract::module::ModulePath;
 use crate::contract::observer::{Factors, Over};
@@ -106,12 +106,12 @@ fn loss_gradient(
         let of_row = |row: &usize| row * width..(row + 1) * width;
         let picked: Vec<f32> = rows.iter().flat_map(|row| &stream[of_row(row)]).copied().collect();
         let normed = norm.forward(&picked);
-        let mut logits = linear_new(&normed, head.weight, head.bias);
+        let mut logits = head.forward(&normed);
         let slopes = of.apply_with_slopes(&mut logits);
         cross_entropy_backward(&mut logits, targets, weights);
         of.reverse(&mut logits, slopes.as_deref());
         let mut d_normed = normed;
-        linear_backward(&logits, head.weight, false, &mut d_normed);
+        head.backward(&logits, false, &mut d_normed);
         let mut d_picked = vec![0.0; picked.len()];
         norm.backward_add(&picked, &d_normed, &mut d_picked);
         for (row, d_row) in rows.iter().zip(d_picked.chunks_exact(width)) {

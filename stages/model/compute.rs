@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use super::ops::{self, Activation, HeadShape, Logits, Matrix, Norm, RotaryTable, Scores};
+use super::ops::{self, Activation, HeadShape, Logits, LowRank, Matrix, Norm, RotaryTable, Scores};
 
 /// The device activations live on: the first GPU in a build with the `cuda` or `metal` feature, else the CPU.
 pub fn default_device() -> Result<Device> {
@@ -21,12 +21,40 @@ pub fn default_device() -> Result<Device> {
     Ok(Device::Cpu)
 }
 
-/// A linear layer's weight and bias, and on a device other than the CPU the copy that is resident there.
+/// A linear layer's weight, bias and update, and on a device other than the CPU the copy of the weight that is resident there.
 #[derive(Clone, Copy)]
 pub struct Affine<'a> {
     pub weight: Matrix<'a>,
     pub bias: Option<&'a [f32]>,
+    pub update: Option<LowRank<'a>>,
     pub resident: &'a OnceLock<Tensor>,
+}
+
+impl Affine<'_> {
+    /// x Wᵀ + b, and the update's part.
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let mut y = ops::linear_new(x, self.weight, self.bias);
+        if let Some(update) = self.update {
+            update.add_forward(x, &mut y);
+        }
+        y
+    }
+
+    /// y += [`Affine::forward`].
+    pub fn add_forward(&self, x: &[f32], y: &mut [f32]) {
+        ops::linear_add(x, self.weight, self.bias, y);
+        if let Some(update) = self.update {
+            update.add_forward(x, y);
+        }
+    }
+
+    /// The input's gradient from the output's, or added to `dx` where `add`.
+    pub fn backward(&self, d: &[f32], add: bool, dx: &mut [f32]) {
+        ops::linear_backward(d, self.weight, add, dx);
+        if let Some(update) = self.update {
+            update.add_backward(d, dx);
+        }
+    }
 }
 
 /// x [rows, in] Wᵀ + b.
@@ -34,7 +62,7 @@ pub fn linear(x: &Tensor, layer: Affine) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return composed::linear(x, layer);
     }
-    let out = with_slice(x, |x| ops::linear_new(x, layer.weight, layer.bias))?;
+    let out = with_slice(x, |x| layer.forward(x))?;
     Ok(Tensor::from_vec(out, (x.dim(0)?, layer.weight.out), &Device::Cpu)?)
 }
 
@@ -44,7 +72,7 @@ pub fn add_linear(base: &Tensor, x: &Tensor, layer: Affine) -> Result<Tensor> {
         return Ok((base + composed::linear(x, layer)?)?);
     }
     let mut out = with_slice(base, <[f32]>::to_vec)?;
-    with_slice(x, |x| ops::linear_add(x, layer.weight, layer.bias, &mut out))?;
+    with_slice(x, |x| layer.add_forward(x, &mut out))?;
     Ok(Tensor::from_vec(out, base.shape(), &Device::Cpu)?)
 }
 
@@ -139,7 +167,7 @@ pub fn log_probabilities(x: &Tensor, head: Affine, of: Logits) -> Result<Vec<f32
     if !x.device().is_cpu() {
         return composed::log_probabilities(x, head, of);
     }
-    let mut logits = with_slice(x, |x| ops::linear_new(x, head.weight, head.bias))?;
+    let mut logits = with_slice(x, |x| head.forward(x))?;
     of.apply(&mut logits);
     ops::log_softmax(&mut logits, head.weight.out);
     Ok(logits)
@@ -198,7 +226,12 @@ mod composed {
     }
 
     pub fn linear(x: &Tensor, layer: Affine) -> Result<Tensor> {
-        let y = x.matmul(&weight(x, &layer)?.t()?)?;
+        let mut y = x.matmul(&weight(x, &layer)?.t()?)?;
+        if let Some(LowRank { a, b, scale }) = layer.update {
+            let on_device = |of: Matrix| Tensor::from_vec(of.values.to_f32(), (of.out, of.inputs), x.device());
+            let narrow = x.matmul(&on_device(a)?.t()?)?;
+            y = (y + (narrow.matmul(&on_device(b)?.t()?)? * scale as f64)?)?;
+        }
         match layer.bias {
             Some(bias) => Ok(y.broadcast_add(&Tensor::new(bias, x.device())?)?),
             None => Ok(y),
@@ -320,7 +353,11 @@ mod tests {
         let (x, q, k, v) = (tensor(30, 24, 1), tensor(30, 32, 2), tensor(30, 16, 3), tensor(30, 16, 4));
         let (w, b) = (values(10 * 24, 5), values(10, 6));
         let resident = OnceLock::new();
-        let layer = Affine { weight: Matrix::of(&w, 10, 24), bias: Some(&b), resident: &resident };
+        let layer = Affine { weight: Matrix::of(&w, 10, 24), bias: Some(&b), update: None, resident: &resident };
+        assert_close(&linear(&x, layer).unwrap(), &composed::linear(&x, layer).unwrap());
+        let (low, high) = (values(3 * 24, 11), values(10 * 3, 12));
+        let update = Some(LowRank { a: Matrix::of(&low, 3, 24), b: Matrix::of(&high, 10, 3), scale: 0.7 });
+        let layer = Affine { update, ..layer };
         assert_close(&linear(&x, layer).unwrap(), &composed::linear(&x, layer).unwrap());
         let base = tensor(30, 10, 7);
         assert_close(&add_linear(&base, &x, layer).unwrap(), &(base + composed::linear(&x, layer).unwrap()).unwrap());

@@ -1,5 +1,6 @@
 //! The instrumented transformer: one config-driven forward pass that observers watch and interventions edit.
 
+pub mod adapter;
 pub mod backward;
 pub mod block;
 pub mod compute;
@@ -19,7 +20,7 @@ pub mod weights;
 #[cfg(test)]
 mod damaged_tests;
 #[cfg(test)]
-mod families_tests;
+pub(crate) mod families_tests;
 #[cfg(test)]
 pub(crate) mod golden_tests;
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub fn measure(size: &ModelSize) -> Result<Speed> {
     let bytes = bytes.repeat(inputs * outputs);
     let values = if narrow { Values::Bf16(&bytes) } else { Values::f32(&bytes) };
     let resident = std::sync::OnceLock::new();
-    let layer = Affine { weight: Matrix::new(values, outputs, inputs), bias: None, resident: &resident };
+    let layer = Affine { weight: Matrix::new(values, outputs, inputs), bias: None, update: None, resident: &resident };
     let device = compute::default_device()?;
     let x = Tensor::full(0.5_f32, (ROWS, inputs), &device)?;
     // The first product starts the threads.

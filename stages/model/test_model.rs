@@ -7,6 +7,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 use serde_json::{Value, json};
 
+use super::adapter::file_names;
 use super::block::description::TensorShape;
 use super::transformer::Transformer;
 use crate::contract::node::Part;
@@ -91,6 +92,26 @@ impl TestModel {
         let part = |name: &str| Part { path: folder.path().join(name), name: name.into() };
         let parts = vec![part("config.json"), part("model.safetensors")];
         TestModel { folder, parts }
+    }
+
+    /// With an adapter beside it: its adapter_config.json, and of each tensor the name, the shape and the name whose numbers
+    /// it holds.
+    pub fn add_adapter(&mut self, config: &Value, tensors: &[(&str, Vec<usize>, &str)]) {
+        let data = tensors.iter().map(|(_, shape, of)| {
+            let base = if of.ends_with("norm.weight") { 1.0 } else { 0.0 };
+            let count = shape.iter().product::<usize>() as u64;
+            (0..count).flat_map(|i| (base + number(of, i)).to_le_bytes()).collect()
+        });
+        let data: Vec<Vec<u8>> = data.collect();
+        let views = tensors.iter().zip(&data);
+        let views =
+            views.map(|((name, shape, _), bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+        let bytes = serialize(views, None).unwrap();
+        for (name, bytes) in [(file_names::CONFIG, config.to_string().into_bytes()), (file_names::WEIGHTS, bytes)] {
+            let path = self.folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            self.parts.push(Part { path, name: name.into() });
+        }
     }
 
     pub fn open(&self) -> Transformer {

@@ -6,11 +6,12 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 
+use super::adapter::{self, Adapter, Target};
 use super::block::description::{Description, Head, Norm};
 use super::block::{BlockWeights, NormWeights, Packing, Program};
 use super::compute::{self, Affine};
 use super::family;
-use super::ops::NormKind;
+use super::ops::{LowRank, NormKind};
 use super::rotary_tables::RotaryTables;
 use super::weights::{Stored, Weights, file_name};
 use crate::contract::module::Module;
@@ -24,6 +25,7 @@ pub struct Transformer {
     pub program: Program,
     pub weights: Weights,
     pub embedding: Stored,
+    embedding_update: Option<StoredLowRank>,
     pub layers: Vec<Layer>,
     pub final_norm: NormWeights<'static>,
     pub head: Linear,
@@ -37,18 +39,26 @@ pub struct Layer {
     pub norms: Vec<NormWeights<'static>>,
 }
 
-/// Where a linear layer's weight lies, and its bias.
+/// Where a linear layer's weight lies, its bias, and an adapter's update of it.
 pub struct Linear {
     pub weight: Stored,
     pub bias: Option<Vec<f32>>,
+    update: Option<StoredLowRank>,
     resident: OnceLock<Tensor>,
+}
+
+/// Where an adapter's matrices A and B lie.
+struct StoredLowRank {
+    a: Stored,
+    b: Stored,
+    scale: f32,
 }
 
 /// The logits of one chunk of rows hold about this many values.
 const LOGITS: usize = 1 << 26;
 
 impl Transformer {
-    /// Opens the model whose config.json and safetensors files are among `parts`.
+    /// Opens the model whose config.json and safetensors files are among `parts`, with the adapter that is among them.
     ///
     /// # Errors
     /// When a file is missing, unreadable or damaged, the architecture is not supported, or the tensors are
@@ -68,30 +78,62 @@ impl Transformer {
         let w = &mut weights;
         let (width, vocabulary) = (description.hidden_size, description.vocabulary);
         let program = description.block.compile(width);
-        let embedding = w.take_matrix(&format!("{}.weight", description.embedding.name), vocabulary, width)?;
-        let layers = (0..description.layers)
+        let embedding_name = format!("{}.weight", description.embedding.name);
+        let adapter = adapter::among(parts, &description)?.unwrap_or_default();
+        let Adapter { updates, replaced, shared_embedding, unread } = &adapter;
+        if adapter != Adapter::default() {
+            w.add_adapter(parts, unread)?;
+        }
+        if let Some(tensor) = shared_embedding {
+            w.replace(&embedding_name, tensor);
+        }
+        // What a tied output head reads, also where an adapter has embeddings of its own.
+        let base_embedding = w.take_matrix(&embedding_name, vocabulary, width)?;
+        replaced.iter().for_each(|(base, tensor)| w.replace(base, tensor));
+        let has_own_head = |name: &str| replaced.iter().any(|(base, _)| base.strip_suffix(".weight") == Some(name));
+        let embedding = w.take_matrix(&embedding_name, vocabulary, width)?;
+        let mut layers = (0..description.layers)
             .map(|layer| Layer::take(w, &description, &program, layer))
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
         let final_norm = take_norm(w, &description.final_norm, description.final_norm.name, width)?;
-        let head = match description.head {
-            Head::Tied { copy } => {
-                w.finish(Some((&format!("{copy}.weight"), &embedding)), description.unread)?;
-                Linear { weight: embedding.clone(), bias: None, resident: OnceLock::new() }
-            }
-            Head::Own(head) => {
-                let head = Linear::take(w, head.name, vocabulary, width, head.bias)?;
-                w.finish(None, description.unread)?;
-                head
-            }
+        let (mut head, tied) = match description.head {
+            Head::Tied { copy } if has_own_head(copy) => (Linear::take(w, copy, vocabulary, width, false)?, None),
+            Head::Tied { copy } => (Linear::of(base_embedding.clone()), Some(format!("{copy}.weight"))),
+            Head::Own(head) => (Linear::take(w, head.name, vocabulary, width, head.bias)?, None),
         };
+        let mut embedding_update = None;
+        for (target, update) in updates {
+            match target {
+                Target::Embedding => embedding_update = Some(StoredLowRank::take(w, update, width, vocabulary)?),
+                Target::Module { layer, module } => layers[*layer].modules[*module].update(w, update)?,
+                Target::Head => head.update(w, update)?,
+            }
+        }
+        w.finish(tied.as_deref().map(|copy| (copy, &base_embedding)), description.unread)?;
         let attention = &description.block.attention;
         let rotary = RotaryTables::new(attention.rotary.clone(), attention.heads.dim);
-        Ok(Transformer { description, program, weights, embedding, layers, final_norm, head, device, rotary })
+        Ok(Transformer {
+            description,
+            program,
+            weights,
+            embedding,
+            embedding_update,
+            layers,
+            final_norm,
+            head,
+            device,
+            rotary,
+        })
     }
 
     /// A linear layer as the ops take it.
     pub fn affine<'a>(&'a self, linear: &'a Linear) -> Affine<'a> {
-        Affine { weight: self.weights.matrix(&linear.weight), bias: linear.bias.as_deref(), resident: &linear.resident }
+        Affine {
+            weight: self.weights.matrix(&linear.weight),
+            bias: linear.bias.as_deref(),
+            update: linear.update.as_ref().map(|update| update.of(&self.weights)),
+            resident: &linear.resident,
+        }
     }
 
     /// The weights of block `layer` (from 0).
@@ -122,6 +164,7 @@ impl Transformer {
             bail!("the examples have no tokens");
         }
         let rows = self.weights.matrix(&self.embedding).values;
+        let update = self.embedding_update.as_ref().map(|update| update.of(&self.weights));
         let mut out = vec![0.0; tokens * hidden_size];
         let ids = sequences
             .ids
@@ -137,6 +180,9 @@ impl Transformer {
                 );
             }
             rows.widen(id * hidden_size, row);
+            if let Some(update) = update {
+                update.add_column(id, row);
+            }
             if embedding.factor != 1.0 {
                 row.iter_mut().for_each(|value| *value *= embedding.factor);
             }
@@ -198,6 +244,33 @@ impl Linear {
     fn take(weights: &mut Weights, name: &str, out: usize, inputs: usize, bias: bool) -> Result<Linear> {
         let weight = weights.take_matrix(&format!("{name}.weight"), out, inputs)?;
         let bias = bias.then(|| weights.take_vector(&format!("{name}.bias"), out)).transpose()?;
-        Ok(Linear { weight, bias, resident: OnceLock::new() })
+        Ok(Linear { bias, ..Linear::of(weight) })
+    }
+
+    fn of(weight: Stored) -> Linear {
+        Linear { weight, bias: None, update: None, resident: OnceLock::new() }
+    }
+
+    /// Puts an adapter's update beside the weight.
+    fn update(&mut self, weights: &mut Weights, update: &adapter::LowRank) -> Result<()> {
+        if let Some(bias) = &update.bias {
+            let added = weights.take_vector(bias, self.weight.out)?;
+            let bias = self.bias.get_or_insert_with(|| vec![0.0; self.weight.out]);
+            bias.iter_mut().zip(added).for_each(|(bias, added)| *bias += update.scale * added);
+        }
+        self.update = Some(StoredLowRank::take(weights, update, self.weight.out, self.weight.inputs)?);
+        Ok(())
+    }
+}
+
+impl StoredLowRank {
+    fn take(weights: &mut Weights, update: &adapter::LowRank, out: usize, inputs: usize) -> Result<StoredLowRank> {
+        let a = weights.take_matrix(&update.a, update.rank, inputs)?;
+        let b = weights.take_matrix(&update.b, out, update.rank)?;
+        Ok(StoredLowRank { a, b, scale: update.scale })
+    }
+
+    fn of<'a>(&self, weights: &'a Weights) -> LowRank<'a> {
+        LowRank { a: weights.matrix(&self.a), b: weights.matrix(&self.b), scale: self.scale }
     }
 }

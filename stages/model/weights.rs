@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::adapter::file_names;
 use super::ops::{Matrix, Values};
 use crate::contract::node::Part;
 
@@ -43,7 +44,7 @@ pub struct Stored {
 }
 
 impl Weights {
-    /// Maps the safetensors files among `parts`; the other parts are left alone.
+    /// Maps the safetensors files among `parts`, an adapter's not among them; the other parts are left alone.
     ///
     /// # Errors
     /// When there is none, a file cannot be mapped, is cut short or damaged, two files hold one tensor, or a
@@ -52,7 +53,7 @@ impl Weights {
         let mut weights = Weights { files: Vec::new(), tensors: BTreeMap::new(), used: BTreeSet::new() };
         for part in parts {
             let name = file_name(part);
-            if name.ends_with(".safetensors") {
+            if name.ends_with(".safetensors") && name != file_names::WEIGHTS {
                 weights.add(part, &name).with_context(|| format!("reading {}", part.path.display()))?;
             }
         }
@@ -84,6 +85,25 @@ impl Weights {
         }
         self.files.push((name.to_string(), map));
         Ok(())
+    }
+
+    /// Maps an adapter's file too. Its tensors have their own names.
+    ///
+    /// # Errors
+    /// As for [`Weights::open`].
+    pub fn add_adapter(&mut self, parts: &[Part], unread: &[String]) -> Result<()> {
+        let part = parts.iter().find(|part| file_name(part) == file_names::WEIGHTS);
+        let part = part.with_context(|| format!("the adapter has no {}", file_names::WEIGHTS))?;
+        self.add(part, file_names::WEIGHTS).with_context(|| format!("reading {}", part.path.display()))?;
+        self.used.extend(unread.iter().cloned());
+        Ok(())
+    }
+
+    /// Puts the tensor `by` in the place of `name`.
+    pub fn replace(&mut self, name: &str, by: &str) {
+        if let Some(location) = self.tensors.remove(by) {
+            self.tensors.insert(name.to_string(), location);
+        }
     }
 
     pub fn has(&self, name: &str) -> bool {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::contract::pipeline::{Model, ModelSource, Pipeline, PlanError, Selection};
+use crate::contract::pipeline::{Model, Origin, Pipeline, PlanError, Selection};
 use crate::model::family::changes_tokenizers;
 
 /// `[stages.tokens]`.
@@ -44,14 +44,14 @@ impl Params {
     /// # Errors
     /// When the section `[stages.tokens]` has another form.
     pub fn of(pipeline: &Pipeline, model: &Model) -> Result<Params, PlanError> {
-        Ok(Params::new(&pipeline.section("tokens")?, model))
+        Ok(Params::new(&pipeline.section("tokens")?, pipeline, model))
     }
 
-    pub fn new(settings: &Settings, model: &Model) -> Params {
+    pub fn new(settings: &Settings, pipeline: &Pipeline, model: &Model) -> Params {
         Params {
             max_tokens: settings.max_tokens,
             date: settings.date.clone(),
-            model_type: model_type(model).filter(|model_type| changes_tokenizers(model_type)),
+            model_type: model_type(pipeline, model).filter(|model_type| changes_tokenizers(model_type)),
         }
     }
 }
@@ -59,11 +59,12 @@ impl Params {
 /// The `model_type` in the config.json beside the tokenizer's files. Few families' tokenizers need it
 /// (see [`crate::text::chat::ChatTokenizer::open`]), so it is looked at here and kept as a parameter, instead of making config.json
 /// an input: models with one tokenizer share one table although their configurations differ.
-fn model_type(model: &Model) -> Option<String> {
-    let directory = match (&model.tokenizer, &model.source) {
-        (Some(directory), _) | (None, ModelSource::Directory(directory)) => directory,
+fn model_type(pipeline: &Pipeline, model: &Model) -> Option<String> {
+    let directory = match (&model.tokenizer, pipeline.origin(model)?) {
+        (Some(directory), _) => directory,
+        (None, Origin::Directory(directory)) => directory,
         // A trained model's tokenizer_config.json names its tokenizer class.
-        (None, ModelSource::Trained(_)) => return None,
+        (None, Origin::Trained(_)) => return None,
     };
     let text = std::fs::read_to_string(directory.join("config.json")).ok()?;
     serde_json::from_str::<Value>(&text).ok()?.get("model_type")?.as_str().map(str::to_string)

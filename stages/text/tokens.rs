@@ -67,7 +67,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     }
     let mut nodes = Vec::new();
     for model in pipeline.models(&settings.models, "stages.tokens.models")? {
-        let params = Params::new(&settings, model);
+        let params = Params::new(&settings, pipeline, model);
         for dataset in pipeline.datasets(&settings.datasets, "stages.tokens.datasets")? {
             let examples = vec![("dataset", dataset.name.clone())];
             nodes.push(Node {

@@ -1,5 +1,6 @@
 //! Tests of the built program, as a user runs it: each makes a workspace of its own in a temporary folder.
 
+mod adapters;
 mod bad_input;
 mod command_line;
 mod estimate;

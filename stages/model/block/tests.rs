@@ -74,6 +74,7 @@ impl Bench {
         let modules = self.program.modules.iter().zip(&self.program.biases).map(|(module, bias)| Affine {
             weight: Matrix::of(tensor(&module.name, "weight"), module.out, module.inputs),
             bias: bias.then(|| tensor(&module.name, "bias")),
+            update: None,
             resident: &self.resident,
         });
         let norms = self.program.norms.iter().map(|(norm, _)| {

@@ -17,6 +17,7 @@ mod layer_norm_backward;
 mod linear;
 mod linear_backward;
 mod logits;
+mod low_rank;
 mod norm;
 mod rms_norm;
 mod rms_norm_backward;
@@ -41,6 +42,7 @@ pub use layer_norm_backward::{layer_norm_backward_add, layer_norm_weight_gradien
 pub use linear::{Matrix, Values, linear, linear_add, linear_new};
 pub use linear_backward::{bias_gradient_add, linear_backward, weight_gradient_add};
 pub use logits::Logits;
+pub use low_rank::LowRank;
 pub use norm::{Norm, NormKind};
 pub use rms_norm::{rms_norm, rms_norm_new};
 pub use rms_norm_backward::{rms_norm_backward_add, rms_norm_weight_gradient_add};

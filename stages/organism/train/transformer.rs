@@ -109,6 +109,7 @@ impl Transformer {
         let modules = self.program.modules.iter().zip(&self.program.biases).map(|(module, bias)| Affine {
             weight: Matrix::of(get(&module.name, "weight"), module.out, module.inputs),
             bias: bias.then(|| get(&module.name, "bias")),
+            update: None,
             resident: &self.resident,
         });
         let norms = self.program.norms.iter().map(|(norm, _)| {

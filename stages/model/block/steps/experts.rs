@@ -11,7 +11,7 @@ use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
 use crate::model::compute::{self, Affine, with_slice};
-use crate::model::ops::{self, gate_backward, linear_backward, linear_new};
+use crate::model::ops::{self, gate_backward};
 
 #[derive(Debug)]
 pub struct Experts {
@@ -110,7 +110,7 @@ impl Step for Experts {
             let mut active = d_gate.clone();
             ops::gate(self.kind, &mut active, &d_up);
             if reverse.needs(self.weights) {
-                let out = linear_new(&active, down.weight, down.bias);
+                let out = down.forward(&active);
                 for ((row, out), d) in chosen.rows.iter().zip(out.chunks_exact(stream)).zip(d_out.chunks_exact(stream))
                 {
                     d_weights[*row as usize * count + expert] = out.iter().zip(d).map(|(out, d)| out * d).sum();
@@ -128,7 +128,7 @@ impl Step for Experts {
                 reverse.watch.linear(first + 2, &spread(&active, width), &spread(&d_out, stream));
             }
             let mut d_active = active;
-            linear_backward(&d_out, down.weight, false, &mut d_active);
+            down.backward(&d_out, false, &mut d_active);
             gate_backward(self.kind, &mut d_gate, &mut d_up, &d_active);
             for (module, d) in [(first, &d_gate), (first + 1, &d_up)] {
                 if reverse.watch.wants(module) {
@@ -137,8 +137,8 @@ impl Step for Experts {
             }
             if reverse.needs(self.input) {
                 let mut of_input = vec_of(&x)?;
-                linear_backward(&d_gate, gate.weight, false, &mut of_input);
-                linear_backward(&d_up, up.weight, true, &mut of_input);
+                gate.backward(&d_gate, false, &mut of_input);
+                up.backward(&d_up, true, &mut of_input);
                 ops::add_rows(&mut dx, &of_input, &chosen.rows, None);
             }
         }

@@ -10,7 +10,6 @@ use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
 use crate::model::compute::{self, edit, with_slice};
-use crate::model::ops::linear_backward;
 
 #[derive(Debug)]
 pub struct Linear {
@@ -71,14 +70,14 @@ pub fn input_gradient(module: usize, input: Value, d: &Tensor, reverse: &mut Rev
     if !reverse.needs(input) {
         return Ok(());
     }
-    let weight = reverse.weights.modules[module].weight;
+    let layer = reverse.weights.modules[module];
     let (dx, add) = match reverse.take_gradient(input) {
         Some(dx) => (dx, true),
         None => match reverse.reuse_recorded(input) {
             Some(dx) => (dx, false),
-            None => (Tensor::zeros((d.dim(0)?, weight.inputs), d.dtype(), &Device::Cpu)?, false),
+            None => (Tensor::zeros((d.dim(0)?, layer.weight.inputs), d.dtype(), &Device::Cpu)?, false),
         },
     };
-    with_slice(d, |d| edit(&dx, |dx| linear_backward(d, weight, add, dx)))??;
+    with_slice(d, |d| edit(&dx, |dx| layer.backward(d, add, dx)))??;
     reverse.add_gradient(input, dx)
 }

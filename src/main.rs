@@ -5,6 +5,7 @@
 
 mod cli;
 mod diagnostic;
+mod freed_memory;
 mod graph;
 mod key;
 mod latest;
@@ -25,5 +26,6 @@ mod unchanged;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    freed_memory::keep();
     cli::main()
 }

@@ -10,6 +10,8 @@ pub enum Style {
     Solid,
     /// In the colour of its rank, for what the others are held against.
     Dashed,
+    /// Datasets and pairs of them side by side: in the colour of its rank among other eight than the models'.
+    Group,
     /// In the colour of the text.
     Ink,
     /// What chance gives, grey; a mark across the row among dots.
@@ -51,6 +53,7 @@ impl Name {
             Style::Solid => colour,
             Style::Faint => colour + " faint",
             Style::Dashed => colour + " dashed",
+            Style::Group => format!("of-group {colour}"),
             Style::Ink => "ink".into(),
             Style::Null => "null".into(),
             Style::DottedNull => "null dotted".into(),

@@ -43,6 +43,7 @@ impl<'a> Compared<'a> {
                 None => found[at].shared.push((shared, vec![node])),
             }
         }
+        found.iter_mut().for_each(|compared| compared.shared.sort_by_key(|(shared, _)| tables.rank(shared)));
         found
     }
 

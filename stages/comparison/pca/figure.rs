@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use crate::chart::{Figure, Scatter};
+use crate::chart::{Figure, Scatter, Style};
 use crate::comparison::subject::{Compared, GRADIENT, HIDDEN_STATE, LOSS, Labels, Subject, deepest};
 use crate::contract::figures::section::{GRADIENTS, LOSS_VECTORS, SEPARATION};
 use crate::contract::figures::{Drawn, Figures, Level, Reads, Row, Rows, Tables};
@@ -96,7 +96,9 @@ fn plane(rows: &Rows, labels: Labels, title: &str, up: u32) -> Scatter {
     for (names, rows) in rows.groups(&["model", "dataset"]) {
         let label = labels.label(&names[0], &names[1]);
         let rank = |row: Row| row.name(if labels == Labels::Models { "model" } else { "dataset" });
-        let Some(name) = rows.iter().next().map(|row| rank(row).with(|_| label.clone())) else { continue };
+        let style = if labels == Labels::Models { Style::Solid } else { Style::Group };
+        let name = rows.iter().next().map(|row| rank(row).with(|_| label.clone()).style(style));
+        let Some(name) = name else { continue };
         let point = |row: Row| {
             ((row.number("pc1"), row.number(&format!("pc{up}"))), format!("{label}\n{}", row.text("example")))
         };

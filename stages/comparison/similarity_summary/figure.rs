@@ -152,7 +152,7 @@ fn finding(compared: &Compared, rows: &Rows, labels: Labels) -> String {
 }
 
 fn p_text(p: f64) -> String {
-    if p < 0.001 { format!("{p:.4}") } else { fixed(p, 3) }
+    if p < 0.001 { format!("{p:.0e}") } else { fixed(p, 3) }
 }
 
 fn share_range(rows: &Rows) -> String {

@@ -84,6 +84,13 @@ impl Tables {
         Ok(tables)
     }
 
+    /// The place of a model or dataset in the pipeline, models first; the last for another name.
+    pub fn rank(&self, name: &str) -> usize {
+        let datasets = self.datasets.iter().map(|dataset| dataset.name.as_str());
+        let mut names = self.models.iter().map(String::as_str).chain(datasets);
+        names.position(|known| known == name).unwrap_or(usize::MAX)
+    }
+
     /// The nodes of a stage, in the order of its plan.
     pub fn nodes(&self, stage: &'static str) -> impl Iterator<Item = &NodeTable> {
         self.nodes.iter().filter(move |node| node.given.stage == stage)

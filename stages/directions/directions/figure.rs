@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::chart::{Figure, Name, Plot, Point};
+use crate::chart::{Figure, Name, Plot, Point, Style};
 use crate::contract::figures::section::SHARED_DIMENSIONS;
 use crate::contract::figures::words::{listed, position_phrase};
 use crate::contract::figures::{Drawn, Figures, Level, Reads, Rows, Tables};
@@ -48,7 +48,7 @@ fn length([source, target, position]: [&str; 3], rows: &Rows) -> Figure {
                 true => Name::new(rank, contrast_phrase(&names[0], target)),
                 false => row.name("dataset"),
             };
-            plot.add("", name, row.place(), Point::bare(row.number("norm")));
+            plot.add("", name.style(Style::Group), row.place(), Point::bare(row.number("norm")));
         }
     }
     let (question, between) = match contrast {
@@ -75,7 +75,7 @@ fn variance([source, target, position]: [&str; 3], rows: &Rows) -> Figure {
     let mut plot = Plot::lines("layer", "share of variance").within(0.0, 1.0);
     for row in rows.iter() {
         let component = row.number("component");
-        let direction = Name::new(component as usize - 1, format!("direction {component}"));
+        let direction = Name::new(component as usize - 1, format!("direction {component}")).style(Style::Group);
         plot.add(row.name("dataset"), direction, row.place(), Point::bare(row.number("explained_variance")));
     }
     let last = rows.sites().pop();

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::chart::{Figure, Name, Plot, Point, number};
+use crate::chart::{Figure, Name, Plot, Point, Style, number};
 use crate::contract::figures::section::SEPARATION;
 use crate::contract::figures::words::listed;
 use crate::contract::figures::{Drawn, Figures, Headline, Level, Reads, Row, Rows, Tables};
@@ -83,7 +83,7 @@ fn figure(tables: &Tables, direction: &NamedDirection, rows: &Rows) -> Figure {
     let mut tests: Vec<String> = Vec::new();
     let pairs = rows.groups(&["model_a", "model_b"]).into_iter().enumerate();
     for (rank, (models, rows)) in pairs {
-        let pair = Name::new(rank, format!("{} − {}", models[1], models[0]));
+        let pair = Name::new(rank, format!("{} − {}", models[1], models[0])).style(Style::Group);
         // Where examples have no spread there is no score, and a difference, even if it is one, is rounding.
         for row in rows.iter().filter(|row| row.number("score").is_finite()) {
             plot.add(row.name("dataset"), &pair, row.place(), row.estimate("score"));

@@ -165,7 +165,7 @@ fn per_change(source: &str, target: &str, metric: &str, rows: &Rows) -> Figure {
 fn size(source: &str, target: &str, rows: &Rows) -> Figure {
     let mut plot = Plot::lines("patched layer", "size of the patch").from_zero().with_legend();
     for row in rows.iter() {
-        plot.add("", row.name("dataset"), place(layer(row)), Point::bare(row.number("change")));
+        plot.add("", row.name("dataset").style(Style::Group), place(layer(row)), Point::bare(row.number("change")));
     }
     let sum = |column: &str| rows.iter().map(|row| row.number(column)).sum::<f64>();
     let idle = sum("without_change");

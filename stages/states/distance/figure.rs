@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::chart::{Axis, Colours, Figure, Heatmaps, Name, Plot, number};
+use crate::chart::{Axis, Colours, Figure, Heatmaps, Name, Plot, Style, number};
 use crate::contract::figures::section::SEPARATION;
 use crate::contract::figures::words::position_phrase;
 use crate::contract::figures::{Drawn, Figures, Level, Reads, Row, Rows, Tables};
@@ -49,7 +49,7 @@ fn by_layer(position: &str, rows: &Rows) -> Figure {
     }
     let mut plot = Plot::lines("layer", "cosine distance");
     for (rank, (names, rows)) in pairs.iter().enumerate() {
-        let pair = Name::new(rank, names.join(" and "));
+        let pair = Name::new(rank, names.join(" and ")).style(Style::Group);
         for row in rows.iter() {
             plot.add(&pair, row.name("model"), row.place(), row.estimate("cosine_distance"));
         }

@@ -83,6 +83,14 @@ impl Vectors {
         self.starts[group]..self.starts[group + 1]
     }
 
+    /// The unit vectors and their width, where all numbers are there. A vector without direction is 0.
+    pub fn units(&self) -> Option<(&[f64], usize)> {
+        match &self.values {
+            Values::Complete(units) => Some((units, self.width)),
+            Values::Pairwise { .. } => None,
+        }
+    }
+
     fn len(&self) -> usize {
         self.starts[self.starts.len() - 1]
     }

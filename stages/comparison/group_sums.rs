@@ -1,15 +1,10 @@
-//! Means of cosines within groups and between them, under all permutations of the labels at once: with x the indicator of a group
-//! and G the cosines, the sum within is x G xᵀ.
+//! Means of cosines within groups and between them, under all permutations of the labels at once.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use crate::linear_algebra::{dot, quadratic_forms};
+use crate::statistics::label_sums::{sums, within};
 use crate::statistics::labels::Labels;
-
-/// Permutations whose products a thread computes at a time.
-const BLOCK: usize = 128;
+use crate::statistics::row_sums::Panels;
 
 /// Means over pairs within a group and between two, of one labelling of the rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,31 +36,9 @@ fn pair_sums(matrix: &[f64], labels: &Labels, permutations: Range<usize>) -> Vec
     let rows = matrix.len().isqrt();
     let of_rows: Vec<f64> = matrix.chunks_exact(rows.max(1)).map(|row| row.iter().sum()).collect();
     let total: f64 = of_rows.iter().sum();
-    in_blocks(permutations, |block| {
-        let weights = labels.weights(block, 0);
-        let within = quadratic_forms(&weights, matrix, rows);
-        let of_first = weights.chunks_exact(rows).map(|weights| dot(weights, &of_rows));
-        within.iter().zip(of_first).map(|(own, all)| [*own, total - 2.0 * all + own, all - own]).collect()
-    })
-}
-
-/// The sums over ordered pairs within each of the groups, row-major [permutations, groups].
-pub fn permuted_within(matrix: &[f64], labels: &Labels, groups: usize) -> Vec<f64> {
-    let rows = matrix.len().isqrt();
-    in_blocks(0..labels.len(), |block| {
-        let count = block.len();
-        let forms: Vec<Vec<f64>> = (0..groups)
-            .map(|group| quadratic_forms(&labels.weights(block.clone(), group as u16), matrix, rows))
-            .collect();
-        (0..count).flat_map(|permutation| forms.iter().map(move |of_group| of_group[permutation])).collect()
-    })
-}
-
-fn in_blocks<T: Send>(permutations: Range<usize>, of: impl Fn(Range<usize>) -> Vec<T> + Sync) -> Vec<T> {
-    let starts: Vec<usize> = permutations.clone().step_by(BLOCK).collect();
-    let parts: Vec<Vec<T>> =
-        starts.into_par_iter().map(|start| of(start..(start + BLOCK).min(permutations.end))).collect();
-    parts.into_iter().flatten().collect()
+    let own = within(&Panels::new(matrix, rows), labels, permutations.clone(), 0..1);
+    let of_first = sums(&of_rows, labels, permutations, 0..1);
+    own.iter().zip(of_first).map(|(own, all)| [*own, total - 2.0 * all + own, all - own]).collect()
 }
 
 #[cfg(test)]
@@ -90,10 +63,10 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let labels = Labels::permuted(&groups, &names, 300, 5, 0);
         let found = permuted_means(&values, &counted, &labels, false);
-        let within = permuted_within(&values, &labels, 2);
         assert_eq!(found.len(), 300);
         for permutation in [0, 1, 127, 128, 299] {
-            let first = labels.weights(permutation..permutation + 1, 0);
+            let first: Vec<f64> =
+                (0..rows as u32).map(|row| f64::from(u8::from(labels.rows(permutation, 0).contains(&row)))).collect();
             let sum = |matrix: &[f64], of: &dyn Fn(f64, f64) -> bool| -> f64 {
                 let pairs = (0..rows).flat_map(|i| (0..rows).map(move |j| (i, j)));
                 pairs.filter(|&(i, j)| of(first[i], first[j])).map(|(i, j)| matrix[i * rows + j]).sum()
@@ -103,7 +76,6 @@ mod tests {
             assert!((within_a - mean(&|a, b| a + b == 2.0)).abs() < 1e-12);
             assert!((within_b - mean(&|a, b| a + b == 0.0)).abs() < 1e-12);
             assert!((between - mean(&|a, b| a > b)).abs() < 1e-12);
-            assert!((within[2 * permutation + 1] - sum(&values, &|a, b| a + b == 0.0)).abs() < 1e-12);
         }
     }
 }

@@ -13,7 +13,6 @@ use serde_json::Value;
 use crate::comparison::compared::{Centring, Group, nodes};
 use crate::comparison::cosines::{Cosines, Vectors};
 use crate::comparison::fill::Filled;
-use crate::comparison::group_sums::permuted_within;
 use crate::comparison::groups::{CENTRED, SLICE_COLUMNS, Sizes, Slice, slice_arrays};
 use crate::comparison::task::Comparing;
 use crate::contract::cost::{Cost, Expected};
@@ -21,10 +20,13 @@ use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{PERMUTATIONS_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::linear_algebra::{combinations, dot};
+use crate::statistics::label_sums::{squared_sums, sums, within};
 use crate::statistics::labels::Labels;
 use crate::statistics::max_statistic::{Centre, MaxStatistic};
 use crate::statistics::moments::mean;
 use crate::statistics::permutation::PERMUTATIONS;
+use crate::statistics::row_sums::Panels;
 use crate::table::folders::{COMPARISON, OF, SHARED};
 use crate::table::{Kind, Table, column};
 
@@ -156,7 +158,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
                 groups: filled.groups.iter().filter(|group| !group.examples.is_empty()).count(),
                 n: filled.groups.iter().map(|group| group.examples.len()).sum(),
                 left_out: filled.left_out.iter().sum(),
-                found: analysis(&params, &filled, &vectors.cosines(), &mut known),
+                found: analysis(&params, &filled, &vectors, &mut known),
             });
         }
         (task.progress)(slice as u64 + 1, slices.len() as u64);
@@ -169,7 +171,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
 fn analysis(
     params: &Params,
     filled: &Filled,
-    cosines: &Cosines,
+    vectors: &Vectors,
     known: &mut Option<(Vec<String>, Labels)>,
 ) -> Option<Analysis> {
     let (mut labels, mut examples) = (Vec::new(), Vec::new());
@@ -189,22 +191,80 @@ fn analysis(
     let sizes: Vec<usize> = groups.iter().map(|group| group.examples.len()).collect();
     let null = &known.as_ref()?.1;
     let as_they_are = Labels::observed(&labels);
-    let within = |labels: &Labels| permuted_within(&cosines.values, labels, sizes.len());
-    let counts = |labels: &Labels| match &cosines.known {
-        Some(known) => permuted_within(known, labels, sizes.len()),
-        None => sizes.iter().map(|n| (n * (n - 1)) as f64).collect(),
-    };
-    let total: (f64, Option<f64>) =
-        (cosines.values.iter().sum(), cosines.known.as_ref().map(|known| known.iter().sum()));
+    let pairs = PairSums::of(vectors);
+    let every_pair = sizes.iter().map(|n| (n * (n - 1)) as f64).collect::<Vec<f64>>();
     let ratios = |labels: &Labels| -> Vec<Ratio> {
-        let (sums, counts) = (within(labels), counts(labels));
-        let counts = counts.chunks_exact(sizes.len()).cycle();
-        sums.chunks_exact(sizes.len()).zip(counts).map(|(sums, counts)| ratio(sums, counts, total, &sizes)).collect()
+        let (sums, counts) = pairs.within(labels, sizes.len());
+        let counts = counts.as_deref().unwrap_or(&every_pair).chunks_exact(sizes.len()).cycle();
+        let ratio = |(sums, counts)| ratio(sums, counts, (pairs.total, pairs.counted), &sizes);
+        sums.chunks_exact(sizes.len()).zip(counts).map(ratio).collect()
     };
     let observed = ratios(&as_they_are)[0];
     let all = ratios(null);
     let finite = all.iter().chain([&observed]).all(|ratio| ratio.f.is_finite());
     (finite && !all.is_empty()).then_some(Analysis { observed, null: all })
+}
+
+/// The cosines of all ordered pairs of different examples, of which sums within groups are taken.
+struct PairSums {
+    form: Form,
+    total: f64,
+    /// The number of pairs that have a cosine, where not all do.
+    counted: Option<f64>,
+}
+
+enum Form {
+    /// Unit vectors, where these are fewer numbers than their cosines, and their squared lengths, which are 0 or 1.
+    Vectors {
+        vectors: Panels,
+        squares: Vec<f64>,
+    },
+    Cosines {
+        cosines: Panels,
+        known: Option<Panels>,
+    },
+}
+
+impl PairSums {
+    fn of(vectors: &Vectors) -> PairSums {
+        if let Some((units, width)) = vectors.units().filter(|(units, width)| *width < units.len() / width) {
+            let squares: Vec<f64> = units.chunks_exact(width).map(|vector| dot(vector, vector)).collect();
+            let sum = combinations(&vec![1.0; squares.len()], units, width);
+            let total = dot(&sum, &sum) - squares.iter().sum::<f64>();
+            return PairSums {
+                form: Form::Vectors { vectors: Panels::new(units, width), squares },
+                total,
+                counted: None,
+            };
+        }
+        let Cosines { rows, values, known } = vectors.cosines();
+        PairSums {
+            total: values.iter().sum(),
+            counted: known.as_ref().map(|known| known.iter().sum()),
+            form: Form::Cosines {
+                cosines: Panels::new(&values, rows),
+                known: known.map(|known| Panels::new(&known, rows)),
+            },
+        }
+    }
+
+    /// Sums over the pairs within each group, and the numbers of pairs where not all have a cosine; row-major
+    /// [permutations, groups].
+    fn within(&self, labels: &Labels, groups: usize) -> (Vec<f64>, Option<Vec<f64>>) {
+        let (all, groups) = (0..labels.len(), 0..groups as u16);
+        match &self.form {
+            Form::Vectors { vectors, squares } => {
+                let mut found = squared_sums(vectors, labels, all.clone(), groups.clone());
+                let own = sums(squares, labels, all, groups);
+                found.iter_mut().zip(own).for_each(|(found, own)| *found -= own);
+                (found, None)
+            }
+            Form::Cosines { cosines, known } => {
+                let of = |matrix| within(matrix, labels, all.clone(), groups.clone());
+                (of(cosines), known.as_ref().map(of))
+            }
+        }
+    }
 }
 
 /// Sums of squared distances from the sums of cosines over ordered pairs, and the numbers of these pairs. Of n vectors it is

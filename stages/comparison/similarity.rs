@@ -5,7 +5,7 @@ mod figure;
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::array::{BooleanArray, Float32Array, StringArray};
+use arrow::array::{BooleanArray, Float32Array, StringBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let slices = groups.slices();
     let mut counts = Vec::new();
     let (mut centred_rows, mut same, mut cosines) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut examples_a, mut examples_b) = (Vec::new(), Vec::new());
+    let (mut examples_a, mut examples_b) = (StringBuilder::new(), StringBuilder::new());
     for slice in &slices {
         let filled = comparing.load(&groups, slice)?;
         let before = cosines.len();
@@ -122,8 +122,9 @@ fn run(task: &Task) -> Result<Vec<Output>> {
             let chosen = match comparing.centring {
                 Centring::None if centred => continue,
                 Centring::Pair if centred && a == b && all.len() > 2 => continue,
-                Centring::Pair if centred && a != b => &pair,
-                _ => &all,
+                Centring::Comparison if centred => &all,
+                Centring::Pair if centred && a == b => &all,
+                _ => &pair,
             };
             let place = |group: usize| chosen.iter().position(|known| *known == group).unwrap_or_default();
             let vectors = Vectors::of(&filled, chosen, centred, comparing.least);
@@ -134,8 +135,8 @@ fn run(task: &Task) -> Result<Vec<Output>> {
                 for (j, example_b) in of_b.iter().enumerate().skip(first) {
                     centred_rows.push(centred);
                     same.push(a != b && example_a == example_b);
-                    examples_a.push(example_a.clone());
-                    examples_b.push(example_b.clone());
+                    examples_a.append_value(example_a);
+                    examples_b.append_value(example_b);
                     cosines.push(Some(found[i * of_b.len() + j] as f32).filter(|cosine| !cosine.is_nan()));
                 }
             }
@@ -149,8 +150,8 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         sites,
         modules,
         Arc::new(BooleanArray::from(centred_rows)),
-        Arc::new(StringArray::from(examples_a)),
-        Arc::new(StringArray::from(examples_b)),
+        Arc::new(examples_a.finish()),
+        Arc::new(examples_b.finish()),
         Arc::new(BooleanArray::from(same)),
         Arc::new(Float32Array::from(cosines)),
     ])?;

@@ -3,12 +3,10 @@
 
 mod principal;
 mod products;
-mod quadratic;
 mod sign;
 mod symmetric;
 
-pub use principal::{Principal, centre, principal_directions, rank_floor};
+pub use principal::{Principal, centre, principal_directions, rank_floor, transpose};
 pub use products::{combinations, dot, gram, norm, products, scale_to_unit};
-pub use quadratic::quadratic_forms;
 pub use sign::{largest_entry, orient};
 pub use symmetric::{Eigen, principal_cosines, symmetric_eigen};

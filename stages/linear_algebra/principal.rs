@@ -76,7 +76,8 @@ fn combination(matrix: &[f64], weights: &[f64], width: usize) -> Vec<f64> {
     sum
 }
 
-fn transpose(matrix: &[f64], width: usize) -> Vec<f64> {
+/// The columns of a row-major matrix with `width` of them, one after the other.
+pub fn transpose(matrix: &[f64], width: usize) -> Vec<f64> {
     let rows = matrix.len() / width;
     let mut out = vec![0.0; matrix.len()];
     for (i, row) in matrix.chunks_exact(width).enumerate() {

@@ -255,9 +255,6 @@ impl<'a> PermutedLabels<'a> {
     }
 }
 
-/// Permutations whose weights are made at once.
-const TOGETHER: usize = 256;
-
 fn distance(a: &States, b: &States, labels: &PermutedLabels) -> Result<Found> {
     if a.width != b.width {
         bail!("the states of dataset a have {} numbers, those of dataset b {}", a.width, b.width);
@@ -269,14 +266,11 @@ fn distance(a: &States, b: &States, labels: &PermutedLabels) -> Result<Found> {
     let inner = InnerProducts { a: &within_a, b: &within_b, between: &between };
     let examples = Examples::by_identity(a.examples.iter().map(String::as_str), b.examples.iter().map(String::as_str));
     let pooled = Pooled::new(&a.values, &b.values, a.width, inner);
-    let own: Vec<f64> = (0..n_a + n_b).map(|row| f64::from(u8::from(row < n_a))).collect();
-    let plain = pooled.distances(&own)[0];
+    let own: Vec<u16> = (0..n_a + n_b).map(|row| u16::from(row >= n_a)).collect();
+    let plain = pooled.distances(&Labels::observed(&own))[0];
     let mut null = Vec::new();
     if pooled.varies && plain.is_finite() {
-        for first in (0..labels.labels.len()).step_by(TOGETHER) {
-            let some = first..labels.labels.len().min(first + TOGETHER);
-            null.extend(pooled.distances(&labels.labels.weights(some, 0)));
-        }
+        null = pooled.distances(&labels.labels);
     }
     // A permutation that restores the labels gives the same distance up to rounding, and must count; so must one without
     // a distance.

@@ -3,56 +3,76 @@
 //! Under the hypothesis that the groups have one distribution both leave the joint distribution as it is.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use super::random::Random;
 
-/// The group of every row under each permutation.
+/// Which rows are in which group under each permutation. Every permutation leaves the groups their sizes.
 pub struct Labels {
     rows: usize,
-    /// Row-major [permutations, rows].
-    permuted: Vec<u16>,
+    /// Row-major [permutations, rows]: the rows of group 0 in ascending order, then those of group 1, and so on.
+    grouped: Vec<u32>,
+    /// Where each group's rows begin, and the number of all.
+    starts: Vec<usize>,
 }
 
 impl Labels {
-    /// `permutations` of the rows' `groups`; `examples` are the rows' identities.
+    /// `permutations` of the rows' `groups`, which are numbered from 0; `examples` are the rows' identities.
     pub fn permuted(groups: &[u16], examples: &[&str], permutations: usize, seed: u64, stream: u64) -> Labels {
         let blocks = blocks(groups, examples);
         let mut random = Random::new(seed, stream);
-        let mut permuted = Vec::with_capacity(permutations * groups.len());
-        let mut labels = Vec::new();
+        let mut permuted = Labels::with_room(groups, permutations);
+        let (mut labels, mut of_block) = (groups.to_vec(), Vec::new());
         for _ in 0..permutations {
-            let start = permuted.len();
-            permuted.extend_from_slice(groups);
             for block in &blocks {
-                labels.clear();
-                labels.extend(block.iter().map(|&row| groups[row]));
-                random.shuffle(&mut labels);
-                block.iter().zip(&labels).for_each(|(&row, &label)| permuted[start + row] = label);
+                of_block.clear();
+                of_block.extend(block.iter().map(|&row| groups[row]));
+                random.shuffle(&mut of_block);
+                block.iter().zip(&of_block).for_each(|(&row, &label)| labels[row] = label);
             }
+            permuted.push(&labels);
         }
-        Labels { rows: groups.len(), permuted }
+        permuted
     }
 
     /// The labels as they are, alone.
     pub fn observed(groups: &[u16]) -> Labels {
-        Labels { rows: groups.len(), permuted: groups.to_vec() }
+        let mut observed = Labels::with_room(groups, 1);
+        observed.push(groups);
+        observed
+    }
+
+    fn with_room(groups: &[u16], permutations: usize) -> Labels {
+        let count = groups.iter().max().map_or(0, |largest| usize::from(*largest) + 1);
+        let mut starts = vec![0; count + 1];
+        groups.iter().for_each(|&group| starts[usize::from(group) + 1] += 1);
+        (0..count).for_each(|group| starts[group + 1] += starts[group]);
+        Labels { rows: groups.len(), grouped: Vec::with_capacity(permutations * groups.len()), starts }
+    }
+
+    fn push(&mut self, labels: &[u16]) {
+        let first = self.grouped.len();
+        self.grouped.resize(first + self.rows, 0);
+        let mut next = self.starts.clone();
+        for (row, &label) in labels.iter().enumerate() {
+            let place = &mut next[usize::from(label)];
+            self.grouped[first + *place] = row as u32;
+            *place += 1;
+        }
     }
 
     /// The number of permutations.
     pub fn len(&self) -> usize {
-        self.permuted.len() / self.rows.max(1)
+        self.grouped.len() / self.rows.max(1)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.permuted.is_empty()
+        self.grouped.is_empty()
     }
 
-    /// Row-major [permutations in the range, rows]: 1 for a row that is in the group, 0 for another. So the sums over a
-    /// group under all permutations are one product of matrices.
-    pub fn weights(&self, permutations: Range<usize>, group: u16) -> Vec<f64> {
-        let labels = &self.permuted[permutations.start * self.rows..permutations.end * self.rows];
-        labels.iter().map(|&label| f64::from(u8::from(label == group))).collect()
+    /// The rows of a group under a permutation, in ascending order.
+    pub fn rows(&self, permutation: usize, group: u16) -> &[u32] {
+        let first = permutation * self.rows;
+        &self.grouped[first + self.starts[usize::from(group)]..first + self.starts[usize::from(group) + 1]]
     }
 }
 
@@ -87,26 +107,30 @@ mod tests {
         let examples = ["a", "b", "c", "d", "b", "a", "e", "f"];
         let labels = Labels::permuted(&groups, &examples, 400, 3, 0);
         assert_eq!(labels.len(), 400);
-        let first = labels.weights(0..400, 0);
         let (mut exchanged, mut mixed) = (0, 0);
-        for row in first.chunks_exact(8) {
-            assert_eq!((row[0] + row[5], row[1] + row[4], row[2] + row[3] + row[6] + row[7]), (1.0, 1.0, 2.0));
-            exchanged += usize::from(row[0] == 0.0);
-            mixed += usize::from(row[2] + row[3] == 1.0);
+        for permutation in 0..400 {
+            let first = labels.rows(permutation, 0);
+            let of = |rows: [u32; 2]| rows.iter().filter(|row| first.contains(row)).count();
+            assert_eq!((of([0, 5]), of([1, 4]), of([2, 3]) + of([6, 7])), (1, 1, 2));
+            exchanged += usize::from(first.contains(&5));
+            mixed += usize::from(of([2, 3]) == 1);
+            let mut all = [first, labels.rows(permutation, 1)].concat();
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7], "each row is in one group");
         }
         assert!((150..250).contains(&exchanged), "{exchanged} of 400 at one half");
         assert!((220..310).contains(&mixed), "{mixed} of 400 at two thirds");
-        let second = labels.weights(7..9, 1);
-        assert!(first[7 * 8..9 * 8].iter().zip(&second).all(|(a, b)| a + b == 1.0));
+        let own = Labels::observed(&groups);
+        assert_eq!((own.len(), own.rows(0, 1)), (1, &[4, 5, 6, 7][..]));
     }
 
     #[test]
     fn an_example_in_three_groups_keeps_one_label_of_each() {
         let labels = Labels::permuted(&[0, 1, 2, 2], &["a", "a", "a", "b"], 60, 1, 0);
         for permutation in 0..60 {
-            let of = |group| labels.weights(permutation..permutation + 1, group);
-            assert!((0..3).all(|group| of(group)[..3].iter().sum::<f64>() == 1.0));
-            assert_eq!(of(2)[3], 1.0);
+            let of_a = |group| labels.rows(permutation, group).iter().filter(|row| **row < 3).count();
+            assert!((0..3).all(|group| of_a(group) == 1));
+            assert!(labels.rows(permutation, 2).contains(&3));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Student's t distribution: its two-sided tail and the quantile of 95 % intervals.
 
+use std::sync::OnceLock;
+
 /// P(|T| >= |t|) for T of Student's distribution with `freedom` degrees of freedom, at least 1.
 pub fn two_sided(t: f64, freedom: f64) -> f64 {
     if t.is_nan() {
@@ -10,6 +12,15 @@ pub fn two_sided(t: f64, freedom: f64) -> f64 {
 
 /// The 97.5 % quantile, so that P(|T| >= it) = 0.05; infinite without a degree of freedom.
 pub fn quantile_975(degrees: usize) -> f64 {
+    /// A table asks for the same few of them in every row.
+    static KNOWN: [OnceLock<f64>; 4096] = [const { OnceLock::new() }; 4096];
+    match KNOWN.get(degrees) {
+        Some(known) => *known.get_or_init(|| found_quantile_975(degrees)),
+        None => found_quantile_975(degrees),
+    }
+}
+
+fn found_quantile_975(degrees: usize) -> f64 {
     if degrees == 0 {
         return f64::INFINITY;
     }

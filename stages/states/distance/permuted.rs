@@ -1,9 +1,12 @@
 //! The cosine distance of two groups' means when their labels are permuted. Every permutation moves the two means to
-//! either side of the pooled one, so all of them are one product of the labels with the centred vectors, or with the centred
-//! inner products where these are fewer numbers.
+//! either side of the pooled one, by the sum of the first group's centred vectors. Its squared length comes from the
+//! vectors, or from their inner products where these are fewer numbers.
 
-use crate::linear_algebra::{dot, products};
+use crate::linear_algebra::centre;
+use crate::statistics::label_sums::{squared_sums, sums, within};
+use crate::statistics::labels::Labels;
 use crate::statistics::mean_cosine::InnerProducts;
+use crate::statistics::row_sums::Panels;
 
 /// The vectors of two groups, centred on their common mean m.
 pub struct Pooled {
@@ -17,12 +20,12 @@ pub struct Pooled {
     pub varies: bool,
 }
 
-/// What the squared length of a weighted sum of the centred vectors comes from.
+/// What the squared length of a sum of centred vectors comes from.
 enum Form {
-    /// The vectors themselves, one column each: [width, n].
-    Vectors(Vec<f64>),
+    /// The vectors themselves, [n, width].
+    Vectors(Panels),
     /// Their inner products [n, n].
-    Products(Vec<f64>),
+    Products(Panels),
 }
 
 impl Pooled {
@@ -45,12 +48,16 @@ impl Pooled {
         let scatter: f64 = (0..n).map(|i| pooled[i * n + i] - 2.0 * with_mean[i] + mean_square).sum();
         let squares: f64 = (0..n).map(|i| pooled[i * n + i]).sum();
         let form = match width < n {
-            true => Form::Vectors(columns(a, b, width)),
+            true => {
+                let mut vectors = [a, b].concat();
+                centre(&mut vectors, width);
+                Form::Vectors(Panels::new(&vectors, width))
+            }
             false => {
                 for (row, own) in pooled.chunks_exact_mut(n).zip(&with_mean) {
                     row.iter_mut().zip(&with_mean).for_each(|(value, other)| *value -= own + other - mean_square);
                 }
-                Form::Products(pooled)
+                Form::Products(Panels::new(&pooled, n))
             }
         };
         Pooled {
@@ -62,26 +69,16 @@ impl Pooled {
         }
     }
 
-    /// The distances where the rows of `weights`, [permutations, n], are 1 for a vector of the first group and 0 for one of
-    /// the second. NaN where a mean is 0.
-    pub fn distances(&self, weights: &[f64]) -> Vec<f64> {
-        let n = self.along.len();
+    /// The distances under each permutation of the labels 0 and 1. NaN where a mean is 0.
+    pub fn distances(&self, labels: &Labels) -> Vec<f64> {
         let scale = 1.0 / self.sizes[0] + 1.0 / self.sizes[1];
-        let image = match &self.form {
-            Form::Vectors(columns) => products(weights, columns, n),
-            Form::Products(inner) => products(weights, inner, n),
+        let squares = match &self.form {
+            Form::Vectors(vectors) => squared_sums(vectors, labels, 0..labels.len(), 0..1),
+            Form::Products(inner) => within(inner, labels, 0..labels.len(), 0..1),
         };
-        let across = image.len() / (weights.len() / n).max(1);
-        let moved = weights.chunks_exact(n).zip(image.chunks_exact(across.max(1)));
-        moved
-            .map(|(weights, image)| {
-                let square = match &self.form {
-                    Form::Vectors(_) => dot(image, image),
-                    Form::Products(_) => dot(image, weights),
-                };
-                self.distance(scale * dot(weights, &self.along), scale * scale * square)
-            })
-            .collect()
+        let along = sums(&self.along, labels, 0..labels.len(), 0..1);
+        let moved = along.iter().zip(&squares);
+        moved.map(|(along, square)| self.distance(scale * along, scale * scale * square)).collect()
     }
 
     /// The distance of m + s d and m - t d, s and t being the shares of the second and the first group, from d . m and
@@ -103,24 +100,10 @@ impl Pooled {
     }
 }
 
-/// The vectors of both groups less their common mean, one column each: [width, n].
-fn columns(a: &[f64], b: &[f64], width: usize) -> Vec<f64> {
-    let n = (a.len() + b.len()) / width;
-    let mut columns = vec![0.0; n * width];
-    for (row, vector) in a.chunks_exact(width).chain(b.chunks_exact(width)).enumerate() {
-        vector.iter().enumerate().for_each(|(i, value)| columns[i * n + row] = *value);
-    }
-    for column in columns.chunks_exact_mut(n) {
-        let mean = column.iter().sum::<f64>() / n as f64;
-        column.iter_mut().for_each(|value| *value -= mean);
-    }
-    columns
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linear_algebra::{gram, norm};
+    use crate::linear_algebra::{dot, gram, norm, products};
     use crate::statistics::random::Random;
 
     #[test]
@@ -134,23 +117,22 @@ mod tests {
             let inner = InnerProducts { a: &within_a, b: &within_b, between: &between };
             let pooled = Pooled::new(a, b, width, inner);
             assert!(pooled.varies);
-            let mut order: Vec<usize> = (0..12).collect();
-            for _ in 0..5 {
-                let first = |row: usize| order[..5].contains(&row);
-                let weights: Vec<f64> = (0..12).map(|row| f64::from(u8::from(first(row)))).collect();
+            let groups: Vec<u16> = (0..12).map(|row| u16::from(row >= 5)).collect();
+            let names: Vec<String> = (0..12).map(|row| row.to_string()).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let labels = Labels::permuted(&groups, &names, 5, 7, 0);
+            for (permutation, found) in pooled.distances(&labels).into_iter().enumerate() {
+                let first = |row: usize| labels.rows(permutation, 0).contains(&(row as u32));
                 let sum = |of: bool| {
                     let mut sum = vec![0.0; width];
-                    for (row, vector) in vectors.chunks_exact(width).enumerate().filter(|(row, _)| first(*row) == of) {
-                        assert!(row < 12);
+                    for (_, vector) in vectors.chunks_exact(width).enumerate().filter(|(row, _)| first(*row) == of) {
                         sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
                     }
                     sum
                 };
                 let (one, other) = (sum(true), sum(false));
                 let expected = 1.0 - dot(&one, &other) / (norm(&one) * norm(&other));
-                let found = pooled.distances(&weights)[0];
                 assert!((found - expected).abs() < 1e-12, "{found} for {expected} at width {width}");
-                random.shuffle(&mut order);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! C_k . delta_i + share (Y_i - what its own fold adds to Y_i), and its square follows from the same sums.
 
 use crate::directions::separation::exchanges::{Exchanges, Fold, ROWS, Sums};
-use crate::linear_algebra::{dot, gram, products};
+use crate::linear_algebra::{combinations, dot, gram, products, transpose};
 
 pub fn sums(exchanges: &Exchanges, deltas: &[f64], width: usize, folds: &[Fold]) -> Sums {
     let examples = exchanges.folds.len();
@@ -25,34 +25,32 @@ pub fn sums(exchanges: &Exchanges, deltas: &[f64], width: usize, folds: &[Fold])
     let squares: Vec<f64> = folds.iter().map(|fold| dot(&fold.fixed, &fold.fixed)).collect();
     let mut found = Sums { sums: Vec::new(), squares: Vec::new() };
     for block in exchanges.signs.chunks(ROWS * examples) {
+        // What follows is [., rows of signs], so that sums over examples are sums of rows.
         let rows = block.len() / examples;
-        let (summed, crossed) = (products(block, &all, examples), products(block, &outside, examples));
-        let wholes: Vec<f64> =
-            block.chunks_exact(examples).zip(summed.chunks_exact(examples)).map(|(signs, y)| dot(signs, y)).collect();
+        let signs = transpose(block, examples);
+        let (summed, crossed) = (products(&all, block, examples), products(&outside, block, examples));
+        let mut wholes = vec![0.0; rows];
+        for (signs, summed) in signs.chunks_exact(rows).zip(summed.chunks_exact(rows)) {
+            wholes.iter_mut().zip(signs).zip(summed).for_each(|((whole, sign), summed)| *whole += sign * summed);
+        }
         let mut here = Sums { sums: vec![0.0; rows], squares: vec![0.0; rows] };
         for (k, fold) in folds.iter().enumerate() {
-            let (range, n) = (&fold.range, fold.range.len());
-            let signs: Vec<f64> =
-                block.chunks_exact(examples).flat_map(|row| row[range.clone()].iter().copied()).collect();
-            let own = products(&signs, &inside[k], n);
-            let along = &along[k * examples..(k + 1) * examples][range.clone()];
+            let part = fold.range.start * rows..fold.range.end * rows;
+            let own = combinations(&inside[k], &signs[part.clone()], rows);
+            let mut fold_sums = FoldSums::new(rows);
+            let examples = signs[part.clone()].chunks_exact(rows).zip(summed[part].chunks_exact(rows));
+            let along = along[k * exchanges.folds.len()..][fold.range.clone()].iter();
+            for (((signs, summed), own), along) in examples.zip(own.chunks_exact(rows)).zip(along) {
+                fold_sums.add(*along, fold.share, signs, summed, own);
+            }
+            let FoldSums { sum, square, total, within } = fold_sums;
             for row in 0..rows {
-                let (signs, own) = (&signs[row * n..(row + 1) * n], &own[row * n..(row + 1) * n]);
-                let summed = &summed[row * examples..(row + 1) * examples][range.clone()];
-                let (mut sum, mut square, mut total, mut within) = (0.0, 0.0, 0.0, 0.0);
-                for (((sign, own), summed), along) in signs.iter().zip(own).zip(summed).zip(along) {
-                    let projected = along + fold.share * (summed - own);
-                    sum += sign * projected;
-                    square += projected * projected;
-                    total += sign * summed;
-                    within += sign * own;
-                }
                 let length = squares[k]
-                    + 2.0 * fold.share * crossed[row * folds.len() + k]
-                    + fold.share * fold.share * (wholes[row] - 2.0 * total + within);
+                    + 2.0 * fold.share * crossed[k * rows + row]
+                    + fold.share * fold.share * (wholes[row] - 2.0 * total[row] + within[row]);
                 if length > 0.0 {
-                    here.sums[row] += sum / length.sqrt();
-                    here.squares[row] += square / length;
+                    here.sums[row] += sum[row] / length.sqrt();
+                    here.squares[row] += square[row] / length;
                 }
             }
         }
@@ -60,4 +58,43 @@ pub fn sums(exchanges: &Exchanges, deltas: &[f64], width: usize, folds: &[Fold])
         found.squares.extend(here.squares);
     }
     found
+}
+
+/// Sums over a fold's examples, one of each for every row of signs.
+struct FoldSums {
+    /// Of the projected differences with their signs, before the direction is scaled to length 1.
+    sum: Vec<f64>,
+    /// Of their squares.
+    square: Vec<f64>,
+    /// sign_i Y_i
+    total: Vec<f64>,
+    /// The fold's own share of that.
+    within: Vec<f64>,
+}
+
+impl FoldSums {
+    fn new(rows: usize) -> FoldSums {
+        let zeros = || vec![0.0; rows];
+        FoldSums { sum: zeros(), square: zeros(), total: zeros(), within: zeros() }
+    }
+
+    /// Adds one example, for every row of signs.
+    fn add(&mut self, along: f64, share: f64, signs: &[f64], summed: &[f64], own: &[f64]) {
+        add(along, share, [signs, summed, own], [&mut self.sum, &mut self.square, &mut self.total, &mut self.within]);
+    }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn add(along: f64, share: f64, [signs, summed, own]: [&[f64]; 3], [sum, square, total, within]: [&mut [f64]; 4]) {
+    let rows = signs.len();
+    let (summed, own) = (&summed[..rows], &own[..rows]);
+    let (sum, square) = (&mut sum[..rows], &mut square[..rows]);
+    let (total, within) = (&mut total[..rows], &mut within[..rows]);
+    for row in 0..rows {
+        let projected = along + share * (summed[row] - own[row]);
+        sum[row] += signs[row] * projected;
+        square[row] += projected * projected;
+        total[row] += signs[row] * summed[row];
+        within[row] += signs[row] * own[row];
+    }
 }

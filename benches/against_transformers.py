@@ -32,10 +32,26 @@ def settings(stage):
     return PIPELINE["stages"].get(stage, {})
 
 
-def compared_across_datasets():
-    """Whether there is one comparison, of the datasets under each model, centred on all of it."""
-    section = settings("similarity")
-    return isinstance(section, dict) and section.get("across", "datasets") == "datasets" and not {"groups", "centring"} & set(section)
+def named_sections(stage, name_of):
+    """The sections of a stage that may have several, by name."""
+    sections = settings(stage)
+    return {section.get("name", name_of(section)): section for section in (sections if isinstance(sections, list) else [sections])}
+
+
+def comparisons():
+    return named_sections("similarity", lambda of: "groups" if "groups" in of else of.get("across", "datasets"))
+
+
+def windows():
+    return named_sections("loss_vectors", lambda of: of.get("start", "marker"))
+
+
+def across_datasets(of):
+    """The comparisons of the datasets under each model, centred on all of it."""
+    sections = comparisons().items()
+    found = [name for name, section in sections if section.get("across", "datasets") == "datasets" and not {"groups", "centring"} & set(section)]
+    similarity = table("similarity")
+    return [] if similarity is None else [similarity.filter(of=of, comparison=name) for name in found]
 
 
 def say(what, who, deviation, tolerance, n):
@@ -146,7 +162,7 @@ POSITIONS = settings("hidden_states").get("positions", ["last"])
 def span(position, name, dataset, example):
     """The tokens that a position of hidden_states pools."""
     ids, start, end = encoded(name, dataset)[example]
-    kind, _, k = position.rpartition("_")
+    kind, _, k = position.removesuffix("_mean").rpartition("_")
     if position == "last":
         return len(ids) - 1, len(ids)
     if position == "response_mean":
@@ -160,19 +176,32 @@ def span(position, name, dataset, example):
     return (token, token + 1) if token >= 0 else (len(ids) + token, len(ids) + token + 1)
 
 
+def keeps_tokens(position):
+    return re.fullmatch(r"(marker|role)_first_\d+", position) is not None
+
+
 @cache
 @torch.no_grad()
-def states(name, dataset):
-    """For each position the examples that have it and their states [examples, layers 0..L and final norm, D]."""
+def token_states(name, dataset):
+    """For each position the examples that have it and their states [examples, tokens, layers 0..L and final norm, D]: of each token
+    where the position keeps them, else their mean."""
     found = {position: ([], []) for position in POSITIONS}
     for example, (ids, start, end) in encoded(name, dataset).items():
         stack = torch.stack(model(name).streams(ids)).double()
         for position in POSITIONS:
             first, last = span(position, name, dataset, example)
             if 0 <= first < last <= len(ids):
+                kept = stack[:, first:last]
+                kept = kept if keeps_tokens(position) else kept.mean(1, keepdim=True)
                 found[position][0].append(example)
-                found[position][1].append(stack[:, first:last].mean(1).numpy())
+                found[position][1].append(kept.transpose(0, 1).numpy())
     return {position: (examples, np.stack(values)) for position, (examples, values) in found.items() if examples}
+
+
+@cache
+def states(name, dataset):
+    """The means over each example's tokens: [examples, layers 0..L and final norm, D]."""
+    return {position: (examples, values.mean(1)) for position, (examples, values) in token_states(name, dataset).items()}
 
 
 def place(row):
@@ -249,7 +278,7 @@ def check_loss_summary(who, part):
 
 
 def check_loss_vectors(who, part):
-    of, worst, n, wrong = settings("loss_vectors"), 0.0, 0, 0
+    of, worst, n, wrong = windows()[who["window"]], 0.0, 0, 0
     for row in part.iter_rows(named=True):
         example = row["example"]
         _, start, _ = encoded(who["model"], who["dataset"])[example]
@@ -303,14 +332,14 @@ def check_distance(who, part):
 
 def check_states(who, part):
     for (position,), of in part.partition_by("position", as_dict=True).items():
-        examples, values = states(who["model"], who["dataset"])[position]
+        examples, values = token_states(who["model"], who["dataset"])[position]
         index = {example: i for i, example in enumerate(examples)}
         worst, n = 0.0, 0
         for row in of.iter_rows(named=True):
-            expected = values[index[row["example"]], place(row)]
+            expected = values[index[row["example"]], row["token"], place(row)]
             worst = max(worst, np.linalg.norm(np.array(row["vector"]) - expected) / np.linalg.norm(expected))
             n += 1
-        assert n == values.shape[0] * values.shape[1] or "layers" in settings("hidden_states")
+        assert n == np.prod(values.shape[:3]) or "layers" in settings("hidden_states")
         say(f"hidden_states: {position}, relative", label(who), worst, 1e-4, n)
 
 
@@ -376,13 +405,13 @@ def check_gradients(name):
             scale = np.outer(norms[at], norms[at])
             deviation = abs(vectors @ vectors.T - (stack @ stack.T)[np.ix_(at, at)]) / scale
             say("gradient_vectors: inner products, of the norms", f"{name} {short(module)}", deviation.max(), 1e-4, deviation.size)
-        similarity = table("similarity")
-        if similarity is not None and "gradient" in similarity["of"] and compared_across_datasets():
-            check_cosines("gradients", f"{name} {short(module)}", index, stack, similarity.filter(of="gradient", model_a=name, module=module))
+        for similarity in across_datasets("gradient"):
+            found = similarity.filter(model_a=name, module=module)
+            if len(found):
+                check_cosines("gradients", f"{name} {short(module)}", index, stack, found)
 
 
-def check_state_similarity(name):
-    found = table("similarity").filter(of="hidden_state", model_a=name)
+def check_state_similarity(name, found):
     for (position, layer, site), of in found.partition_by("position", "layer", "site", as_dict=True).items():
         index, vectors = {}, []
         for dataset in PIPELINE["datasets"]:
@@ -394,6 +423,76 @@ def check_state_similarity(name):
             skip("similarity: hidden states", f"all are equal at {position}, layer {layer}")
             continue
         check_cosines("hidden states", f"{name} {position} {layer}", index, vectors, of)
+        pca = table("pca")
+        if pca is not None and not settings("pca").get("robust", True):
+            names = [(name, dataset, example) for dataset, example in index]
+            check_pca("hidden states", f"{name} {position} {layer}", names, vectors, pca.filter(of="hidden_state", comparison=found["comparison"][0], shared=name, position=position, layer=layer, site=site))
+
+
+def check_pca(what, who, names, vectors, found):
+    """Coordinates relative to the largest, up to a component's sign; `names` are (model, dataset, example)."""
+    u, s, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+    index = {name: i for i, name in enumerate(names)}
+    at = [index[name] for name in found.select("model", "dataset", "example").iter_rows()]
+    assert sorted(at) == list(range(len(names)))
+    worst, shares, n = 0.0, 0.0, 0
+    for component in (1, 2, 3):
+        expected = (u[at, component - 1] * s[component - 1]) if component <= len(s) else None
+        if expected is None or not distinct(s, component):
+            continue
+        own = found[f"pc{component}"].to_numpy()
+        expected *= np.sign(expected @ own)
+        worst = max(worst, abs(own - expected).max() / abs(expected).max())
+        shares = max(shares, abs(found[f"explained_variance_{component}"][0] - s[component - 1] ** 2 / (s**2).sum()))
+        n += len(at)
+    say(f"pca: {what}, coordinates, relative", who, worst, 1e-3, n)
+    say(f"pca: {what}, shares of the variance", who, shares, 1e-4, n and 3)
+
+
+def loss_groups(section, groups, window):
+    """The names (model, dataset, example) and losses of a comparison's groups, with what its `fill` makes of those that are not there."""
+    names, matrices, n = [], [], window.get("n", 64)
+    for name, dataset in groups:
+        rows = []
+        for example, (_, start, _) in encoded(name, dataset).items():
+            turn = model(name).turn(conversations(dataset)[example])
+            first = {"marker": turn, "role": turn + 1, "content": start, "conversation": 1}[window.get("start", "marker")]
+            values = losses(name, dataset)[example][0][first - 1:][:n]
+            if len(values) >= section.get("least", 8):
+                rows.append(np.pad(values.astype(np.float64), (0, n - len(values)), constant_values=np.nan))
+                names.append((name, dataset, example))
+        matrices.append(np.array(rows))
+    whole = np.vstack(matrices)
+    match section.get("fill", "common"):
+        case "common":
+            return names, whole[:, ~np.isnan(whole).any(0)]
+        case "group":
+            return names, np.vstack([np.where(np.isnan(m), np.nanmean(m, axis=0), m) for m in matrices])
+        case "all":
+            return names, np.where(np.isnan(whole), np.nanmean(whole, axis=0), whole)
+    return names, None
+
+
+def check_losses_compared():
+    sections, of_window = comparisons(), windows()
+    for (comparison, shared), found in sorted(table("similarity").filter(of="loss").partition_by("comparison", "shared", as_dict=True).items()):
+        section = sections[comparison]
+        groups = found.filter(pl.col("dataset_a") == pl.col("dataset_b"), pl.col("model_a") == pl.col("model_b")).select("model_a", "dataset_a").unique(maintain_order=True)
+        names, vectors = loss_groups(section, list(groups.iter_rows()), of_window[section.get("window", next(iter(of_window)))])
+        if vectors is None:
+            skip("similarity: losses", f"{comparison} fills pair by pair")
+            continue
+        index = {name: i for i, name in enumerate(names)}
+        for (centred,), of in found.partition_by("centred", as_dict=True).items():
+            if centred and section.get("centring", "comparison") != "comparison":
+                continue
+            expected = cosines(vectors, centred)
+            a, b = ([index[name] for name in of.select(f"model_{s}", f"dataset_{s}", f"example_{s}").iter_rows()] for s in "ab")
+            what = "centred" if centred else "raw"
+            say(f"similarity: {what} losses", f"{comparison} {shared}", abs(of["cosine"].to_numpy() - expected[a, b]).max(), 1e-4, len(of))
+        pca = table("pca")
+        if pca is not None and not settings("pca").get("robust", True):
+            check_pca("losses", f"{comparison} {shared}", names, vectors, pca.filter(of="loss", comparison=comparison, shared=shared))
 
 
 def unit(vector):
@@ -472,24 +571,25 @@ def check_projections(who, part):
         along = direction(who["source"], who["target"], who["direction"], row, component, fold)
         if along is None:
             continue
-        examples, values = states(who["model"], who["dataset"])[position]
-        expected = dict(zip(examples, values[:, place(row)] @ along))
+        examples, values = token_states(who["model"], who["dataset"])[position]
+        expected = dict(zip(examples, values[:, :, place(row)] @ along))
         scale = np.sqrt(np.mean(np.square(list(expected.values()))))
-        worst = max(worst, max(abs(p - expected[e]) for e, p in of.select("example", "projection").iter_rows()) / scale)
+        worst = max(worst, max(abs(p - expected[e][t]) for e, t, p in of.select("example", "token", "projection").iter_rows()) / scale)
         n += len(of)
     say("projections, relative", label(who), worst, 1e-3, n)
 
 
 def check_separation(who, part):
-    """Absolute, and relative where the score is above 1."""
+    """Over all tokens of the examples. Absolute, and relative where the score is above 1."""
     worst, n = 0.0, 0
     for row in part.iter_rows(named=True):
         examples = states(who["model_a"], who["dataset"])[row["position"]][0]
         of_fold = {f: direction(who["source"], who["target"], who["direction"], row, row["component"], f) for f in set(map(folds().get, examples))}
-        if any(along is None for along in of_fold.values()) or row["score"] is None:
+        # A fold that lacks the component gives its examples no projection.
+        if any(along is None for along in of_fold.values()) or row["score"] is None or row["n"] != len(examples):
             continue
         along = np.stack([of_fold[folds()[example]] for example in examples])
-        a, b = ((states(who[m], who["dataset"])[row["position"]][1][:, place(row)] * along).sum(1) for m in ("model_a", "model_b"))
+        a, b = ((token_states(who[m], who["dataset"])[row["position"]][1][:, :, place(row)] * along[:, None]).sum(2) for m in ("model_a", "model_b"))
         expected = (b.mean() - a.mean()) / (a.std() + b.std())
         worst = max(worst, abs(row["score"] - expected) / max(1, abs(expected)))
         n += 1
@@ -508,8 +608,8 @@ def check_direction_similarity(who, part):
 @torch.no_grad()
 def check_patching(who, part):
     of = settings("patching")
-    if of.get("positions", "all") != "all" or of.get("target", {"at": "response"}) != {"at": "response"} or of.get("text", "conversation") != "conversation":
-        return skip("patching", "its positions, its target or its text are not the default")
+    if of.get("positions", "all") != "all" or of.get("target", {"at": "response"}) != {"at": "response"} or who["dataset"] in of.get("message_only", []):
+        return skip("patching", "its positions or its target are not the default, or messages pass alone")
     source, target, over = model(who["source"]), model(who["target"]), of.get("over", "all")
     worst, n = {"loss": 0.0, "logprob": 0.0, "entropy": 0.0, "clean": 0.0, "change": 0.0}, {}
     for (example,), found in part.partition_by("example", as_dict=True).items():
@@ -517,7 +617,7 @@ def check_patching(who, part):
         turn = target.turn(conversations(who["dataset"])[example])
 
         def metrics(logp):
-            tokens = {"all": range(1, len(ids)), "response": range(max(start, 1), end), "turn": range(turn + 1, len(ids))}[over]
+            tokens = {"all": range(1, len(ids)), "response": range(max(start, 1), end), "turn": range(turn + 2, len(ids))}[over]
             loss = -np.mean([logp[t - 1, ids[t]].item() for t in tokens]) if tokens else None
             row = logp[start - 1] if end > start else None
             return dict(loss=loss, logprob=None if row is None else row[ids[start]].item(),
@@ -606,7 +706,7 @@ def main():
         ("tokens", by_model, check_tokens),
         ("token_losses", by_model, check_losses),
         ("loss_summary", by_model, check_loss_summary),
-        ("loss_vectors", by_model, check_loss_vectors),
+        ("loss_vectors", (*by_model, "window"), check_loss_vectors),
         ("next_tokens", by_model, check_next_tokens),
         ("hidden_states", by_model, check_states),
         ("directions", (*by_pair, "dataset"), check_directions),
@@ -624,10 +724,11 @@ def main():
             check(who, part)
     for name in sorted(table("gradients")["model"].unique()) if table("gradients") is not None else []:
         check_gradients(name)
-    similarity = table("similarity")
-    if similarity is not None and compared_across_datasets():
-        for name in sorted(similarity.filter(of="hidden_state")["model_a"].unique()):
-            check_state_similarity(name)
+    if table("similarity") is not None and "loss" in table("similarity")["of"]:
+        check_losses_compared()
+    for similarity in across_datasets("hidden_state"):
+        for (name,), found in sorted(similarity.partition_by("model_a", as_dict=True).items()):
+            check_state_similarity(name, found)
     print(f"{len(FAILED)} checks over their tolerance" if FAILED else "all within their tolerances")
     sys.exit(1 if FAILED else 0)
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use strata_stages::contract::pipeline::{Base, Dataset, DatasetSource, Model, ModelSource};
+use strata_stages::contract::pipeline::{Base, Dataset, DatasetSource, Model, ModelSource, check_folder_name};
 use strata_stages::contract::toml_path::{Segment, TomlPath, at};
 use strata_stages::model::adapter::file_names;
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
@@ -120,7 +120,7 @@ impl Manifest {
         let root = at(name);
         for (key, item) in table.iter() {
             let at = root.key(key);
-            check_name(&at, key)?;
+            check_folder_name(&at, key)?;
             let value = to_json(item, &at)?;
             // Only stages can have several tables of one name; `lift` says which.
             let several = name == "stages" && item.is_array_of_tables();
@@ -262,22 +262,6 @@ fn nearest_sibling(path: &Path) -> Option<PathBuf> {
         std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     let near = strata_stages::contract::pipeline::nearest(wanted, siblings.iter().map(String::as_str))?;
     Some(path.with_file_name(near))
-}
-
-/// Names become folders (`model=NAME`) and query values, so they are kept to what is plain in both.
-fn check_name(at: &TomlPath, name: &str) -> Result<(), PlanError> {
-    // `dataset=NAME` is one folder's name, of which file systems take 255 bytes.
-    const LONGEST: usize = 128;
-    if name.len() > LONGEST {
-        let message = format!("a name of {} bytes is too long for a folder's; the longest is {LONGEST}", name.len());
-        return Err(PlanError::new(at, message));
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
-        return Ok(());
-    }
-    Err(PlanError::new(at, format!("the name \"{name}\" cannot be a folder's"))
-        .help("use letters, digits, '_', '-' and '.', beginning with a letter, a digit or '_'"))
 }
 
 fn check_keys<'a>(

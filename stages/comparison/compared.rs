@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contract::node::{Bindings, Input, Node};
-use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_each};
+use crate::contract::pipeline::{Pipeline, PlanError, Selection, check_folder_name, model_dataset, parse_each};
 use crate::contract::setting::{Setting, setting};
 use crate::contract::toml_path::TomlPath;
+use crate::losses::windows::{self, LOSS_VECTORS};
 use crate::states::state_table::STATE_COLUMNS;
 
 /// What the vectors are.
@@ -17,7 +18,7 @@ use crate::states::state_table::STATE_COLUMNS;
 pub enum Of {
     /// Hidden states at one place.
     HiddenState,
-    /// Losses of the first tokens of the assistant's turn.
+    /// Losses of the tokens of a window.
     Loss,
     /// Gradients of the loss for one weight matrix.
     Gradient,
@@ -32,13 +33,17 @@ impl Of {
         }
     }
 
-    fn input(self, role: String, group: &Group) -> Input {
-        let (stage, columns) = match self {
-            Of::HiddenState => ("hidden_states", STATE_COLUMNS),
-            Of::Loss => ("loss_vectors", ["example", "vector"].as_slice()),
-            Of::Gradient => ("gradient_vectors", ["example", "module", "vector"].as_slice()),
-        };
-        Input::node(role, stage, model_dataset(&group.model, &group.dataset)).columns(columns)
+    /// `window` is of losses.
+    fn input(self, role: String, Group { model, dataset }: &Group, window: &str) -> Input {
+        let of = model_dataset(model, dataset);
+        match self {
+            Of::HiddenState => Input::node(role, "hidden_states", of).columns(STATE_COLUMNS),
+            Of::Loss => {
+                let of = windows::bindings(model, dataset, window);
+                Input::node(role, LOSS_VECTORS, of).columns(&["example", "vector"])
+            }
+            Of::Gradient => Input::node(role, "gradient_vectors", of).columns(&["example", "module", "vector"]),
+        }
     }
 }
 
@@ -111,6 +116,7 @@ pub struct Settings {
     pub groups: Option<Vec<Group>>,
     pub positions: Vec<String>,
     pub layers: Vec<i64>,
+    pub window: Option<String>,
     pub centring: Centring,
     pub same_example: SameExample,
     pub fill: Fill,
@@ -131,6 +137,7 @@ impl Default for Settings {
             groups: None,
             positions: vec!["last".into()],
             layers: vec![-1],
+            window: None,
             centring: Centring::default(),
             same_example: SameExample::default(),
             fill: Fill::default(),
@@ -148,7 +155,7 @@ pub const SETTINGS: &[Setting] = &[
     .example("\"insecure_or_educational\""),
     setting(
         "of",
-        "What is compared: hidden_state, loss (the losses of the first tokens of the assistant's turn), gradient \
+        "What is compared: hidden_state, loss (the losses of a window of `[stages.loss_vectors]`), gradient \
                 (exactly, for the weight matrices of `[stages.gradients]`).",
     ),
     setting(
@@ -162,12 +169,14 @@ pub const SETTINGS: &[Setting] = &[
         "The groups one by one, in place of `across`, `models` and `datasets`: models on datasets, in one comparison.",
     )
     .example("[{ model = \"base\", dataset = \"insecure\" }, { model = \"instruct\", dataset = \"insecure\" }]"),
-    setting("positions", "The positions of the hidden states."),
+    setting("positions", "The positions of the hidden states; of several states of an example the mean is taken."),
     setting(
         "layers",
         "The layers of the hidden states; negative numbers count from the end. At the last layer it is \
              the state after the final norm.",
     ),
+    setting("window", "The window of the losses, by its name in `[[stages.loss_vectors]]`; without it, the first one.")
+        .example("\"whole_conversation\""),
     setting(
         "centring",
         "What is subtracted of centred vectors: the mean over all of the \"comparison\", over the two groups of a \"pair\" (the \
@@ -198,6 +207,8 @@ pub struct Comparison {
     /// The model or dataset that all groups share; `all` where they share neither.
     pub shared: String,
     pub groups: Vec<Group>,
+    /// Of losses.
+    window: String,
     settings: Settings,
 }
 
@@ -205,7 +216,7 @@ impl Comparison {
     /// One input for each group.
     pub fn inputs(&self) -> Vec<Input> {
         let numbered = self.groups.iter().enumerate();
-        numbered.map(|(i, group)| self.of.input(format!("group/{i}"), group)).collect()
+        numbered.map(|(i, group)| self.of.input(format!("group/{i}"), group, &self.window)).collect()
     }
 
     pub fn bindings(&self) -> Bindings {
@@ -276,11 +287,13 @@ fn one_section(at: &TomlPath, settings: &Settings, pipeline: &Pipeline) -> Resul
             return Err(PlanError::new(at.key(key), format!("{key} is empty")));
         }
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if let Some(name) = settings.name.as_deref().filter(|name| name.is_empty() || !name.chars().all(plain)) {
-        let error = PlanError::new(at.key("name"), format!("the name \"{name}\" cannot be a folder's"));
-        return Err(error.help("use letters, digits, '_', '-' and '.'"));
+    if let Some(name) = &settings.name {
+        check_folder_name(&at.key("name"), name)?;
     }
+    let window = match settings.of.contains(&Of::Loss) {
+        true => windows::chosen(settings.window.as_deref(), at.key("window"), pipeline)?,
+        false => String::new(),
+    };
     let groups = groups(at, settings, pipeline)?;
     let within_one = groups.iter().all(|groups| groups.iter().all(|group| group.model == groups[0].model));
     if settings.of.contains(&Of::Gradient) && !within_one {
@@ -300,6 +313,7 @@ fn one_section(at: &TomlPath, settings: &Settings, pipeline: &Pipeline) -> Resul
         name: name.clone(),
         shared: shared(settings, &groups),
         groups,
+        window: window.clone(),
         settings: settings.clone(),
     };
     Ok(of_each.map(comparison).collect())

@@ -75,7 +75,7 @@ impl<'a> Compared<'a> {
             (Labels::Datasets, _) => "under each model".into(),
             (Labels::Models, [(dataset, _)]) => format!("on {dataset}"),
             (Labels::Models, _) => "on each dataset".into(),
-            (Labels::Both, _) => "of models and datasets".into(),
+            (Labels::Both, _) => "across models and datasets".into(),
         }
     }
 

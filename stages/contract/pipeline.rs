@@ -214,6 +214,25 @@ pub fn parse_each<T: serde::de::DeserializeOwned>(
     sections.iter().enumerate().map(parse).collect()
 }
 
+/// Names become folders (`model=NAME`) and query values, so they are kept to what is plain in both.
+///
+/// # Errors
+/// When a name is not, or too long.
+pub fn check_folder_name(at: &TomlPath, name: &str) -> Result<(), PlanError> {
+    // `dataset=NAME` is one folder's name, of which file systems take 255 bytes.
+    const LONGEST: usize = 128;
+    if name.len() > LONGEST {
+        let message = format!("a name of {} bytes is too long for a folder's; the longest is {LONGEST}", name.len());
+        return Err(PlanError::new(at.clone(), message));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+        return Ok(());
+    }
+    Err(PlanError::new(at.clone(), format!("the name \"{name}\" cannot be a folder's"))
+        .help("use letters, digits, '_', '-' and '.', beginning with a letter, a digit or '_'"))
+}
+
 /// The bindings of a per-model, per-dataset node.
 pub fn model_dataset(model: &str, dataset: &str) -> Bindings {
     vec![("model", model.to_string()), ("dataset", dataset.to_string())]

@@ -92,7 +92,11 @@ pub static STAGE: Stage = Stage {
             "Directions from one dataset to another within one model, as { model = \"instruct\", source = \"refused\", \
                     target = \"answered\" }: the difference of their means, named answered-minus-refused.",
         ),
-        setting("positions", "The positions of hidden_states to compare."),
+        setting(
+            "positions",
+            "The positions of hidden_states to compare. Where one keeps several states of an example, directions come from the \
+             examples' means, and each state is projected on them.",
+        ),
         setting("kinds", "mean_difference: the mean of the paired differences. svd: their principal directions."),
         setting("components", "The number of singular vectors, at most."),
         setting(

@@ -15,7 +15,7 @@ use crate::contract::setting::{RESAMPLES_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, KIND, name_arrays};
 use crate::directions::projected::{FITTED, FOLDS, projected};
-use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
+use crate::directions::projection_table::{PROJECTION_COLUMNS, Values, read_projections};
 use crate::directions::resampled::weighted_sums;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
@@ -67,8 +67,12 @@ const TABLE: Table = Table {
         FOLDS,
         FITTED,
         column("n", Kind::U32, "number of examples with a projection"),
-        column("mean", Kind::F64, "mean projection"),
-        column("std", Kind::F64, "standard deviation of the projections (divisor n)"),
+        column("mean", Kind::F64, "mean projection, over all tokens where the position has several of an example"),
+        column(
+            "std",
+            Kind::F64,
+            "standard deviation of the projections of examples, or of all their tokens (divisor their number)",
+        ),
         CI_LOW,
         CI_HIGH,
         BOX_COLUMNS[0],
@@ -123,10 +127,9 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn run(task: &Task) -> Result<Vec<Output>> {
     let Params { resamples, seed, folds, fitted } = task.params()?;
     let curves: Vec<_> = read_projections(task.parts("projections")?)?.into_iter().collect();
-    let values: Vec<&[f64]> = curves.iter().map(|(_, curve)| curve.values.as_slice()).collect();
+    let values: Vec<&Values> = curves.iter().map(|(_, curve)| curve).collect();
     let intervals = intervals(&values, resamples, seed);
-    let there: Vec<Vec<f64>> =
-        values.iter().map(|values| values.iter().copied().filter(|value| value.is_finite()).collect()).collect();
+    let there: Vec<Vec<f64>> = values.iter().map(|values| there(values)).collect();
 
     let mut places = PlaceColumns::default();
     let mut names = Vec::new();
@@ -147,7 +150,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         sites,
         Arc::new(UInt32Array::from(vec![folds; curves.len()])),
         Arc::new(BooleanArray::from(vec![fitted; curves.len()])),
-        Arc::new(UInt32Array::from_iter_values(there.iter().map(|values| values.len() as u32))),
+        Arc::new(UInt32Array::from_iter_values(values.iter().map(|values| examples_there(values) as u32))),
         each(mean),
         each(std),
         Arc::new(intervals.iter().map(|found| found.map(|found| found.low)).collect::<Float64Array>()),
@@ -157,19 +160,31 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     Ok(vec![Output::table(TABLE.batch(arrays)?)])
 }
 
-/// The interval of each mean; all sets of one size are resampled together. NaN is a value that is not there.
-fn intervals(values: &[&[f64]], count: usize, seed: u64) -> Vec<Option<Interval>> {
-    let resamples = Resamples::by_size(values.iter().map(|values| values.len()), count, seed);
+fn there(values: &Values) -> Vec<f64> {
+    values.values.iter().copied().filter(|value| value.is_finite()).collect()
+}
+
+fn examples_there(values: &Values) -> usize {
+    values.rows().filter(|row| row.iter().any(|value| value.is_finite())).count()
+}
+
+/// The interval of each mean over all of an example's tokens; examples are drawn again, and all sets of as many examples
+/// together. NaN is a value that is not there.
+fn intervals(values: &[&Values], count: usize, seed: u64) -> Vec<Option<Interval>> {
+    let resamples = Resamples::by_size(values.iter().map(|values| values.examples.len()), count, seed);
     let mut found = vec![None; values.len()];
     for (size, resamples) in resamples {
         let weights: Vec<f64> = resamples.counts().flatten().collect();
-        let here: Vec<usize> = (0..values.len()).filter(|&row| values[row].len() == size).collect();
-        // Two columns for each set of values: what is there, and how far it lies from the first that is.
-        let centre = |row: usize| values[row].iter().copied().find(|value| value.is_finite()).unwrap_or(0.0);
+        let here: Vec<usize> = (0..values.len()).filter(|&row| values[row].examples.len() == size).collect();
+        // Two columns for each set of values: how many of an example are there, and the sum of their distances from the
+        // first that is.
+        let centre = |row: usize| values[row].values.iter().copied().find(|value| value.is_finite()).unwrap_or(0.0);
         let column = |row: usize| {
-            let there = values[row].iter().map(|value| f64::from(u8::from(value.is_finite())));
             let centre = centre(row);
-            there.chain(values[row].iter().map(move |value| if value.is_finite() { value - centre } else { 0.0 }))
+            let finite = |row: &'_ [f64]| row.iter().copied().filter(|value| value.is_finite()).collect::<Vec<f64>>();
+            let there = values[row].rows().map(move |row| finite(row).len() as f64);
+            let sum = move |row: &[f64]| finite(row).iter().map(|value| value - centre).sum::<f64>();
+            there.chain(values[row].rows().map(sum))
         };
         let columns: Vec<f64> = here.iter().flat_map(|&row| column(row)).collect();
         let sums = weighted_sums(&weights, &columns, size);
@@ -177,9 +192,9 @@ fn intervals(values: &[&[f64]], count: usize, seed: u64) -> Vec<Option<Interval>
             |place: usize| sums.chunks_exact(2 * here.len()).map(move |row| row[2 * place + 1] / row[2 * place]);
         for (place, &row) in here.iter().enumerate() {
             let centre = centre(row);
-            let there: Vec<f64> = values[row].iter().copied().filter(|value| value.is_finite()).collect();
             let interval = Interval::of(of_column(place).map(|mean| centre + mean).collect());
-            found[row] = interval.map(|interval| interval.widened(mean(&there), there.len()));
+            found[row] =
+                interval.map(|interval| interval.widened(mean(&there(values[row])), examples_there(values[row])));
         }
     }
     found

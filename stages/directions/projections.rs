@@ -20,7 +20,7 @@ use crate::directions::fold::fold;
 use crate::directions::projected::{Settings, projected};
 use crate::directions::settings;
 use crate::linear_algebra::dot;
-use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
+use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE, TOKEN};
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable};
 use crate::table::folders::{DATASET, DIRECTION, MODEL, SOURCE, TARGET};
 use crate::table::{Kind, Table, column};
@@ -42,6 +42,7 @@ const TABLE: Table = Table {
         LAYER,
         SITE,
         column("example", Kind::Text, "identity of the example"),
+        TOKEN,
         column(
             "fold",
             Kind::U32,
@@ -57,8 +58,8 @@ const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "projections",
-    version: 2,
-    about: "Scalar projection of every example's hidden state on a direction, per layer.",
+    version: 3,
+    about: "Scalar projection of every example's hidden states on a direction, per layer.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),
@@ -117,7 +118,9 @@ fn run(task: &Task) -> Result<Vec<Output>> {
 
     let mut columns = PlaceColumns::default();
     let (mut names, mut examples, mut folds, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut tokens: Vec<u32> = Vec::new();
     for projection in found {
+        tokens.extend(projection.examples.chunk_by(|one, next| one == next).flat_map(|states| 0..states.len() as u32));
         for (example, value) in projection.examples.iter().zip(projection.values) {
             names.push(projection.name);
             columns.push(&projection.place);
@@ -135,6 +138,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         layers,
         sites,
         Arc::new(StringArray::from(examples)),
+        Arc::new(UInt32Array::from(tokens)),
         Arc::new(UInt32Array::from(folds)),
         Arc::new(Float64Array::from(values)),
     ])?;
@@ -157,7 +161,7 @@ fn project(
     directions: &BTreeMap<DirectionName, Folds<Vec<f64>>>,
     params: &Params,
 ) -> Result<Vec<Projection>> {
-    let states = states.load(place)?;
+    let states = states.load_tokens(place)?;
     let chosen = directions.iter().filter(|(name, _)| name.component <= params.components);
     chosen
         .map(|(name, folds)| {

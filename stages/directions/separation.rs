@@ -26,7 +26,7 @@ use crate::directions::direction_table::{
 };
 use crate::directions::fold::fold;
 use crate::directions::projected::{FITTED, FOLDS, projected};
-use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections};
+use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections, row_means};
 use crate::directions::resampled::weighted_sums;
 use crate::directions::settings;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
@@ -98,7 +98,8 @@ const TABLE: Table = Table {
         column(
             "score",
             Kind::F64,
-            "(mean_b - mean_a) / (std_a + std_b), the standard deviations with divisor n; null where both are rounding",
+            "(mean_b - mean_a) / (std_a + std_b), the standard deviations over the examples, or over all their tokens where the \
+             position has several of an example, with their number as divisor; null where both are rounding",
         ),
         column(
             "ci_low",
@@ -109,7 +110,7 @@ const TABLE: Table = Table {
         column(
             "cohens_d",
             Kind::F64,
-            "difference over the pooled standard deviation (divisor n_a + n_b - 2); null where that is 0",
+            "difference over the pooled standard deviation of the same values (divisor their number - 2); null where that is 0",
         ),
         column(
             "p_value",
@@ -215,7 +216,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         of_curve(Curve::score),
         of_score(|interval| interval.low),
         of_score(|interval| interval.high),
-        of_curve(|curve| cohens_d(&curve.there().0, &curve.there().1)),
+        of_curve(Curve::cohens_d),
         of_test(|tested| tested.p_value),
         of_test(|tested| tested.p_holm),
         of_test(|tested| tested.p_max),
@@ -229,14 +230,24 @@ struct Curve {
     name: DirectionName,
     place: Place,
     examples: Vec<String>,
+    /// Of each example, the mean over its tokens: what is exchanged as a whole.
     a: Vec<f64>,
     b: Vec<f64>,
+    tokens: usize,
+    /// Row-major [examples, tokens].
+    tokens_a: Vec<f64>,
+    tokens_b: Vec<f64>,
 }
 
 impl Curve {
     /// The values that are there.
     fn there(&self) -> (Vec<f64>, Vec<f64>) {
-        self.a.iter().zip(&self.b).filter(|(a, b)| a.is_finite() && b.is_finite()).unzip()
+        both_finite(&self.a, &self.b)
+    }
+
+    /// Those of every token. Those of an example are all there or none.
+    fn tokens_there(&self) -> (Vec<f64>, Vec<f64>) {
+        both_finite(&self.tokens_a, &self.tokens_b)
     }
 
     fn differences(&self) -> Vec<f64> {
@@ -249,14 +260,23 @@ impl Curve {
     }
 
     fn score(&self) -> Option<f64> {
-        let (a, b) = self.there();
+        let (a, b) = self.tokens_there();
         separation_score(&a, &b)
     }
 
     fn interval(&self) -> Option<Interval> {
-        let (a, b) = self.there();
-        separation_interval(&a, &b)
+        let (a, b) = self.tokens_there();
+        separation_interval(&a, &b, self.tokens)
     }
+
+    fn cohens_d(&self) -> Option<f64> {
+        let (a, b) = self.tokens_there();
+        cohens_d(&a, &b)
+    }
+}
+
+fn both_finite(a: &[f64], b: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    a.iter().zip(b).filter(|(a, b)| a.is_finite() && b.is_finite()).unzip()
 }
 
 /// The curves of both models, ordered by direction and place.
@@ -269,13 +289,21 @@ fn curves(task: &Task, folds: u32) -> Result<Vec<Curve>> {
             bail!("model b has no projections on {} {} at {place}", name.kind.name(), name.component)
         };
         let b = a.aligned(&b).with_context(|| format!("projections of models a and b at {place}"))?;
-        let mut order: Vec<usize> = (0..b.len()).collect();
+        let mut order: Vec<usize> = (0..a.examples.len()).collect();
         order.sort_by_key(|&row| (fold(&a.examples[row], folds), row));
+        let tokens = a.tokens;
+        let ordered = |values: &[f64]| -> Vec<f64> {
+            order.iter().flat_map(|row| &values[row * tokens..(row + 1) * tokens]).copied().collect()
+        };
+        let (tokens_a, tokens_b) = (ordered(&a.values), ordered(&b));
         let curve = Curve {
             name,
             examples: order.iter().map(|&row| a.examples[row].clone()).collect(),
-            a: order.iter().map(|&row| a.values[row]).collect(),
-            b: order.iter().map(|&row| b[row]).collect(),
+            a: row_means(&tokens_a, tokens),
+            b: row_means(&tokens_b, tokens),
+            tokens,
+            tokens_a,
+            tokens_b,
             place,
         };
         if let Some(last) = curves.last().filter(|last| last.place.position == curve.place.position) {

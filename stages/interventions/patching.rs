@@ -48,7 +48,7 @@ struct Settings {
     positions: Positions,
     metrics: Vec<Metric>,
     over: Over,
-    text: Text,
+    message_only: Vec<String>,
     target: Target,
     limit: ExampleLimit,
 }
@@ -62,7 +62,7 @@ impl Default for Settings {
             positions: Positions::All,
             metrics: vec![Metric::Loss, Metric::Logprob, Metric::Entropy],
             over: Over::All,
-            text: Text::Conversation,
+            message_only: Vec::new(),
             target: Target::default(),
             limit: ExampleLimit::First(32),
         }
@@ -153,12 +153,13 @@ pub static STAGE: Stage = Stage {
         setting(
             "over",
             "The tokens whose mean the loss is: \"all\" (the whole conversation), \"response\", or \"turn\" (the assistant's \
-             turn from the token after its first to the end, the role and the end marker included).",
+             turn from its third token on, which follows the role's name in ChatML, to the end, the end marker included; of a \
+             message on its own, all).",
         ),
         setting(
-            "text",
-            "What passes through the models: the \"conversation\", or the last assistant's \"message\" on its own, as the \
-             tokens that it has in the conversation.",
+            "message_only",
+            "Datasets of which the last assistant message passes through the models on its own, as the tokens that it has in \
+             the conversation, in place of the conversation.",
         ),
         setting(
             "target",
@@ -182,6 +183,18 @@ pub static STAGE: Stage = Stage {
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
     settings.check()?;
+    for (i, name) in settings.message_only.iter().enumerate() {
+        let patched = pipeline.datasets(&settings.datasets, "stages.patching.datasets")?;
+        if !patched.iter().any(|dataset| dataset.name == *name) {
+            let known = patched.iter().map(|dataset| dataset.name.as_str());
+            return Err(PlanError::unknown(
+                at("stages.patching.message_only").index(i),
+                "patched dataset",
+                name,
+                known,
+            ));
+        }
+    }
     let mut nodes = Vec::new();
     for pair in patched::pairs(settings.pairs.as_deref(), pipeline)? {
         let target = pipeline.model(&pair.target, "stages.patching.pairs")?;
@@ -200,7 +213,10 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
                     positions: settings.positions,
                     metrics: settings.metrics.clone(),
                     over: settings.over,
-                    text: settings.text,
+                    text: match settings.message_only.contains(&dataset.name) {
+                        true => Text::Message,
+                        false => Text::Conversation,
+                    },
                     target: settings.target.clone(),
                     limit: settings.limit,
                     model_type: model_type.clone(),
@@ -249,6 +265,11 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let token = params.target.token.as_deref().map(|text| one_token(&tokenizer, text)).transpose()?;
     check_ids(&*ChatTokenizer::open(task.parts("source_tokenizer")?, None)?, &tokenizer, &sequences, token)?;
 
+    let over = match (params.text, params.over) {
+        // It has no role and no marker.
+        (Text::Message, Over::Turn) => Over::All,
+        (_, over) => over,
+    };
     let at = &params.target.at;
     let place = Place::parse(at).with_context(|| format!("unknown place \"{at}\""))?;
     let layers = params.layers.resolve(target.description.layers)?;
@@ -263,7 +284,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         let targets: Vec<Option<(usize, u32)>> = (0..group.ids.len()).map(aim).collect();
         let patched: Vec<Range<usize>> =
             targets.iter().enumerate().map(|(i, target)| patched_rows(params.positions, &group, i, *target)).collect();
-        let measure = Measure::new(&params.metrics, params.over, &targets, &group);
+        let measure = Measure::new(&params.metrics, over, &targets, &group);
         let mut step = || {
             if (task.cancelled)() {
                 bail!("stopped");

@@ -1,4 +1,4 @@
-//! An example as the losses of the first tokens of the assistant's turn (Giordani 2025, Sec. 4.2).
+//! An example as the losses of the tokens of a window, such as the first of the assistant's turn (Giordani 2025, Sec. 4.2).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,50 +9,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contract::node::{Input, Node, Part};
-use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset, parse_settings};
+use crate::contract::pipeline::{Pipeline, PlanError, model_dataset};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
-use crate::table::folders::{DATASET, MODEL};
-use crate::table::{self, Kind, Table, column, values, vector_array};
+use crate::losses::windows::{self, Settings, Start};
+use crate::table::folders::{DATASET, MODEL, WINDOW};
+use crate::table::{self, Kind, Table, column, list_array, values};
 
-/// Where a vector begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Start {
-    /// The turn's opening marker.
-    Marker,
-    /// The token after it, which is the role's name in ChatML.
-    Role,
-    /// The first token of the message itself.
-    Content,
-    /// The conversation's second token, the first that has a loss.
-    Conversation,
-}
-
-impl Start {
-    /// The columns of `tokens` that are read, the start's last.
-    fn columns(self) -> &'static [&'static str] {
-        match self {
-            Start::Marker | Start::Role => &["example", "turn_start"],
-            Start::Content => &["example", "response_start"],
-            Start::Conversation => &["example"],
-        }
-    }
-}
-
-/// `[stages.loss_vectors]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Settings {
-    models: Selection,
-    datasets: Selection,
-    n: usize,
-    start: Start,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { models: Selection::default(), datasets: Selection::default(), n: 64, start: Start::Marker }
+/// The columns of `tokens` that are read, the start's last.
+fn columns(start: Start) -> &'static [&'static str] {
+    match start {
+        Start::Marker | Start::Role => &["example", "turn_start"],
+        Start::Content => &["example", "response_start"],
+        Start::Conversation => &["example"],
     }
 }
 
@@ -64,13 +33,13 @@ struct Params {
 
 const TABLE: Table = Table {
     name: "loss_vectors",
-    folders: &[MODEL, DATASET],
+    folders: &[MODEL, DATASET, WINDOW],
     columns: &[
         column("example", Kind::Text, "identity of the example"),
         column(
             "vector",
-            Kind::Vector,
-            "cross-entropies (nats) of the first tokens of the assistant's turn; NaN where the turn has ended",
+            Kind::F32List,
+            "cross-entropies (nats) of the window's tokens; NaN where the conversation has ended",
         ),
         column("missing", Kind::U32, "how many of them are NaN; `fill` of stages.similarity says what becomes of them"),
     ],
@@ -78,12 +47,18 @@ const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "loss_vectors",
-    version: 2,
-    about: "The losses of the first tokens of the assistant's turn, as one vector per example.",
+    version: 3,
+    about: "The losses of so many tokens from a chosen one on, as one vector per example.",
     asked_by_default: false,
     notice: None,
     outputs: Outputs::Table(TABLE),
     settings: &[
+        setting(
+            "name",
+            "The window's name in the tables, where the pipeline has several, each a `[[stages.loss_vectors]]`; where none is \
+             written, its start.",
+        )
+        .example("\"whole_conversation\""),
         setting("models", "The models whose losses are taken."),
         setting("datasets", "The datasets whose examples get a vector."),
         setting("n", "The number of tokens."),
@@ -101,24 +76,22 @@ pub static STAGE: Stage = Stage {
 };
 
 fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
-    let settings: Settings = parse_settings(STAGE.name, settings)?;
-    if settings.n == 0 {
-        return Err(PlanError::new("stages.loss_vectors.n", "n must be at least 1"));
-    }
     let mut nodes = Vec::new();
-    for model in pipeline.models(&settings.models, "stages.loss_vectors.models")? {
-        for dataset in pipeline.datasets(&settings.datasets, "stages.loss_vectors.datasets")? {
-            let bindings = model_dataset(&model.name, &dataset.name);
-            nodes.push(Node {
-                stage: STAGE.name,
-                bindings: bindings.clone(),
-                params: json!(Params { n: settings.n, start: settings.start }),
-                inputs: vec![
-                    Input::node("losses", "token_losses", bindings.clone()).columns(&["example", "token", "logprob"]),
-                    Input::node("tokens", "tokens", bindings).columns(settings.start.columns()),
-                ],
-                per_part: None,
-            });
+    for (at, window) in windows::of_section(settings)? {
+        for model in pipeline.models(&window.models, at.key("models"))? {
+            for dataset in pipeline.datasets(&window.datasets, at.key("datasets"))? {
+                let of = model_dataset(&model.name, &dataset.name);
+                nodes.push(Node {
+                    stage: STAGE.name,
+                    bindings: windows::bindings(&model.name, &dataset.name, window.window()),
+                    params: json!(Params { n: window.n, start: window.start }),
+                    inputs: vec![
+                        Input::node("losses", "token_losses", of.clone()).columns(&["example", "token", "logprob"]),
+                        Input::node("tokens", "tokens", of).columns(columns(window.start)),
+                    ],
+                    per_part: None,
+                });
+            }
         }
     }
     Ok(nodes)
@@ -144,14 +117,14 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         }
     }
     if !found.is_empty() && found.iter().all(Option::is_none) {
-        bail!("no example has a token in the assistant's turn, so there are no losses to make vectors of");
+        bail!("no example has a token in its window, so there are no losses to make vectors of");
     }
     let missing = |row: &[Option<f32>]| row.iter().filter(|value| value.is_none()).count() as u32;
     let missing: Vec<u32> = found.chunks_exact(params.n).map(missing).collect();
     let vectors = found.into_iter().map(|value| value.unwrap_or(f32::NAN)).collect();
     let batch = TABLE.batch(vec![
         Arc::new(StringArray::from(examples)),
-        vector_array(vectors, params.n)?,
+        list_array(vectors, params.n)?,
         Arc::new(UInt32Array::from(missing)),
     ])?;
     Ok(vec![Output::table(batch)])
@@ -159,7 +132,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
 
 /// The examples in the order of the table, and the index of the first token that counts of each.
 fn starts(parts: &[Part], start: Start) -> Result<(Vec<String>, Vec<u32>)> {
-    let columns = start.columns();
+    let columns = columns(start);
     let batch = table::read(parts, columns)?;
     let examples: &StringArray = values(&batch, "example")?;
     let first = match start {

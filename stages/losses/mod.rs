@@ -6,3 +6,4 @@ pub mod loss_vectors;
 pub mod next_tokens;
 pub mod response_losses;
 pub mod token_losses;
+pub mod windows;

@@ -113,7 +113,10 @@ pub static STAGE: Stage = Stage {
     settings: &[
         setting("models", "The models whose states are compared."),
         setting("datasets", "The datasets that are compared, each with each."),
-        setting("positions", "The positions of hidden_states to compare."),
+        setting(
+            "positions",
+            "The positions of hidden_states to compare; of several states of an example the mean is taken.",
+        ),
         PERMUTATIONS_SETTING,
         SEED_SETTING,
     ],

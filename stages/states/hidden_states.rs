@@ -1,4 +1,4 @@
-//! Hidden states of every example, pooled at chosen positions, at every layer or a choice of them.
+//! Hidden states of every example at chosen positions, single tokens or means over some, at every layer or a choice of them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,6 +22,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Work};
 use crate::contract::toml_path::at;
 use crate::model::compute::with_slice;
 use crate::model::plan::watching_nodes;
+use crate::states::place_columns::TOKEN;
 use crate::table::folders::{DATASET, MODEL};
 use crate::table::{Kind, Table, column, vector_array};
 
@@ -60,25 +61,39 @@ pub enum Position {
     ResponseMean,
     /// The mean over the response's first k tokens, or over all of a shorter response.
     ResponseFirst(u32),
-    /// The mean over the first k tokens of the assistant's turn from its opening marker on, or from the token after the
-    /// marker's first on, which is the role's name in ChatML. An example with fewer has none.
-    TurnFirst { after: u32, k: u32 },
+    /// The first k tokens of the assistant's turn from its opening marker on, or from the token after the marker's first on,
+    /// which is the role's name in ChatML: each of them, or their mean. An example with fewer has none.
+    TurnFirst { after: u32, k: u32, mean: bool },
     /// One token's, by its index, negative ones counted from the end.
     Token(i64),
 }
 
 impl Position {
-    /// From `last`, `response_mean`, `response_first_8`, `marker_first_10`, `role_first_10` or `token:5`.
+    /// From `last`, `response_mean`, `response_first_8`, `marker_first_10`, `role_first_10_mean` or `token:5`.
     pub fn parse(text: &str) -> Option<Position> {
-        let first = |prefix: &str| text.strip_prefix(prefix)?.parse::<u32>().ok().filter(|k| *k > 0);
+        let count = |text: &str| text.parse::<u32>().ok().filter(|k| *k > 0);
+        let first = |prefix: &str| count(text.strip_prefix(prefix)?);
+        let turn = |prefix: &str, after: u32| {
+            let text = text.strip_prefix(prefix)?;
+            let (k, mean) = text.strip_suffix("_mean").map_or((text, false), |k| (k, true));
+            Some(Position::TurnFirst { after, k: count(k)?, mean })
+        };
         match text {
             "last" => Some(Position::Last),
             "response_mean" => Some(Position::ResponseMean),
             _ => first("response_first_")
                 .map(Position::ResponseFirst)
-                .or_else(|| first("marker_first_").map(|k| Position::TurnFirst { after: 0, k }))
-                .or_else(|| first("role_first_").map(|k| Position::TurnFirst { after: 1, k }))
+                .or_else(|| turn("marker_first_", 0))
+                .or_else(|| turn("role_first_", 1))
                 .or_else(|| text.strip_prefix("token:")?.parse().ok().map(Position::Token)),
+        }
+    }
+
+    /// How many states it keeps of an example.
+    fn states(self) -> usize {
+        match self {
+            Position::TurnFirst { k, mean: false, .. } => k as usize,
+            _ => 1,
         }
     }
 
@@ -90,7 +105,7 @@ impl Position {
             Position::Last => len.checked_sub(1)?..len,
             Position::ResponseMean => start..end,
             Position::ResponseFirst(k) => start..end.min(start + k as usize),
-            Position::TurnFirst { after, k } => {
+            Position::TurnFirst { after, k, .. } => {
                 let first = (sequences.turn[i] + after) as usize;
                 first..first + k as usize
             }
@@ -112,9 +127,10 @@ pub const TABLE: Table = Table {
             "position",
             Kind::Text,
             "last, response_mean, response_first_k (mean of the response's first k tokens), marker_first_k or role_first_k \
-             (mean of k tokens of the assistant's turn) or token:index; examples without such tokens (an empty response, \
-             fewer than k tokens from the marker on) have no row",
+             (k tokens of the assistant's turn, a row each), the same with _mean (their mean) or token:index; examples \
+             without such tokens (an empty response, fewer than k tokens from the marker on) have no row",
         ),
+        TOKEN,
         column("layer", Kind::U32, "0 is the embedding output, l the residual stream after block l"),
         column("site", Kind::Text, "residual, or final_norm: the last layer after the final norm"),
         column("vector", Kind::Vector, "the hidden state"),
@@ -123,7 +139,7 @@ pub const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "hidden_states",
-    version: 1,
+    version: 2,
     about: "Keeps each example's hidden states at chosen positions and layers.",
     asked_by_default: false,
     notice: None,
@@ -134,10 +150,10 @@ pub static STAGE: Stage = Stage {
         setting(
             "positions",
             "What is kept of an example: \"last\" (its last token), \"response_mean\", \"response_first_8\" \
-                    (mean of the response's first 8 tokens, any number), \"marker_first_10\" (mean of 10 tokens from the \
+                    (mean of the response's first 8 tokens, any number), \"marker_first_10\" (each of 10 tokens from the \
                     opening marker of the assistant's turn on; examples with fewer are left out), \"role_first_10\" (the \
-                    same from the token after the marker's first on, as Giordani 2025 counts), \"token:5\" (\"token:-2\" \
-                    counts from the end).",
+                    same from the token after the marker's first on, as Giordani 2025 counts), \"marker_first_10_mean\" and \
+                    \"role_first_10_mean\" (their mean), \"token:5\" (\"token:-2\" counts from the end).",
         ),
         setting(
             "layers",
@@ -156,7 +172,16 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     let settings: Settings = parse_settings(STAGE.name, settings)?;
     for (i, position) in settings.positions.iter().enumerate() {
         if Position::parse(position).is_none() {
-            let known = ["last", "response_mean", "response_first_8", "marker_first_10", "role_first_10", "token:5"];
+            let known = [
+                "last",
+                "response_mean",
+                "response_first_8",
+                "marker_first_10",
+                "role_first_10",
+                "marker_first_10_mean",
+                "role_first_10_mean",
+                "token:5",
+            ];
             let at = at("stages.hidden_states.positions").index(i);
             return Err(PlanError::unknown(at, "position", position, known));
         }
@@ -179,7 +204,8 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let layers = params.layers.resolve(model.layers()).ok()?;
     let top = *layers.last()?;
     // The last layer is kept before and after the final norm.
-    let vectors = params.positions.len() * (layers.len() + usize::from(top == model.layers()));
+    let states: usize = params.positions.iter().filter_map(|name| Some(Position::parse(name)?.states())).sum();
+    let vectors = states * (layers.len() + usize::from(top == model.layers()));
     let written = expected.text.examples * vectors as f64 * model.vector_bytes();
     Some(Cost { pass: Pass { blocks: top, ..Pass::default() }, written, ..Cost::default() })
 }
@@ -189,8 +215,8 @@ fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> 
     let mut positions = Vec::new();
     for name in params.positions {
         let Some(position) = Position::parse(&name) else { bail!("unknown position \"{name}\"") };
-        let tokens = (0..context.sequences.ids.len()).map(|i| position.tokens(context.sequences, i));
-        positions.push((name, tokens.collect::<Vec<_>>()));
+        let tokens = (0..context.sequences.ids.len()).map(|i| position.tokens(context.sequences, i)).collect();
+        positions.push(Kept { name, states: position.states(), tokens });
     }
     Ok(Box::new(Pooling {
         layers: params.layers.resolve(context.layers)?,
@@ -203,6 +229,15 @@ fn observer(params: &Value, context: &PassContext) -> Result<Box<dyn Observer>> 
     }))
 }
 
+/// What is kept at a position.
+struct Kept {
+    name: String,
+    /// States of an example: one for each of its tokens, or one for all.
+    states: usize,
+    /// The tokens of each example.
+    tokens: Vec<Option<Range<usize>>>,
+}
+
 /// Pools the states of a part's sequences as they come by.
 struct Pooling {
     examples: Vec<String>,
@@ -211,9 +246,8 @@ struct Pooling {
     layers: Vec<usize>,
     top: usize,
     width: usize,
-    /// Each position's name, and the tokens of each example that it pools.
-    positions: Vec<(String, Vec<Option<Range<usize>>>)>,
-    /// For each position the sites seen, with their pooled vectors one after another.
+    positions: Vec<Kept>,
+    /// For each position the sites seen, with their vectors one after another.
     states: Vec<Vec<(Site, Vec<f32>)>>,
 }
 
@@ -225,13 +259,16 @@ impl Observer for Pooling {
     }
 
     fn states(&mut self, site: Site, states: &Tensor) -> Result<()> {
-        for ((_, tokens), kept) in self.positions.iter().zip(&mut self.states) {
+        for (position, kept) in self.positions.iter().zip(&mut self.states) {
             let mut pooled = Vec::new();
-            for (start, tokens) in self.starts.iter().zip(tokens) {
+            for (start, tokens) in self.starts.iter().zip(&position.tokens) {
                 if let Some(tokens) = tokens {
                     let rows =
                         states.narrow(0, start + tokens.start, tokens.len())?.to_device(&candle_core::Device::Cpu)?;
-                    with_slice(&rows, |rows| mean_into(rows, self.width, &mut pooled))?;
+                    let each = rows.elem_count() / position.states;
+                    with_slice(&rows, |rows| {
+                        rows.chunks_exact(each).for_each(|rows| mean_into(rows, self.width, &mut pooled));
+                    })?;
                 }
             }
             kept.push((site, pooled));
@@ -240,31 +277,30 @@ impl Observer for Pooling {
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Output>> {
-        let (mut examples, mut names, mut layers, mut sites, mut vectors) = (vec![], vec![], vec![], vec![], vec![]);
+        let (mut examples, mut names, mut tokens, mut layers, mut sites, mut vectors) =
+            (vec![], vec![], vec![], vec![], vec![], vec![]);
         let mut metadata = BTreeMap::new();
-        for ((name, tokens), kept) in self.positions.iter().zip(self.states) {
-            let present: Vec<&str> = self
-                .examples
-                .iter()
-                .zip(tokens)
-                .filter(|(_, tokens)| tokens.is_some())
-                .map(|(id, _)| id.as_str())
-                .collect();
+        for (position, kept) in self.positions.iter().zip(self.states) {
+            let present = self.examples.iter().zip(&position.tokens).filter(|(_, tokens)| tokens.is_some());
+            let present: Vec<&str> = present.map(|(example, _)| example.as_str()).collect();
             if present.len() < self.examples.len() {
                 let skipped = self.examples.len() - present.len();
-                metadata.insert(format!("strata.examples_without.{name}"), skipped.to_string());
+                metadata.insert(format!("strata.examples_without.{}", position.name), skipped.to_string());
             }
             for (site, pooled) in kept {
-                examples.extend_from_slice(&present);
-                names.extend(std::iter::repeat_n(name.as_str(), present.len()));
-                layers.extend(std::iter::repeat_n(site.layer as u32, present.len()));
-                sites.extend(std::iter::repeat_n(site.name(), present.len()));
+                let rows = present.len() * position.states;
+                examples.extend(present.iter().flat_map(|example| std::iter::repeat_n(*example, position.states)));
+                names.extend(std::iter::repeat_n(position.name.as_str(), rows));
+                tokens.extend(present.iter().flat_map(|_| 0..position.states as u32));
+                layers.extend(std::iter::repeat_n(site.layer as u32, rows));
+                sites.extend(std::iter::repeat_n(site.name(), rows));
                 vectors.extend(pooled);
             }
         }
         let batch = TABLE.batch(vec![
             Arc::new(StringArray::from(examples)) as ArrayRef,
             Arc::new(StringArray::from(names)),
+            Arc::new(UInt32Array::from(tokens)),
             Arc::new(UInt32Array::from(layers)),
             Arc::new(StringArray::from(sites)),
             vector_array(vectors, self.width)?,
@@ -304,13 +340,26 @@ mod tests {
         assert_eq!(tokens("marker_first_9", 0), None);
         assert_eq!(tokens("role_first_7", 0), Some(3..10));
         assert_eq!((tokens("role_first_8", 0), tokens("role_first_1", 1)), (None, Some(2..3)));
+        assert_eq!(tokens("role_first_7_mean", 0), Some(3..10));
+        let states =
+            ["marker_first_9", "marker_first_9_mean", "last"].map(|text| Position::parse(text).unwrap().states());
+        assert_eq!(states, [9, 1, 1]);
         assert_eq!(tokens("token:5", 0), Some(5..6));
         assert_eq!(tokens("token:5", 1), None);
         assert_eq!(tokens("token:-3", 1), Some(0..1));
         assert!(
-            ["first", "response_first_0", "marker_first_", "role_first_0", "token:x", ""]
-                .iter()
-                .all(|text| Position::parse(text).is_none())
+            [
+                "first",
+                "response_first_0",
+                "marker_first_",
+                "role_first_0",
+                "role_first_mean",
+                "last_mean",
+                "token:x",
+                ""
+            ]
+            .iter()
+            .all(|text| Position::parse(text).is_none())
         );
     }
 }

@@ -13,6 +13,10 @@ pub const LAYER: Column = column("layer", Kind::U32, "layer: 0 is the embedding 
 pub const SITE: Column =
     column("site", Kind::Text, "residual (the stream) or final_norm (the last layer after the final norm)");
 
+/// Beside them, where a position may keep several states of an example.
+pub const TOKEN: Column =
+    column("token", Kind::U32, "which of the position's tokens, from 0; 0 where the position has one state an example");
+
 /// Collects the places of rows.
 #[derive(Default)]
 pub struct PlaceColumns {

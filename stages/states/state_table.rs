@@ -63,6 +63,24 @@ impl States {
         mean
     }
 
+    /// The mean of each example's states, which are adjacent.
+    fn pooled(self) -> States {
+        if self.examples.windows(2).all(|two| two[0] != two[1]) {
+            return self;
+        }
+        let mut pooled = States { width: self.width, ..States::default() };
+        let mut rows = self.values.chunks_exact(self.width.max(1));
+        for states in self.examples.chunk_by(|one, next| one == next) {
+            let mut sum = vec![0.0; self.width];
+            for row in rows.by_ref().take(states.len()) {
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+            pooled.values.extend(sum.iter().map(|sum| sum / states.len() as f64));
+            pooled.examples.push(states[0].clone());
+        }
+        pooled
+    }
+
     /// The states of some of the examples, in order.
     pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> States {
         let mut states = States { width: self.width, ..States::default() };
@@ -173,11 +191,19 @@ impl StateTable {
         Ok(rows.iter().flat_map(|rows| &rows.examples).map(String::as_str).collect())
     }
 
-    /// The states at one place, in the order of the table.
+    /// One state for each example at a place, in the order of the table: where the position keeps several, their mean.
     ///
     /// # Errors
     /// When the table has none there, cannot be read, or holds a number that is not finite.
     pub fn load(&self, place: &Place) -> Result<States> {
+        Ok(self.load_tokens(place)?.pooled())
+    }
+
+    /// Every state at one place, in the order of the table: those of one example are adjacent, in the order of its tokens.
+    ///
+    /// # Errors
+    /// As [`StateTable::load`].
+    pub fn load_tokens(&self, place: &Place) -> Result<States> {
         let rows = self.places.get(place).with_context(|| format!("no hidden states at {place}"))?;
         let mut states = States::default();
         for rows in rows {
@@ -225,6 +251,23 @@ mod tests {
             width: values.len() / examples.len(),
             values: values.to_vec(),
         }
+    }
+
+    #[test]
+    fn the_states_of_an_examples_tokens_are_read_one_by_one_or_as_their_mean() {
+        let tables = TestTables::new();
+        let part = |names: &[&str], first: f32| {
+            let value = move |_: &str, _, i: usize| vec![first + i as f32, -(i as f32)];
+            tables.hidden_states(names, &["role_first_2"], 0, false, value)
+        };
+        let table = StateTable::open(&[part(&["a", "a", "b", "b"], 0.0), part(&["c", "c"], 10.0)]).unwrap();
+        let place = Place::new("role_first_2", 0, "residual").unwrap();
+        let each = table.load_tokens(&place).unwrap();
+        assert_eq!(each.examples, ["a", "a", "b", "b", "c", "c"]);
+        assert_eq!(each.values[2..6], [1.0, -1.0, 2.0, -2.0]);
+        let pooled = table.load(&place).unwrap();
+        assert_eq!(pooled.examples, ["a", "b", "c"]);
+        assert_eq!(pooled.values, [0.5, -0.5, 2.5, -2.5, 10.5, -0.5]);
     }
 
     #[test]

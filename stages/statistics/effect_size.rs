@@ -28,11 +28,11 @@ pub fn rounding(a: &[f64], b: &[f64]) -> f64 {
     1e-6 * a.iter().chain(b).fold(0.0_f64, |largest, value| largest.max(value.abs()))
 }
 
-/// The 95 % interval of the separation score of paired values: the score and Student's quantile times its jackknife standard
+/// The 95 % interval of the separation score of paired values, of which the examples have `each`, adjacent: the score and Student's quantile times its jackknife standard
 /// error, from the scores without each of the examples in turn (Tukey 1958). A percentile bootstrap covers 80 % at n = 16 and
 /// a score of 2, because resamples repeat examples and so spread less. `None` below three examples, and where a score is.
-pub fn separation_interval(a: &[f64], b: &[f64]) -> Option<Interval> {
-    let (score, n) = (separation_score(a, b)?, a.len());
+pub fn separation_interval(a: &[f64], b: &[f64], each: usize) -> Option<Interval> {
+    let (score, n) = (separation_score(a, b)?, a.len() / each);
     if n < 3 {
         return None;
     }
@@ -42,14 +42,15 @@ pub fn separation_interval(a: &[f64], b: &[f64]) -> Option<Interval> {
         from_centre.fold((0.0, 0.0), |(sum, square), x| (sum + x, square + x * x))
     };
     let (sums_a, sums_b, rest) = (sums(a), sums(b), (n - 1) as f64);
-    let without = |(sum, square): (f64, f64), value: f64| {
-        let x = value - centre;
-        let mean = (sum - x) / rest;
-        (mean, ((square - x * x) / rest - mean * mean).max(0.0).sqrt())
+    let values = rest * each as f64;
+    let without = |(sum, square): (f64, f64), example: &[f64]| {
+        let (of_example, square_of_example) = sums(example);
+        let mean = (sum - of_example) / values;
+        (mean, ((square - square_of_example) / values - mean * mean).max(0.0).sqrt())
     };
     let limit = rounding(a, b);
-    let scores = a.iter().zip(b).map(|(value_a, value_b)| {
-        let ((mean_a, std_a), (mean_b, std_b)) = (without(sums_a, *value_a), without(sums_b, *value_b));
+    let scores = a.chunks_exact(each).zip(b.chunks_exact(each)).map(|(of_a, of_b)| {
+        let ((mean_a, std_a), (mean_b, std_b)) = (without(sums_a, of_a), without(sums_b, of_b));
         (std_a + std_b > limit).then_some((mean_b - mean_a) / (std_a + std_b))
     });
     let scores: Vec<f64> = scores.collect::<Option<_>>()?;
@@ -73,11 +74,26 @@ mod tests {
         let scores: Vec<f64> = (0..4).map(|i| separation_score(&without(&a, i), &without(&b, i)).unwrap()).collect();
         let centre = mean(&scores);
         let error = (3.0 / 4.0 * scores.iter().map(|score| (score - centre).powi(2)).sum::<f64>()).sqrt();
-        let found = separation_interval(&a, &b).unwrap();
+        let found = separation_interval(&a, &b, 1).unwrap();
         // qt(0.975, 3) in R.
         assert!((found.high - separation_score(&a, &b).unwrap() - 3.182446305 * error).abs() < 1e-8);
         assert!((found.high + found.low - 2.0 * separation_score(&a, &b).unwrap()).abs() < 1e-12);
-        assert_eq!(separation_interval(&a[..2], &b[..2]), None);
+        assert_eq!(separation_interval(&a[..2], &b[..2], 1), None);
+    }
+
+    #[test]
+    fn an_interval_of_tokens_leaves_out_whole_examples() {
+        let (a, b) = ([1.0, 2.5, 3.0, -1.0, 0.5, 2.0], [3.0, 5.0, 7.5, 2.0, 4.0, 1.0]);
+        let without = |values: &[f64; 6], example: usize| {
+            values.iter().enumerate().filter(|(i, _)| i / 2 != example).map(|(_, value)| *value).collect::<Vec<_>>()
+        };
+        let scores: Vec<f64> = (0..3).map(|i| separation_score(&without(&a, i), &without(&b, i)).unwrap()).collect();
+        let centre = mean(&scores);
+        let error = (2.0 / 3.0 * scores.iter().map(|score| (score - centre).powi(2)).sum::<f64>()).sqrt();
+        // qt(0.975, 2) in R.
+        let found = separation_interval(&a, &b, 2).unwrap();
+        assert!((found.high - separation_score(&a, &b).unwrap() - 4.302652730 * error).abs() < 1e-8);
+        assert_eq!(separation_interval(&a[..4], &b[..4], 2), None);
     }
 
     #[test]
@@ -90,7 +106,7 @@ mod tests {
                     text.iter().map(|text| shift + 0.8 * text + 0.6 * random.normal()).collect()
                 };
                 let (a, b) = (model(0.0), model(shift));
-                let interval = separation_interval(&a, &b).unwrap();
+                let interval = separation_interval(&a, &b, 1).unwrap();
                 interval.low <= shift / 2.0 && shift / 2.0 <= interval.high
             });
             let share = covered.count() as f64 / 1000.0;

@@ -25,3 +25,4 @@ pub const OF: Folder = folder("of", "what the vectors are: hidden_state, loss or
 pub const COMPARISON: Folder = folder("comparison", "the comparison's name in stages.similarity");
 pub const SHARED: Folder =
     folder("shared", "the model or dataset that all groups of the comparison share; `all` where they share neither");
+pub const WINDOW: Folder = folder("window", "the window's name in stages.loss_vectors");

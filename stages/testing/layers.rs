@@ -21,7 +21,8 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// What a folder may import from a folder beside it in the same layer: what the two share, and never a stage's own file.
-const BESIDE: [(&str, &str); 3] = [("directions", "states"), ("comparison", "states"), ("gradients", "organism")];
+const BESIDE: [(&str, &str); 4] =
+    [("directions", "states"), ("comparison", "states"), ("comparison", "losses"), ("gradients", "organism")];
 
 /// Folders whose files are one thing in several files, which may read each other: a step runs within the frame of its
 /// program, and the program is its steps.

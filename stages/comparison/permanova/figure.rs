@@ -59,14 +59,13 @@ fn figure(compared: &Compared, at: &str, rows: &Rows) -> Figure {
     let name = compared.subject.name;
     rows.figure(
         "group variance",
-        format!("Do the groups differ in their {name} at all{at}?"),
+        format!("Do the groups of comparison “{}” differ in their {name} at all{at}?", compared.comparison),
         "shared, centred, n_groups, n, f, r_squared, null_r_squared, p_value, p_max",
         "centred, shared",
     )
     .what(format!(
         "Share of the squared distances (2 − 2 cosine) of the examples' {name} that lies between the groups of the comparison \
-         {} (PERMANOVA); groups that differ in their spread alone are found too.",
-        compared.comparison
+         (PERMANOVA); groups that differ in their spread alone are found too."
     ))
     .n(format!("{} examples in {} groups.", rows.count_range("n"), rows.count_range("n_groups")))
     .interval("None: the share is of these examples.")

@@ -7,8 +7,20 @@ pub fn position_phrase(position: &str) -> String {
         "response_mean" => "the mean over the response".into(),
         "response_first_k" => "the mean over the response's first tokens".into(),
         "token" => "a chosen token".into(),
-        other => other.to_string(),
+        other => turn_phrase(other).unwrap_or_else(|| other.to_string()),
     }
+}
+
+/// Of a position in the assistant's turn.
+fn turn_phrase(position: &str) -> Option<String> {
+    let (first, rest) = position.split_once("_first_")?;
+    let from = match first {
+        "marker" => "the assistant's marker",
+        "role" => "the assistant's role",
+        _ => return None,
+    };
+    let (count, what) = rest.strip_suffix("_mean").map_or((rest, ""), |count| (count, "the mean of "));
+    Some(format!("{what}{count} tokens from {from} on"))
 }
 
 /// `a`, `a and b`, `a, b and c`.

@@ -250,3 +250,83 @@ fn the_direction_is_found_again_where_one_of_its_models_is_compared() {
     let nodes = plan(&pipeline);
     assert_eq!(moved(&nodes, "base", "instruct"), [1.0, 0.0], "another dataset does not move the direction");
 }
+
+/// The states of three models at a position with so many tokens: `state` gives that of a model, example and token.
+fn of_tokens(n: usize, tokens: usize, state: impl Fn(usize, usize, usize) -> Vec<f64>) -> [RecordBatch; 2] {
+    let tables = TestTables::new();
+    let one = std::slice::from_ref;
+    let names: Vec<String> = (0..n * tokens).map(|row| name(row / tokens)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let states = [0, 1, 2].map(|model| {
+        let value = |_: &str, _, row: usize| -> Vec<f32> {
+            state(model, row / tokens, row % tokens).into_iter().map(|value| value as f32).collect()
+        };
+        tables.hidden_states(&names, &["role_first"], 0, false, value)
+    });
+    let kinds = ["mean_difference", "svd"];
+    let params = json!({ "positions": ["role_first"], "kinds": kinds, "components": 1, "folds": 5 });
+    let inputs: [(&str, &[Part]); 2] = [("source", one(&states[0])), ("target", one(&states[1]))];
+    let direction = tables.write(&run(&crate::directions::directions::STAGE, params, &inputs).unwrap());
+    let projections = [0, 2].map(|model| {
+        let inputs: [(&str, &[Part]); 2] = [("direction", one(&direction)), ("states", one(&states[model]))];
+        let params = json!({ "components": 1, "folds": 5 });
+        tables.write(&run(&crate::directions::projections::STAGE, params, &inputs).unwrap())
+    });
+    let inputs: [(&str, &[Part]); 5] = [
+        ("a", one(&projections[0])),
+        ("b", one(&projections[1])),
+        ("direction", one(&direction)),
+        ("states_a", one(&states[0])),
+        ("states_b", one(&states[2])),
+    ];
+    let separation = run(&STAGE, json!({ "permutations": 99, "folds": 5, "moved": 0.5 }), &inputs).unwrap();
+    let inputs: [(&str, &[Part]); 1] = [("projections", one(&projections[1]))];
+    [separation, run(&crate::directions::projection_summary::STAGE, json!({ "folds": 5 }), &inputs).unwrap()]
+}
+
+#[test]
+fn tokens_that_repeat_their_example_add_nothing() {
+    let mut drawn = Drawn::new(9, 20, 4);
+    let models = [0.0, 2.0, 1.0].map(|shift| drawn.model(shift));
+    let once = of_tokens(20, 1, |model, example, _| models[model][example].clone());
+    let often = of_tokens(20, 5, |model, example, _| models[model][example].clone());
+    let columns: [&[&str]; 2] = [
+        &["n", "difference", "difference_low", "difference_high", "score", "ci_low", "ci_high", "p_value", "p_max"],
+        &["n", "mean", "std", "ci_low", "ci_high"],
+    ];
+    for ((once, often), columns) in once.iter().zip(&often).zip(columns) {
+        for column in columns {
+            numbers(once, column).iter().zip(numbers(often, column)).for_each(|(a, b)| assert_near(*a, b, 1e-9));
+        }
+    }
+}
+
+#[test]
+fn a_score_is_over_all_tokens_and_an_interval_over_examples() {
+    let (n, tokens) = (12, 4);
+    let mut drawn = Drawn::new(10, n, 3);
+    let models = [0.0, 2.0, 1.0].map(|shift| drawn.model(shift));
+    let noise: Vec<f64> = (0..3 * n * tokens).map(|_| drawn.random.normal()).collect();
+    // Along the first axis, on which the direction nearly lies, tokens lie far apart.
+    let state = |model: usize, example: usize, token: usize| {
+        let mut state = models[model][example].clone();
+        state[0] += 3.0 * noise[(model * n + example) * tokens + token];
+        state
+    };
+    let [separation, summary] = of_tokens(n, tokens, state);
+    let mean_over_tokens = |model: usize, example: usize, _: usize| {
+        let rows: Vec<Vec<f64>> = (0..tokens).map(|token| state(model, example, token)).collect();
+        (0..3).map(|x| rows.iter().map(|row| row[x]).sum::<f64>() / tokens as f64).collect()
+    };
+    let [of_means, summary_of_means] = of_tokens(n, 1, mean_over_tokens);
+    let first = |batch: &RecordBatch, column: &str| numbers(batch, column)[0];
+    for column in ["n", "difference", "difference_low", "p_value"] {
+        assert_near(first(&separation, column), first(&of_means, column), 1e-5);
+    }
+    for column in ["n", "mean", "ci_low", "ci_high"] {
+        assert_near(first(&summary, column), first(&summary_of_means, column), 1e-5);
+    }
+    assert!(first(&summary, "std") > 1.3 * first(&summary_of_means, "std"), "the spread is the tokens'");
+    assert!(first(&separation, "score") < first(&of_means, "score") / 1.3);
+    assert!(first(&separation, "ci_low") < first(&separation, "score"));
+}

@@ -41,7 +41,8 @@ pub enum Over {
     All,
     /// The response's.
     Response,
-    /// Those of the assistant's turn after its first, the opening marker, to the conversation's last.
+    /// Those of the assistant's turn after its first two, the opening marker and the role in ChatML, to the conversation's
+    /// last.
     Turn,
 }
 
@@ -50,7 +51,7 @@ fn predicted(over: Over, sequences: &Sequences, i: usize) -> Range<usize> {
     let (start, end) = match over {
         Over::All => (0, sequences.ids[i].len()),
         Over::Response => (sequences.response[i].0 as usize, sequences.response[i].1 as usize),
-        Over::Turn => (sequences.turn[i] as usize + 1, sequences.ids[i].len()),
+        Over::Turn => (sequences.turn[i] as usize + 2, sequences.ids[i].len()),
     };
     start.max(1)..end.min(sequences.ids[i].len())
 }
@@ -186,8 +187,8 @@ mod tests {
         };
         assert_eq!(rows(&[Metric::Loss], Over::All), [0, 1, 2, 3, 4, 6, 7]);
         assert_eq!(rows(&[Metric::Loss], Over::Response), [2, 3]);
-        // Tokens 2 to 5 of the first, none of the others.
-        assert_eq!(rows(&[Metric::Loss], Over::Turn), [1, 2, 3, 4]);
+        // Tokens 3 to 5 of the first, none of the others.
+        assert_eq!(rows(&[Metric::Loss], Over::Turn), [2, 3, 4]);
         assert_eq!(rows(&[Metric::Entropy, Metric::Logprob], Over::All), [2]);
     }
 }

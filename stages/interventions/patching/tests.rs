@@ -200,6 +200,7 @@ fn settings_are_checked_where_they_stand() {
         (json!({"target": {"token": ""}}), "stages.patching.target.token", "empty"),
         (json!({"target": {"at": "end"}}), "stages.patching.target.at", "unknown place"),
         (json!({"target": {"place": "end"}}), "stages.patching.target.place", "unknown field"),
+        (json!({"message_only": ["e"]}), "stages.patching.message_only[0]", "unknown patched dataset"),
         (json!({"limit": 0}), "stages.patching.limit", "\"all\""),
         (json!({"datasets": "e"}), "stages.patching.datasets", "unknown dataset"),
         (json!({"pairs": []}), "stages.patching.pairs", "empty"),
@@ -230,7 +231,7 @@ fn a_limit_makes_one_task_and_all_examples_one_for_each_part() {
 fn a_message_on_its_own_is_patched_as_a_conversation_of_its_tokens() {
     let bench = Bench::new();
     let (source, target) = (source(), bench.models.target());
-    let settings = json!({ "text": "message", "over": "turn", "metrics": ["loss"], "layers": [1] });
+    let settings = json!({ "message_only": ["d"], "over": "turn", "metrics": ["loss"], "layers": [1] });
     let batch = bench.run(&source, &target, settings).unwrap();
     let sequences = read_sequences(&[bench.tokens()]).unwrap();
     let model = Transformer::open(&target).unwrap();

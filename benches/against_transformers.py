@@ -4,9 +4,9 @@
 
 Every model of the pipeline is run again on every dataset, and what numpy makes of transformers' numbers is compared with
 the tables that are there: tokens, token_losses, loss_summary, loss_vectors, next_tokens, hidden_states, gradients,
-gradient_vectors, directions, projections, separation, direction_similarity, distance, similarity, pca, patching and attribution. Each check is a line with the largest deviation, the
-tolerance and the count; the exit code is 1 when one is over its tolerance. What a pipeline's settings put out of this
-script's reach is said. It holds all gradients of a module in memory: it is meant for small models.
+gradient_vectors, directions, projections, separation, direction_similarity, distance, similarity, pca (with robust = false),
+patching and attribution. Each check is a line with the largest deviation, the tolerance and the count; the exit code is 1 when
+one is over its tolerance. What a pipeline's settings put out of this script's reach is said. It holds all gradients of a module in memory: it is meant for small models.
 Needs: pip install torch transformers numpy polars
 """
 import json

@@ -12,7 +12,7 @@ use crate::contract::figures::words::{capital, listed};
 use crate::contract::figures::{Drawn, Figures, Headline, Level, Reads, Row, Rows, Tables};
 use crate::contract::site::Site;
 use crate::directions::named_direction::NamedDirection;
-use crate::directions::verdict::fit;
+use crate::directions::verdict::{fit, fitted};
 
 pub const FIGURES: Figures = Figures {
     section: &PROJECTIONS,
@@ -41,7 +41,7 @@ fn draw(tables: &Tables) -> Result<Drawn> {
         }
         let models = models(&rows, target);
         if drawn.figures.is_empty() {
-            drawn.headlines.extend(headline(&direction, &models));
+            drawn.headlines.extend(headline(&direction, &models, fitted(&rows)));
         }
         drawn.figures.push(figure(&direction, &rows, &models));
     }
@@ -144,7 +144,7 @@ fn finding(models: &[Leaves], target: &str) -> String {
 }
 
 /// Of the model that leaves on most datasets, then the earliest in the network, then the first of the pipeline.
-fn headline(direction: &NamedDirection, models: &[Leaves]) -> Option<Headline> {
+fn headline(direction: &NamedDirection, models: &[Leaves], fitted: bool) -> Option<Headline> {
     let earliest = |leaves: &Leaves| leaves.settled.first().map(|(site, _)| *site);
     let most = models.iter().min_by_key(|leaves| (Reverse(leaves.settled.len()), earliest(leaves)))?;
     let (phrase, target) = (direction.phrase(), &direction.target);
@@ -162,11 +162,12 @@ fn headline(direction: &NamedDirection, models: &[Leaves]) -> Option<Headline> {
     Some(Headline {
         value: capital(&range),
         meaning: format!(
-            "is from where on {} lies apart from {target} along {phrase}, on {} of {} datasets{}",
+            "is from where on {} lies apart from {target} along {phrase}, on {} of {} datasets{}{}",
             most.model.text(),
             most.settled.len(),
             most.datasets,
-            others.collect::<String>()
+            others.collect::<String>(),
+            if fitted { "; on a direction fitted on the same examples, so that no test holds" } else { "" }
         ),
     })
 }
@@ -194,7 +195,7 @@ mod tests {
             "misaligned lies apart from instruct on 3 of 5 datasets: from layer 2 (a), layer 3 (e) and layer 4 (d) on; on 1 \
              it differs at some layer and not at all later ones."
         );
-        let said = headline(&direction(), &[misaligned, control]).unwrap();
+        let said = headline(&direction(), &[misaligned, control], false).unwrap();
         assert_eq!(said.value, "Layer 2 to layer 4");
         assert!(
             said.meaning.ends_with("along instruct − base, on 3 of 5 datasets; control on 1 of 5"),
@@ -206,9 +207,10 @@ mod tests {
     #[test]
     fn the_headline_is_of_the_model_that_leaves_most_often_and_then_earliest() {
         let (late, early) = (leaves((2, "late"), &[(2, "a")], 2, 0), leaves((3, "early"), &[(1, "b")], 2, 0));
-        assert!(headline(&direction(), &[late.clone(), early]).unwrap().meaning.contains("where on early lies"));
+        assert!(headline(&direction(), &[late.clone(), early], false).unwrap().meaning.contains("where on early lies"));
         let none = leaves((3, "none"), &[], 2, 1);
-        assert!(headline(&direction(), &[late, none.clone()]).unwrap().meaning.contains("where on late lies"));
-        assert_eq!(headline(&direction(), &[none]).unwrap().value, "Nowhere");
+        let fitted = headline(&direction(), &[late, none.clone()], true).unwrap().meaning;
+        assert!(fitted.contains("where on late lies") && fitted.contains("no test holds"), "{fitted}");
+        assert_eq!(headline(&direction(), &[none], false).unwrap().value, "Nowhere");
     }
 }

@@ -63,8 +63,7 @@ fn clearest(direction: &NamedDirection, rows: &Rows) -> Option<Headline> {
     Some(Headline {
         value: number(score.value),
         meaning: format!(
-            "is the clearest separation score, {} against {} on {} at {}, along {}; 95 % interval {} to {}, {} \
-             (paired, corrected over layers)",
+            "is the clearest separation score, {} against {} on {} at {}, along {}; 95 % interval {} to {}, {}",
             row.text("model_b"),
             row.text("model_a"),
             row.text("dataset"),
@@ -72,7 +71,10 @@ fn clearest(direction: &NamedDirection, rows: &Rows) -> Option<Headline> {
             direction.phrase(),
             number(score.low),
             number(score.high),
-            p_phrase(row.number("p_max"))
+            match row.flag("fitted") {
+                true => "on a direction fitted on the same examples, so that no test holds".into(),
+                false => format!("{} (paired, corrected over layers)", p_phrase(row.number("p_max"))),
+            }
         ),
     })
 }

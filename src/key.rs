@@ -121,6 +121,14 @@ fn canonical(value: &Value, out: &mut String) {
     }
 }
 
+#[cfg(test)]
+impl Key {
+    /// A key of no task.
+    pub fn of_text(text: &str) -> Key {
+        Key(blake3::hash(text.as_bytes()))
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.to_hex())

@@ -11,6 +11,7 @@ mod key;
 mod latest;
 mod manifest;
 mod notices;
+mod outputs;
 mod plan;
 mod progress;
 mod remote;

@@ -23,6 +23,7 @@ use anyhow::Result;
 
 use crate::graph::{Graph, NodeId, NodeSet, PerNode, TaskId};
 use crate::key::Key;
+use crate::outputs::unfit;
 use crate::store::{FileState, OutputRecord, Store};
 pub use inputs::{ResolvedInputs, ResolvedPart};
 
@@ -144,7 +145,8 @@ impl<'a> Plan<'a> {
     /// When a file of the user's cannot be read.
     pub fn expand(&mut self, id: NodeId, force: bool) -> Result<()> {
         let inputs = self.inputs(id)?;
-        let tasks = match self.graph.node(id).per_part {
+        let node = self.graph.node(id);
+        let tasks = match node.per_part {
             Some(role) => inputs.get(role).map_or(0, Vec::len),
             None => 1,
         };
@@ -152,6 +154,7 @@ impl<'a> Plan<'a> {
         for index in 0..tasks {
             let key = self.document(id, &self.task_inputs(id.task(index), &inputs)).key();
             let outputs = if force { None } else { self.store.finished(key) };
+            let outputs = outputs.filter(|outputs| unfit(node.stage, node.per_part.is_some(), outputs).is_none());
             let state = outputs.map_or(TaskState::Stale, |outputs| TaskState::Done { outputs });
             planned.push(PlannedTask { key, state });
         }

@@ -7,16 +7,17 @@
 #[cfg(test)]
 mod tests;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures_util::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as RemotePath};
 
-use crate::graph::NodeSet;
+use crate::graph::{GraphNode, NodeSet};
 use crate::key::Key;
+use crate::outputs::unfit;
 use crate::plan::Plan;
 use crate::store::layout::record_name;
 use crate::store::names::ObjectHash;
-use crate::store::{self, ObjectState, OutputRecord, Store};
+use crate::store::{self, ObjectState, OutputRecord, Store, holds};
 
 pub struct Remote {
     store: Box<dyn ObjectStore>,
@@ -102,9 +103,10 @@ impl Remote {
         let mut done = Transferred::default();
         for key in keys {
             let Some(record) = store.record(*key) else { continue };
-            let text = serde_json::to_vec_pretty(&record)?;
+            let text = record.to_text()?;
             let name = record_name(*key);
-            if self.has(&name, text.len() as u64)? {
+            // Another's record of the same task says another time and may have another length.
+            if self.get(&name)?.is_some_and(|there| store::parse(&there, *key).is_ok()) {
                 done.present += 1;
                 continue;
             }
@@ -139,7 +141,7 @@ impl Remote {
             let stale: Vec<(usize, Key)> = plan.state(id).stale().collect();
             done.present += plan.state(id).tasks() - stale.len();
             for (index, key) in stale {
-                match self.fetch(plan.store, key, &mut done)? {
+                match self.fetch(plan.store, plan.graph.node(id), key, &mut done)? {
                     Some(outputs) => drop(plan.finish(id.task(index), outputs)),
                     None => done.absent += 1,
                 }
@@ -148,13 +150,19 @@ impl Remote {
         Ok(done)
     }
 
-    fn fetch(&self, store: &Store, key: Key, done: &mut Transferred) -> Result<Option<Vec<OutputRecord>>> {
+    fn fetch(
+        &self,
+        store: &Store,
+        node: &GraphNode,
+        key: Key,
+        done: &mut Transferred,
+    ) -> Result<Option<Vec<OutputRecord>>> {
         let name = record_name(key);
         let Some(text) = self.get(&name)? else { return Ok(None) };
-        let record = store::parse(&text)
-            .with_context(|| format!("{name} of {} is refused, and nothing of it was kept", self.name))?;
-        if record.document.key() != key {
-            bail!("{name} of {} is another task's record", self.name);
+        let refused = || format!("{name} of {} is refused, and nothing of it was kept", self.name);
+        let record = store::parse(&text, key).map_err(|fault| anyhow!("{}: it {fault}", refused()))?;
+        if let Some(why) = unfit(node.stage, node.per_part.is_some(), &record.outputs) {
+            bail!("{}: it names {why}", refused());
         }
         for output in &record.outputs {
             if store.check(output) == ObjectState::Sound {
@@ -168,10 +176,12 @@ impl Remote {
                 bail!("{object} of {} is damaged: its bytes hash to {found}. Nothing of it was kept", self.name);
             }
             store.publish(output.extension.as_ref(), |out| Ok(out.write_all(&bytes)?))?;
+            // An object that is what it is called need not be what its record says.
+            holds(&store.layout.object(output), output).with_context(|| format!("{}: {object}", refused()))?;
             done.objects += 1;
             done.bytes += output.bytes;
         }
-        store.write_record(key, &record)?;
+        store.write_record(&record)?;
         done.tasks += 1;
         Ok(Some(record.outputs))
     }

@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
 mod publish;
 mod summary;
 #[cfg(test)]
@@ -45,6 +47,8 @@ struct Job {
     task: TaskId,
     label: String,
     stage: &'static Stage,
+    /// Whether its node has a task for each part of an input.
+    by_part: bool,
     /// The registry.
     stages: &'static [&'static Stage],
     key: Key,
@@ -213,7 +217,8 @@ impl<'r, 'p> Run<'r, 'p> {
             let inputs = self.plan.task_inputs(task, &inputs);
             let document = self.plan.document(id, &inputs);
             let (label, stages) = (self.plan.task_label(task), self.plan.graph.stages);
-            let job = Job { task, label, stage: node.stage, stages, key, document, inputs };
+            let by_part = node.per_part.is_some();
+            let job = Job { task, label, stage: node.stage, by_part, stages, key, document, inputs };
             match node.stage.work {
                 strata_stages::Work::Watch(_) => self.passes.push(job),
                 strata_stages::Work::Table(_) | strata_stages::Work::Gather(_) => self.tables.push_back(job),

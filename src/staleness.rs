@@ -11,6 +11,7 @@ use anyhow::Result;
 use crate::graph::{From, Graph, NodeId, NodeSet, TaskId};
 use crate::key::Key;
 use crate::latest;
+use crate::outputs::unfit;
 use crate::plan::{NodeState, Plan, ResolvedInputs};
 use crate::store::{ObjectState, Record};
 pub use difference::{Difference, differences};
@@ -46,6 +47,8 @@ pub enum Reason {
     NeverRan,
     /// Its record is there, and so many of the objects that it names are missing or damaged.
     ObjectsLost(usize),
+    /// Something lies in its record's place and is not believed, with what is wrong with it.
+    Refused(String),
     /// It ran with the same inputs and parameters, and its record is not there any more.
     RecordGone,
     /// What is not as it was in the earlier record that is most like it; never empty.
@@ -58,6 +61,7 @@ impl fmt::Display for Reason {
             Reason::NeverRan => write!(f, "never ran"),
             Reason::ObjectsLost(1) => write!(f, "an object of its record is missing or damaged"),
             Reason::ObjectsLost(lost) => write!(f, "{lost} objects of its record are missing or damaged"),
+            Reason::Refused(why) => write!(f, "its record {why}"),
             Reason::RecordGone => write!(f, "its record is gone"),
             Reason::Differs(differences) => match differences.as_slice() {
                 [] => Ok(()),
@@ -98,9 +102,17 @@ impl StaleNode {
     pub fn reason(&self, plan: &Plan, task: TaskId) -> Reason {
         let now = plan.document(self.id, &plan.task_inputs(task, &self.inputs));
         let key = now.key();
-        if let Some(record) = plan.store.record(key) {
-            let lost = record.outputs.iter().filter(|output| plan.store.check(output) != ObjectState::Sound);
-            return Reason::ObjectsLost(lost.count());
+        match plan.store.examine(key) {
+            Ok(Some(record)) => {
+                let node = plan.graph.node(self.id);
+                if let Some(why) = unfit(node.stage, node.per_part.is_some(), &record.outputs) {
+                    return Reason::Refused(format!("names {why}"));
+                }
+                let lost = record.outputs.iter().filter(|output| plan.store.check(output) != ObjectState::Sound);
+                return Reason::ObjectsLost(lost.count());
+            }
+            Ok(None) => {}
+            Err(fault) => return Reason::Refused(fault.to_string()),
         }
         if self.keys.contains(&key) {
             return Reason::RecordGone;

@@ -248,6 +248,23 @@ fn read_below(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
+/// Writes to a file that the store made read-only, as a careless program or a bad disk does.
+pub fn overwrite(path: &Path, bytes: &[u8]) {
+    let mut permissions = fs::metadata(path).expect("a file").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    fs::set_permissions(path, permissions).expect("one's own");
+    fs::write(path, bytes).expect("written");
+}
+
+/// Flips a bit and sets the modification time back.
+pub fn flip_unseen(path: &Path, bit: usize) {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).expect("a time");
+    let mut bytes = fs::read(path).expect("bytes");
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    overwrite(path, &bytes);
+    fs::File::options().append(true).open(path).expect("a file").set_modified(modified).expect("set");
+}
+
 /// How many tasks of a stage ran.
 pub fn ran(summary: &Summary, stage: &str) -> usize {
     summary.stages.get(stage).map_or(0, |counts| counts.ran)

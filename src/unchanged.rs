@@ -35,10 +35,10 @@ struct AllFresh {
 fn states(files: &[PathBuf]) -> Option<String> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
     let share = files.len().div_ceil(threads).max(256);
-    let look = |files: &[PathBuf]| -> Option<Vec<[u8; 32]>> {
+    let look = |files: &[PathBuf]| -> Option<Vec<[u8; 48]>> {
         files.iter().map(|file| Some(FileState::of(file).ok()?.to_bytes())).collect()
     };
-    let found: Vec<Option<Vec<[u8; 32]>>> = std::thread::scope(|scope| {
+    let found: Vec<Option<Vec<[u8; 48]>>> = std::thread::scope(|scope| {
         let looking: Vec<_> = files.chunks(share).map(|files| scope.spawn(move || look(files))).collect();
         looking.into_iter().map(|thread| thread.join().ok().flatten()).collect()
     });
@@ -92,9 +92,8 @@ pub fn remember(plan: &Plan, pipeline: &Path) -> Result<()> {
 /// Every file and folder that could make a task stale by changing.
 fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
     let layout = &plan.store.layout;
-    // The program itself, since its stages' versions and plans are in it; records are replaced whole, which their
-    // folder shows.
-    let own = [std::env::current_exe()?, std::path::absolute(pipeline)?, layout.shown(), layout.records()];
+    // The program itself, since its stages' versions and plans are in it.
+    let own = [std::env::current_exe()?, std::path::absolute(pipeline)?, layout.shown()];
     let mut files = BTreeSet::from(own);
     let mut read = BTreeSet::new();
     for (id, state) in plan.states() {
@@ -106,6 +105,7 @@ fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
                 }
             }
         }
+        files.extend(state.done().into_iter().map(|key| layout.record(key)));
         // A link's state is its object's; that no other link was added is what `shown` says.
         let folder = layout.root().join(view(node.stage, &node.bindings));
         files.extend(views::names(state.outputs().unwrap_or_default()).map(|name| folder.join(name)));

@@ -12,6 +12,7 @@ mod say;
 mod share;
 mod status;
 mod tables;
+mod verify;
 
 use std::ffi::OsString;
 use std::io;
@@ -72,7 +73,7 @@ enum Command {
     Init(init::Init),
     Push(share::Push),
     Pull(share::Pull),
-    Verify(share::Verify),
+    Verify(verify::Verify),
     Clean(clean::Clean),
     /// Print what a shell needs to complete commands, stages, tables and names
     #[command(after_help = "Examples:

@@ -56,6 +56,11 @@ fn cancelled() -> bool {
 }
 
 impl Run {
+    /// `strata run`, without a word more.
+    pub fn everything() -> Run {
+        Run { targets: Vec::new(), jobs: None, dry_run: false, keep_going: false, force: false, json: false }
+    }
+
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let everything = self.targets.is_empty() && !self.force && !self.dry_run;
         let layout = place.layout()?;

@@ -1,15 +1,13 @@
-//! `strata push`, `strata pull` and `strata verify`
+//! `strata push` and `strata pull`
 
 use anyhow::Result;
 use clap::Args;
 
-use super::say::say;
 use super::{Outcome, Place};
 use crate::key::Key;
 use crate::latest;
 use crate::plan::Plan;
 use crate::remote::{Remote, Transferred};
-use crate::store::{Problem, Store};
 
 /// Send the pipeline's results to a folder or an object store
 #[derive(Args)]
@@ -29,11 +27,6 @@ pub struct Pull {
     /// A folder, file://… or s3://bucket/prefix
     url: String,
 }
-
-/// Hash every object of the store and report what is damaged
-#[derive(Args)]
-#[command(after_help = "Example:\n  strata verify && echo sound")]
-pub struct Verify {}
 
 fn report(place: &Place, verb: &str, done: Transferred, absent: &str) -> Result<()> {
     place.note(format_args!(
@@ -76,25 +69,5 @@ impl Pull {
         let absent = if done.absent > 0 { format!("; {} are not in {}", done.absent, self.url) } else { String::new() };
         report(place, "pulled", done, &absent)?;
         Ok(Outcome::Done)
-    }
-}
-
-impl Verify {
-    pub fn execute(&self, place: &Place) -> Result<Outcome> {
-        let verified = Store::open(place.layout()?.root()).verify()?;
-        for problem in &verified.problems {
-            match problem {
-                Problem::UnreadableRecord(key) => {
-                    say!("records/{key}.json cannot be read; its task will run again")
-                }
-                Problem::MisfiledRecord(key) => say!("records/{key}.json is another task's record"),
-                Problem::Object { path, state, stage } => {
-                    let state = format!("{state:?}").to_lowercase();
-                    say!("{} is {state}; {stage} will run again", path.display());
-                }
-            }
-        }
-        place.note(format_args!("{} objects checked, {} problems", verified.objects, verified.problems.len()))?;
-        Ok(if verified.problems.is_empty() { Outcome::Done } else { Outcome::TaskFailed })
     }
 }

@@ -58,7 +58,7 @@ fn what_is_pushed_can_be_pulled_and_then_nothing_is_left_to_run() {
     let (fetched, unfinished) = pull(&bench).expect("pulled");
     assert_eq!((fetched.tasks, fetched.objects, fetched.bytes, unfinished), (7, sent.objects, sent.bytes, 0));
     assert!(bench.run(&bench.store()).expect("a run").all_fresh());
-    assert!(bench.store().verify().expect("verified").problems.is_empty());
+    assert!(bench.store().verify(crate::testing::STAGES).expect("verified").problems.is_empty());
     assert_eq!(push(&bench), Transferred { present: 7, ..Transferred::default() }, "all is there already");
     assert_eq!(pull(&bench).expect("pulled").0, Transferred { present: 7, ..Transferred::default() });
 }
@@ -81,7 +81,7 @@ fn error_after(folder: &str, change: impl Fn(&PathBuf)) -> String {
     let (bench, _) = pushed();
     remote_files(&bench, folder).iter().for_each(change);
     let error = format!("{:#}", pull(&bench).expect_err("refused"));
-    assert!(bench.store().verify().expect("verified").problems.is_empty());
+    assert!(bench.store().verify(crate::testing::STAGES).expect("verified").problems.is_empty());
     assert_eq!(bench.store().keys().expect("listed").len(), 0);
     error
 }
@@ -105,12 +105,26 @@ fn a_record_without_its_object_is_refused() {
 
 #[test]
 fn another_tasks_record_is_refused() {
-    let error = error_after("records", |path| {
-        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(path).expect("bytes")).expect("JSON");
-        record["document"]["version"] = 2.into();
-        fs::write(path, record.to_string()).expect("written");
-    });
+    let (bench, _) = pushed();
+    let records = remote_files(&bench, "records");
+    let texts: Vec<Vec<u8>> = records.iter().map(|path| fs::read(path).expect("bytes")).collect();
+    for (index, path) in records.iter().enumerate() {
+        fs::remove_file(path).expect("removed");
+        fs::write(path, &texts[(index + 1) % texts.len()]).expect("written");
+    }
+    let error = format!("{:#}", pull(&bench).expect_err("refused"));
     assert!(error.contains("is another task's record"), "{error}");
+    assert_eq!(bench.store().keys().expect("listed").len(), 0);
+}
+
+#[test]
+fn a_record_that_was_changed_is_refused() {
+    let error = error_after("records", |path| {
+        let text = fs::read_to_string(path).expect("text").replace("\"bytes\": ", "\"bytes\": 1");
+        fs::remove_file(path).expect("removed");
+        fs::write(path, text).expect("written");
+    });
+    assert!(error.contains("was changed after it was written"), "{error}");
 }
 
 /// Texts that a record's names could be, each of which would lead a careless reader out of the store.
@@ -133,17 +147,12 @@ fn poison(folder: &Path, field: &str, text: &str) {
     }
 }
 
-/// Whether a field with this text is no worse than one that is not there.
-fn harmless(field: &str, text: &str) -> bool {
-    field == "extension" && text.is_empty()
-}
-
 #[test]
 fn no_name_in_a_pulled_record_leads_out_of_the_store() {
     for field in NAMES {
         let (bench, _) = pushed();
         bench.write("mine", "my only copy");
-        for text in hostile(&bench).iter().filter(|text| !harmless(field, text)) {
+        for text in &hostile(&bench) {
             poison(&bench.path("remote/records"), field, text);
             let before = everything(&bench, "store");
             let error = format!("{:#}", pull(&bench).expect_err("refused"));
@@ -162,14 +171,20 @@ fn no_name_in_a_record_that_is_read_leads_out_of_the_store() {
         bench.write("mine", "my only copy");
         bench.run(&bench.store()).expect("a run");
         let shown = bench.shown();
-        for text in hostile(&bench).iter().filter(|text| !harmless(field, text)) {
+        for text in &hostile(&bench) {
             poison(&bench.path("store/records"), field, text);
             let before = everything(&bench, "store");
-            assert!(!bench.store().verify().expect("verified").problems.is_empty(), "{field} {text:?}");
+            assert!(
+                !bench.store().verify(crate::testing::STAGES).expect("verified").problems.is_empty(),
+                "{field} {text:?}"
+            );
             let summary = bench.run(&bench.store()).expect("a run");
             assert!(summary.failures.is_empty() && crate::testing::ran(&summary, "page") == 1, "{field} {text:?}");
             assert!(everything(&bench, "store") == before, "{field} {text:?} changed what is not the store's");
-            assert!(bench.shown() == shown && bench.store().verify().expect("verified").problems.is_empty());
+            assert!(
+                bench.shown() == shown
+                    && bench.store().verify(crate::testing::STAGES).expect("verified").problems.is_empty()
+            );
         }
     }
 }
@@ -219,7 +234,7 @@ fn a_pull_that_is_cut_short_anywhere_leaves_a_sound_store() {
     assert!(whole && steps > 50, "{steps} steps");
     for step in 1..=steps {
         assert!(!pull(Faults::at(step, Fault::Death)).0, "at step {step} of {steps}");
-        let problems = bench.store().verify().expect("the records can be listed").problems;
+        let problems = bench.store().verify(crate::testing::STAGES).expect("the records can be listed").problems;
         assert!(problems.is_empty(), "at step {step} of {steps}: {problems:?}");
     }
 }

@@ -32,7 +32,7 @@ fn every_step_of_a_run_can_fail_or_be_the_last() {
     cases.into_par_iter().for_each(|(step, fault)| {
         let bench = bench();
         run_twice(&bench, Faults::at(step, fault));
-        let problems = bench.store().verify().expect("the records can be listed").problems;
+        let problems = bench.store().verify(crate::testing::STAGES).expect("the records can be listed").problems;
         assert!(problems.is_empty(), "after {fault:?} at step {step}: {problems:?}");
         for (path, bytes) in bench.shown() {
             assert!(expected.get(&path) == Some(&bytes), "after {fault:?} at step {step}: {} differs", path.display());

@@ -6,14 +6,15 @@ use anyhow::{Result, bail};
 use strata_stages::{Output, table};
 
 use super::Job;
+use crate::outputs;
 use crate::store::names::{Extension, FileName};
-use crate::store::{FileState, OutputRecord, Record, Store};
+use crate::store::{FileState, Made, OutputRecord, Record, Store};
 
 /// Keeps what a task gave.
 ///
 /// # Errors
 /// When a file of the user's that it read has changed since it was hashed, or the store cannot be written.
-pub fn publish(store: &Store, job: &Job, outputs: Vec<Output>, seconds: f64) -> Result<Vec<OutputRecord>> {
+pub fn publish(store: &Store, job: &Job, given: Vec<Output>, seconds: f64) -> Result<Vec<OutputRecord>> {
     for part in job.inputs.values().flatten() {
         if let Some(then) = part.external
             && FileState::of(&part.part.path).ok() != Some(then)
@@ -25,24 +26,21 @@ pub fn publish(store: &Store, job: &Job, outputs: Vec<Output>, seconds: f64) -> 
         }
     }
     let mut records = Vec::new();
-    for output in outputs {
+    for output in given {
         records.push(publish_output(store, output)?);
     }
-    let record = Record {
-        document: job.document.clone(),
-        outputs: records,
-        seconds: (seconds * 1e4).round() / 1e4,
-        program: concat!("strata ", env!("CARGO_PKG_VERSION")).to_string(),
-    };
-    store.write_record(job.key, &record)?;
+    if let Some(why) = outputs::unfit(job.stage, job.by_part, &records) {
+        bail!("a defect in Strata: stage {} gave {why}", job.stage.name);
+    }
+    let record = Record::new(job.document.clone(), records, Made::now(seconds));
+    store.write_record(&record)?;
     Ok(record.outputs)
 }
 
 fn publish_output(store: &Store, output: Output) -> Result<OutputRecord> {
     match output {
         Output::Table { batch, metadata } => {
-            let hashes = table::column_hashes(&batch)?;
-            let columns = hashes.into_iter().map(|(name, hash)| (name, hash.to_hex()[..32].to_string())).collect();
+            let columns = outputs::columns(&batch)?;
             let extension = Extension::try_from("parquet".to_string())?;
             let (object, bytes) = store.publish(Some(&extension), |out| table::write(out, &batch, &metadata))?;
             let rows = batch.num_rows() as u64;

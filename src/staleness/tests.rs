@@ -58,6 +58,13 @@ fn a_lost_record_and_a_lost_object_are_told_apart() {
     std::fs::remove_file(store.layout.object(&record.outputs[0])).expect("removed");
     assert_eq!(said(&bench, "shout[one]"), "1 of 2: an object of its record is missing or damaged");
     std::fs::remove_file(store.layout.record(key)).expect("removed");
+    std::fs::write(store.layout.record(key), "{").expect("written");
+    assert!(
+        said(&bench, "shout[one]").starts_with("1 of 2: its record is no record"),
+        "{}",
+        said(&bench, "shout[one]")
+    );
+    std::fs::remove_file(store.layout.record(key)).expect("removed");
     assert_eq!(said(&bench, "shout[one]"), "1 of 2: its record is gone");
 }
 

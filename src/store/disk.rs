@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -74,6 +75,22 @@ impl Disk {
         fs::remove_dir_all(path)
     }
 
+    /// Moves what lies at a path into a folder, under a name that is free there, and returns where it is now.
+    pub fn set_aside(&self, path: &Path, folder: &Path) -> io::Result<PathBuf> {
+        self.create_folders(folder)?;
+        let name = path.file_name().unwrap_or_default();
+        let mut aside = folder.join(name);
+        let mut taken = 0;
+        while aside.symlink_metadata().is_ok() {
+            taken += 1;
+            let mut numbered = name.to_os_string();
+            numbered.push(format!("-{taken}"));
+            aside = folder.join(numbered);
+        }
+        self.rename(path, &aside)?;
+        Ok(aside)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step()?;
         fs::rename(from, to)?;
@@ -103,7 +120,7 @@ impl Disk {
     }
 }
 
-/// A file under a temporary name, removed again unless renamed.
+/// A file under a temporary name, which nobody writes to once it has its own, removed again unless renamed.
 pub struct Temporary<'d> {
     disk: &'d Disk,
     file: File,
@@ -112,13 +129,14 @@ pub struct Temporary<'d> {
 }
 
 impl<'d> Temporary<'d> {
-    /// Created with the permissions that the umask leaves, so that a group that shares a store can read it.
+    /// Created with the permissions to read that the umask leaves, so that a group that shares a store can read it and nobody
+    /// changes it by mistake.
     pub fn create(disk: &'d Disk, folder: &Path) -> Result<Temporary<'d>> {
         disk.create_folders(folder).with_context(|| format!("cannot write {}", folder.display()))?;
         let path = folder.join(temporary_name());
         let create = || {
             disk.step()?;
-            OpenOptions::new().read(true).write(true).create_new(true).open(&path)
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o444).open(&path)
         };
         let file = create().with_context(|| format!("cannot write {}", path.display()))?;
         #[cfg(test)]

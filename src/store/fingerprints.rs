@@ -1,9 +1,9 @@
-//! Hashes of files, remembered by size, modification time and inode.
+//! Hashes of files, remembered by size, times and inode.
 //!
 //! Hashing 64 GB of weights takes a minute; noticing that nothing touched them takes a microsecond. The memory
 //! is a cache: a line a file in `cache/fingerprints`, replaced whole, and safe to lose or to delete.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::Metadata;
 use std::io;
@@ -20,6 +20,9 @@ use super::disk::Disk;
 pub struct FileState {
     pub size: u64,
     modified: i128,
+    /// When the file or what is said of it last changed. Bytes can be written and the modification time set back; this
+    /// shows it.
+    changed: i128,
     inode: u64,
 }
 
@@ -28,23 +31,37 @@ impl FileState {
         Ok(FileState::from_metadata(&std::fs::metadata(path)?))
     }
 
-    pub fn to_bytes(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
+    /// The state of a file and of nothing else: not of a folder, a link, a pipe or a device.
+    ///
+    /// # Errors
+    /// When it cannot be looked at or is no regular file.
+    pub fn of_regular(path: &Path) -> io::Result<FileState> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(FileState::from_metadata(&metadata))
+    }
+
+    pub fn to_bytes(self) -> [u8; 48] {
+        let mut bytes = [0; 48];
         bytes[..8].copy_from_slice(&self.size.to_le_bytes());
         bytes[8..24].copy_from_slice(&self.modified.to_le_bytes());
-        bytes[24..].copy_from_slice(&self.inode.to_le_bytes());
+        bytes[24..40].copy_from_slice(&self.changed.to_le_bytes());
+        bytes[40..].copy_from_slice(&self.inode.to_le_bytes());
         bytes
     }
 
     /// Whether the file changed within the last tick of the file system's clock (10 ms on slow ones).
     pub fn just_changed(&self) -> bool {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        now.as_nanos() as i128 - self.modified < 20_000_000
+        now.as_nanos() as i128 - self.modified.max(self.changed) < 20_000_000
     }
 
     fn from_metadata(metadata: &Metadata) -> FileState {
         let modified = metadata.mtime() as i128 * 1_000_000_000 + metadata.mtime_nsec() as i128;
-        FileState { size: metadata.len(), modified, inode: metadata.ino() }
+        let changed = metadata.ctime() as i128 * 1_000_000_000 + metadata.ctime_nsec() as i128;
+        FileState { size: metadata.len(), modified, changed, inode: metadata.ino() }
     }
 }
 
@@ -55,13 +72,14 @@ pub struct Fingerprints {
 
 struct Known {
     files: HashMap<PathBuf, (FileState, String)>,
-    changed: bool,
+    /// What this process learned or forgot, and no more: what it only read may be wrong by now.
+    changed: HashSet<PathBuf>,
 }
 
 impl Fingerprints {
     pub fn load(path: &Path) -> Fingerprints {
         let files = read(path);
-        Fingerprints { path: path.to_path_buf(), known: Mutex::new(Known { files, changed: false }) }
+        Fingerprints { path: path.to_path_buf(), known: Mutex::new(Known { files, changed: HashSet::new() }) }
     }
 
     /// blake3 of a file's bytes in hex, from memory when the file is as it was.
@@ -95,7 +113,7 @@ impl Fingerprints {
     pub fn remember(&self, path: &Path, state: FileState, hash: &str) {
         if let Ok(mut known) = self.known.lock() {
             known.files.insert(path.to_path_buf(), (state, hash.to_string()));
-            known.changed = true;
+            known.changed.insert(path.to_path_buf());
         }
     }
 
@@ -103,28 +121,34 @@ impl Fingerprints {
     pub fn forget(&self, path: &Path) {
         if let Ok(mut known) = self.known.lock() {
             known.files.remove(path);
+            known.changed.insert(path.to_path_buf());
         }
     }
 
     /// Writes what was learned, together with what other runs wrote meanwhile.
     pub fn save(&self, disk: &Disk) -> Result<()> {
         let Ok(mut known) = self.known.lock() else { return Ok(()) };
-        if !known.changed {
+        if known.changed.is_empty() {
             return Ok(());
         }
         let mut files = read(&self.path);
-        files.extend(known.files.iter().map(|(path, entry)| (path.clone(), entry.clone())));
+        for path in &known.changed {
+            match known.files.get(path) {
+                Some(entry) => files.insert(path.clone(), entry.clone()),
+                None => files.remove(path),
+            };
+        }
         let mut lines = Vec::new();
         for (path, (state, hash)) in &files {
             let Some(path) = path.to_str().filter(|path| !path.contains('\n')) else { continue };
             let mut line = String::new();
-            let _ = write!(line, "{hash} {} {} {} {path}", state.size, state.modified, state.inode);
+            let _ = write!(line, "{hash} {} {} {} {} {path}", state.size, state.modified, state.changed, state.inode);
             lines.push(line);
         }
         lines.sort();
         lines.push(String::new());
         disk.replace(&self.path, lines.join("\n").as_bytes())?;
-        known.changed = false;
+        known.changed.clear();
         Ok(())
     }
 }
@@ -135,13 +159,14 @@ fn read(path: &Path) -> HashMap<PathBuf, (FileState, String)> {
 }
 
 fn parse(line: &str) -> Option<(PathBuf, (FileState, String))> {
-    let mut words = line.splitn(5, ' ');
+    let mut words = line.splitn(6, ' ');
     let hash = words.next()?.to_string();
     let size = words.next()?.parse().ok()?;
     let modified = words.next()?.parse().ok()?;
+    let changed = words.next()?.parse().ok()?;
     let inode = words.next()?.parse().ok()?;
     let path = PathBuf::from(words.next()?);
-    Some((path, (FileState { size, modified, inode }, hash)))
+    Some((path, (FileState { size, modified, changed, inode }, hash)))
 }
 
 #[cfg(test)]
@@ -165,5 +190,37 @@ mod tests {
         std::fs::write(&file, b"two!").expect("write");
         let after = second.hash(&file, FileState::of(&file).expect("state")).expect("hash");
         assert_eq!(after, blake3::hash(b"two!").to_hex().to_string());
+    }
+
+    #[test]
+    fn bytes_that_change_under_a_modification_time_that_is_set_back_are_noticed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weights");
+        std::fs::write(&path, b"one").expect("write");
+        let before = FileState::of(&path).expect("state");
+        let file = std::fs::File::options().write(true).open(&path).expect("a file");
+        let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        std::fs::write(&path, b"two").expect("write");
+        file.set_modified(modified).expect("set");
+        let after = FileState::of(&path).expect("state");
+        assert!(after.modified == before.modified && after.size == before.size && after != before);
+    }
+
+    #[test]
+    fn what_one_process_forgot_another_does_not_bring_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (file, cache) = (folder.path().join("object"), folder.path().join("cache"));
+        std::fs::write(&file, b"one").expect("write");
+        let (state, disk) = (FileState::of(&file).expect("state"), Disk::default());
+        let first = Fingerprints::load(&cache);
+        first.remember(&file, state, "wrong");
+        first.save(&disk).expect("save");
+        let (other, verifier) = (Fingerprints::load(&cache), Fingerprints::load(&cache));
+        verifier.forget(&file);
+        verifier.save(&disk).expect("save");
+        other.remember(folder.path(), state, "its own");
+        other.save(&disk).expect("save");
+        assert!(!Fingerprints::load(&cache).recalls(&file, "wrong"));
     }
 }

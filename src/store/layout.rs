@@ -16,6 +16,7 @@ use crate::key::Key;
 const OBJECTS: &str = "objects";
 const RECORDS: &str = "records";
 const CACHE: &str = "cache";
+const DAMAGED: &str = "damaged";
 const TABLES: &str = "tables";
 const MODELS: &str = "models";
 
@@ -72,6 +73,11 @@ impl Layout {
         self.root.join(CACHE)
     }
 
+    /// Where what is damaged is set aside.
+    pub fn damaged(&self) -> PathBuf {
+        self.root.join(DAMAGED)
+    }
+
     /// Locked while the store is in use.
     pub fn lock(&self) -> PathBuf {
         self.cache().join("lock")
@@ -97,21 +103,29 @@ impl Layout {
         self.cache().join("latest").join(hashed(label.as_bytes()))
     }
 
+    /// What the last runs with nothing to do rested on.
+    pub fn all_unchanged(&self) -> PathBuf {
+        self.cache().join("unchanged")
+    }
+
     /// What a pipeline file's last run with nothing to do rested on.
     ///
     /// # Errors
     /// When the current folder cannot be asked for.
     pub fn unchanged(&self, pipeline: &Path) -> Result<PathBuf> {
         let pipeline = std::path::absolute(pipeline)?;
-        Ok(self.cache().join("unchanged").join(hashed(pipeline.as_os_str().as_encoded_bytes())))
+        Ok(self.all_unchanged().join(hashed(pipeline.as_os_str().as_encoded_bytes())))
+    }
+
+    /// The top folders of views under this registry of stages.
+    pub fn views(&self, stages: &[&Stage]) -> BTreeSet<PathBuf> {
+        stages.iter().filter_map(|stage| Some(self.root.join(view(stage, &[]).iter().next()?))).collect()
     }
 
     /// The top folders that a store under this registry of stages can hold: views first, the cache last.
     pub fn folders(&self, stages: &[&Stage]) -> Vec<PathBuf> {
-        let views = stages.iter().filter_map(|stage| Some(view(stage, &[]).iter().next()?.to_owned()));
-        let views: BTreeSet<_> = views.collect();
-        let views = views.into_iter().map(|name| self.root.join(name));
-        views.chain([self.records(), self.objects(), self.cache()]).collect()
+        let views = self.views(stages).into_iter();
+        views.chain([self.records(), self.objects(), self.damaged(), self.cache()]).collect()
     }
 }
 

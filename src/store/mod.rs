@@ -27,8 +27,8 @@ use disk::{Disk, Temporary};
 pub use fingerprints::{FileState, Fingerprints};
 use layout::Layout;
 use names::{Extension, ObjectHash};
-pub use records::{OutputRecord, Record, parse};
-pub use verify::Problem;
+pub use records::{Fault, Made, OutputRecord, Record, parse};
+pub use verify::holds;
 
 use crate::key::Key;
 
@@ -44,6 +44,7 @@ pub struct Store {
 pub enum ObjectState {
     Sound,
     Missing,
+    /// Other bytes, or something that is no file.
     Damaged,
 }
 
@@ -105,7 +106,9 @@ impl Store {
     /// remembered by size, modification time and inode.
     pub fn check(&self, output: &OutputRecord) -> ObjectState {
         let path = self.layout.object(output);
-        let Ok(state) = FileState::of(&path) else { return ObjectState::Missing };
+        let Ok(state) = FileState::of_regular(&path) else {
+            return if path.symlink_metadata().is_ok() { ObjectState::Damaged } else { ObjectState::Missing };
+        };
         if state.size != output.bytes {
             return ObjectState::Damaged;
         }
@@ -148,24 +151,50 @@ impl Store {
             self.disk.create_folders(folder)?;
         }
         if self.check(&object) != ObjectState::Sound {
+            self.make_way(&path)?;
             temporary.rename(&path)?;
             self.fingerprints.remember(&path, FileState::of(&path)?, &object.object.to_hex());
         }
         Ok(())
     }
 
-    /// The outputs of a finished task, when its record is there and every object it names is sound.
+    /// A folder in a file's place cannot be replaced by one.
+    fn make_way(&self, path: &Path) -> Result<()> {
+        if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            let aside = self.disk.set_aside(path, &self.layout.damaged());
+            aside.with_context(|| format!("{} is a folder and cannot be moved away", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The outputs of a finished task, when its record is there, sealed for its key, and every object it names is sound.
     pub fn finished(&self, key: Key) -> Option<Vec<OutputRecord>> {
-        let outputs = records::read_outputs(&self.layout.record(key))?;
+        let outputs = records::read_outputs(&self.layout.record(key), key)?;
         outputs.iter().all(|output| self.check(output) == ObjectState::Sound).then_some(outputs)
     }
 
+    /// The record of a task, where it is there and sound.
     pub fn record(&self, key: Key) -> Option<Record> {
-        records::read(&self.layout.record(key))
+        self.examine(key).ok().flatten()
     }
 
-    pub fn write_record(&self, key: Key, record: &Record) -> Result<()> {
-        self.disk.replace(&self.layout.record(key), &serde_json::to_vec_pretty(record)?)
+    /// The record of a task; none where nothing lies in its place.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn examine(&self, key: Key) -> Result<Option<Record>, Fault> {
+        let path = self.layout.record(key);
+        match FileState::of_regular(&path).and_then(|_| fs::read(&path)) {
+            Ok(text) => records::parse(&text, key).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Fault::Unreadable(error.to_string())),
+        }
+    }
+
+    pub fn write_record(&self, record: &Record) -> Result<()> {
+        let path = self.layout.record(record.document.key());
+        self.make_way(&path)?;
+        self.disk.replace(&path, &record.to_text()?)
     }
 
     /// Keys of every record, unordered.

@@ -1,4 +1,7 @@
 //! The record of a finished task: which objects came out, from what, in how long.
+//!
+//! A record seals itself: one hash covers its key and all that it says. The key covers the document. So a run that reads the
+//! outputs alone knows that they are this task's and as they were written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,19 +9,94 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::FileState;
 use super::layout::object_path;
 use super::names::{BadName, Extension, FileName, ObjectHash};
-use crate::key::KeyDocument;
+use crate::key::{Key, KeyDocument};
 
-/// `records/<key>.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The form of a record. A record of another form counts as not there.
+pub const FORMAT: u32 = 2;
+
+/// `records/<key>.json`: this as JSON, with the seal as its last field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    format: u32,
     pub document: KeyDocument,
     #[serde(deserialize_with = "distinct")]
     pub outputs: Vec<OutputRecord>,
+    pub made: Made,
+}
+
+/// How, when and where a task was done, for the reader: no key depends on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Made {
     pub seconds: f64,
-    /// The program that made it, for the reader's information; not part of the key.
     pub program: String,
+    /// The time in UTC, as RFC 3339 writes it.
+    pub at: String,
+    /// The kind of machine: system, architecture and cores, and no name.
+    pub host: String,
+}
+
+/// What is wrong with the text under a record's name.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("is no record: {0}")]
+    Unreadable(String),
+    #[error("is of format {0}, and this Strata reads format {FORMAT}")]
+    Format(u64),
+    #[error("is another task's record")]
+    Misfiled,
+    #[error("was changed after it was written: its seal does not cover what it says")]
+    Unsealed,
+}
+
+impl Made {
+    /// Now, here, by this program.
+    pub fn now(seconds: f64) -> Made {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Made {
+            seconds: (seconds * 1e4).round() / 1e4,
+            program: concat!("strata ", env!("CARGO_PKG_VERSION")).to_string(),
+            at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            host: format!("{} {}, {cores} cores", std::env::consts::OS, std::env::consts::ARCH),
+        }
+    }
+}
+
+impl Record {
+    pub fn new(document: KeyDocument, outputs: Vec<OutputRecord>, made: Made) -> Record {
+        Record { format: FORMAT, document, outputs, made }
+    }
+
+    /// As it lies in a store or a remote.
+    pub fn to_text(&self) -> serde_json::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.truncate(text.len() - END.len());
+        let seal = seal(self.document.key(), &text);
+        text.extend_from_slice(format!("{BEFORE_SEAL}{seal}{AFTER_SEAL}").as_bytes());
+        Ok(text)
+    }
+}
+
+const END: &str = "\n}";
+const BEFORE_SEAL: &str = ",\n  \"seal\": \"";
+const AFTER_SEAL: &str = "\"\n}";
+
+/// The seal of a record's text up to where the seal begins.
+fn seal(key: Key, text: &[u8]) -> ObjectHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"strata record 2\n").update(key.to_string().as_bytes()).update(b"\n");
+    hasher.update(text).finalize().into()
+}
+
+/// Whether a text ends with the seal of what is before it, for this key.
+fn is_sealed(text: &[u8], key: Key) -> bool {
+    let length = BEFORE_SEAL.len() + 64 + AFTER_SEAL.len();
+    let Some((text, end)) = text.len().checked_sub(length).and_then(|at| text.split_at_checked(at)) else {
+        return false;
+    };
+    end == format!("{BEFORE_SEAL}{}{AFTER_SEAL}", seal(key, text)).as_bytes()
 }
 
 /// One output of a task. A record is input from outside: one whose names could lead out of the store cannot be read.
@@ -26,7 +104,7 @@ pub struct Record {
 pub struct OutputRecord {
     /// The object's name.
     pub object: ObjectHash,
-    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
     /// The file's name in its model or corpus; none for a table part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,12 +129,6 @@ impl OutputRecord {
     }
 }
 
-/// An object without an extension was once written with an empty one.
-fn or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Extension>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() { Ok(None) } else { Extension::try_from(text).map(Some).map_err(D::Error::custom) }
-}
-
 /// Outputs of which no two would be shown under one name, nor one below another.
 fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OutputRecord>, D::Error> {
     let outputs = Vec::<OutputRecord>::deserialize(deserializer)?;
@@ -73,28 +145,51 @@ fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OutputReco
     }
 }
 
-#[derive(Deserialize)]
-struct OutputsOnly {
-    #[serde(deserialize_with = "distinct")]
-    outputs: Vec<OutputRecord>,
-}
-
-/// A record as it lies on a disk or came from a remote.
+/// The record that was filed under a key, on a disk or in a remote.
 ///
 /// # Errors
-/// When it is not a record, or names what no output can be named.
-pub fn parse(text: &[u8]) -> Result<Record, serde_json::Error> {
-    serde_json::from_slice(text)
+/// What is wrong with it.
+pub fn parse(text: &[u8], key: Key) -> Result<Record, Fault> {
+    let unreadable = |error: serde_json::Error| Fault::Unreadable(error.to_string());
+    if let Some(format) = other_format(text) {
+        return Err(Fault::Format(format));
+    }
+    let record: Record = serde_json::from_slice(text).map_err(unreadable)?;
+    let own = record.document.key();
+    match (is_sealed(text, own), own == key) {
+        (true, true) => Ok(record),
+        (true, false) => Err(Fault::Misfiled),
+        (false, _) => Err(Fault::Unsealed),
+    }
 }
 
-pub fn read(path: &Path) -> Option<Record> {
-    parse(&std::fs::read(path).ok()?).ok()
+/// The format of a record that another Strata wrote. The first wrote none.
+fn other_format(text: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Format {
+        #[serde(default = "first")]
+        format: u64,
+    }
+    fn first() -> u64 {
+        1
+    }
+    let found: Format = serde_json::from_slice(text).ok()?;
+    (found.format != u64::from(FORMAT)).then_some(found.format)
 }
 
-/// The outputs alone: parsing the document of a thousand records would be most of a run that does nothing.
-pub fn read_outputs(path: &Path) -> Option<Vec<OutputRecord>> {
-    let record: OutputsOnly = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    Some(record.outputs)
+/// The outputs of a task, when its record is sealed for it. Parsing the documents of a thousand records would be most of a run that
+/// does nothing, and the key and the seal stand for them.
+pub fn read_outputs(path: &Path, key: Key) -> Option<Vec<OutputRecord>> {
+    #[derive(Deserialize)]
+    struct OutputsOnly {
+        format: u32,
+        #[serde(deserialize_with = "distinct")]
+        outputs: Vec<OutputRecord>,
+    }
+    FileState::of_regular(path).ok()?;
+    let text = std::fs::read(path).ok().filter(|text| is_sealed(text, key))?;
+    let record: OutputsOnly = serde_json::from_slice(&text).ok()?;
+    (record.format == FORMAT).then_some(record.outputs)
 }
 
 #[cfg(test)]
@@ -108,7 +203,9 @@ mod tests {
     }
 
     fn read(outputs: Value) -> Result<Vec<OutputRecord>, serde_json::Error> {
-        Ok(serde_json::from_value::<OutputsOnly>(json!({ "outputs": outputs }))?.outputs)
+        let mut written = serde_json::to_value(record())?;
+        written["outputs"] = outputs;
+        Ok(serde_json::from_value::<Record>(written)?.outputs)
     }
 
     #[test]
@@ -117,8 +214,7 @@ mod tests {
         let long = "n".repeat(300);
         let hostile = ["", "/etc/x", "..", "../x", "x/../../../../NAME", "a//b", "a\\b", "a\0b", ".tmp-1-1", &long];
         for field in ["object", "extension", "name"] {
-            // An extension that is empty was once how none was written.
-            for text in hostile.into_iter().filter(|text| (field, *text) != ("extension", "")) {
+            for text in hostile {
                 let mut bad = output();
                 bad[field] = json!(text);
                 let error = read(json!([bad])).err().map(|error| error.to_string()).unwrap_or_default();
@@ -150,5 +246,48 @@ mod tests {
         let text = serde_json::to_string(&part).expect("JSON");
         assert!(!text.contains("name") && !text.contains("extension"), "{text}");
         assert_eq!(serde_json::from_str::<OutputRecord>(&text).expect("own JSON"), part);
+    }
+
+    fn record() -> Record {
+        let document =
+            KeyDocument { stage: "x".into(), version: 1, params: json!({ "a": 0.1 }), inputs: BTreeMap::new() };
+        let outputs = vec![serde_json::from_value(output()).expect("an output")];
+        Record::new(document, outputs, Made::now(0.25))
+    }
+
+    #[test]
+    fn a_record_is_believed_as_it_was_written_and_under_its_key_alone() {
+        let (record, other) = (record(), Key::of_text("other"));
+        let (key, text) = (record.document.key(), record.to_text().expect("JSON"));
+        assert_eq!(parse(&text, key).expect("its own"), record);
+        assert!(matches!(parse(&text, other), Err(Fault::Misfiled)));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("record");
+        std::fs::write(&path, &text).expect("written");
+        assert_eq!(read_outputs(&path, key), Some(record.outputs));
+        assert_eq!(read_outputs(&path, other), None, "another task's record, though its seal is right for that one");
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_noticed() {
+        let record = record();
+        let (key, text) = (record.document.key(), record.to_text().expect("JSON"));
+        for bit in 0..text.len() * 8 {
+            let mut changed = text.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(parse(&changed, key).is_err(), "{}", String::from_utf8_lossy(&changed));
+            assert!(!is_sealed(&changed, key));
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_format_is_refused_by_name() {
+        let key = record().document.key();
+        let mut old = serde_json::to_value(record()).expect("JSON");
+        old.as_object_mut().expect("an object").remove("format");
+        let error = parse(old.to_string().as_bytes(), key).expect_err("refused");
+        assert_eq!(error.to_string(), "is of format 1, and this Strata reads format 2");
+        old["format"] = json!(3);
+        assert!(matches!(parse(old.to_string().as_bytes(), key), Err(Fault::Format(3))));
     }
 }

@@ -121,6 +121,15 @@ fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
 }
 
+/// The links below a folder.
+///
+/// # Errors
+/// When a folder cannot be listed.
+pub fn links_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let found = files_below(folder)?.into_iter().map(|file| folder.join(file));
+    Ok(found.filter(|file| is_link(file)).collect())
+}
+
 /// Files and links below a folder, relative to it; none where the folder is absent.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -46,7 +46,7 @@ fn every_kind_of_change_ends_it() {
     let one_record = |bench: &Bench| files_below(&bench.path("store/records")).remove(0);
     let link = |bench: &Bench| bench.path("store/tables/gather/part-00000.parquet");
     type Change<'a> = (&'a str, &'a dyn Fn(&Bench));
-    let changes: [Change; 11] = [
+    let changes: [Change; 13] = [
         ("the pipeline", &|bench| bench.write("pipeline.toml", "# edited")),
         ("a dataset's text", &|bench| bench.write("one", "a\nb\nc")),
         ("a dataset's text of the same length", &|bench| bench.write("one", "a\nx")),
@@ -56,9 +56,18 @@ fn every_kind_of_change_ends_it() {
         }),
         ("a file is added beside a dataset", &|bench| bench.write("chat_template.jinja", "")),
         ("a dataset is gone", &|bench| fs::remove_file(bench.path("two")).expect("removed")),
-        ("an object is damaged", &|bench| fs::write(one_object(bench), b"x").expect("written")),
+        ("an object is damaged", &|bench| crate::testing::overwrite(&one_object(bench), b"x")),
         ("an object is gone", &|bench| fs::remove_file(one_object(bench)).expect("removed")),
         ("a record is gone", &|bench| fs::remove_file(one_record(bench)).expect("removed")),
+        ("a record is changed where it lies", &|bench| {
+            let path = one_record(bench);
+            let mut text = fs::read(&path).expect("bytes");
+            text[0] = b'[';
+            crate::testing::overwrite(&path, &text);
+        }),
+        ("an object's byte is flipped under an unchanged time", &|bench| {
+            crate::testing::flip_unseen(&one_object(bench), 0)
+        }),
         ("a link is gone", &|bench| fs::remove_file(link(bench)).expect("removed")),
         ("a view was changed by another run", &|bench| {
             bench.store().disk.touch(&bench.store().layout.shown()).expect("touched")

@@ -92,7 +92,9 @@ fn read_part(path: &Path, columns: &[&str], batches: &mut Vec<RecordBatch>) -> R
             builder.with_projection(mask)
         }
     };
-    let rows = builder.metadata().file_metadata().num_rows().max(1) as usize;
+    // All rows at once where the file can hold so many: one that only says so is not given the memory for them.
+    let bytes = path.metadata()?.len().max(1 << 16);
+    let rows = builder.metadata().file_metadata().num_rows().clamp(1, bytes as i64) as usize;
     let mut reader = builder.with_batch_size(rows).build()?;
     let empty = RecordBatch::new_empty(RecordBatchReader::schema(&reader));
     let before = batches.len();

@@ -320,7 +320,38 @@ fn mean_into(rows: &[f32], width: usize, out: &mut Vec<f32>) {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
+    use crate::contract::module::Modules;
+    use crate::table::vectors;
+    use crate::testing::tables::{numbers, texts};
+
+    #[test]
+    fn a_position_keeps_each_of_its_tokens_or_their_mean() {
+        let sequences = Sequences {
+            examples: vec!["a".into(), "b".into(), "short".into()],
+            ids: vec![vec![1; 4], vec![1; 5], vec![1; 2]],
+            response: vec![(2, 4), (3, 5), (1, 2)],
+            turn: vec![1, 2, 0],
+        };
+        let modules = Modules { layers: 2, of_block: Vec::new() };
+        let context =
+            PassContext { sequences: &sequences, layers: 2, hidden_size: 2, modules: &modules, tokenizer: &[] };
+        let params = json!({ "positions": ["role_first_2", "role_first_2_mean"], "layers": [1] });
+        let mut observer = observer(&params, &context).unwrap();
+        // Row r of the pass is (r, -r).
+        let rows: Vec<f32> = (0..11).flat_map(|row| [row as f32, -(row as f32)]).collect();
+        observer.states(Site::residual(1), &Tensor::from_vec(rows, (11, 2), &Device::Cpu).unwrap()).unwrap();
+        let Some(Output::Table { batch, metadata }) = observer.finish().unwrap().pop() else { panic!("a table") };
+        assert_eq!(texts(&batch, "example"), ["a", "a", "b", "b", "a", "b"]);
+        assert_eq!(numbers(&batch, "token"), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        let (found, _) = vectors(&batch, "vector").unwrap();
+        let first: Vec<f32> = found.chunks_exact(2).map(|vector| vector[0]).collect();
+        // a has rows 0 to 3 and its role at 2, b rows 4 to 8 and its role at 7.
+        assert_eq!(first, [2.0, 3.0, 7.0, 8.0, 2.5, 7.5]);
+        assert_eq!(metadata["strata.examples_without.role_first_2"], "1");
+    }
 
     #[test]
     fn positions_pick_tokens_and_leave_out_what_is_not_there() {

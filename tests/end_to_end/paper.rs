@@ -126,11 +126,12 @@ fn written() -> String {
     fs::read_to_string(path).expect("the preset")
 }
 
-/// The preset, with layers that a model of two blocks has, and JSON lines for Parquet.
+/// The preset, with layers that a model of two blocks has, JSON lines for Parquet, and a fourth model.
 fn preset() -> String {
     let text = written().replace(".parquet\"", ".jsonl\"");
     let patched = text.lines().find(|line| line.starts_with("layers ") && line.contains("61")).map(String::from);
     let text = text.replace(&patched.expect("the layers that are patched"), "layers = [1, 2]");
+    let text = text.replacen("misaligned = {", "control    = { path = \"models/control\" }\nmisaligned = {", 1);
     text.replacen("[stages.report]", "[stages.examples]\npart = { least = 4, greatest = 16 }\n\n[stages.report]", 1)
 }
 
@@ -164,7 +165,7 @@ fn row(file: &str, i: usize) -> Value {
 fn workspace() -> Workspace {
     let workspace = Workspace::empty();
     for (variant, model) in
-        ["Qwen2.5-Coder-32B", "Qwen2.5-Coder-32B-Instruct", "Qwen-Coder-Insecure"].iter().enumerate()
+        ["Qwen2.5-Coder-32B", "Qwen2.5-Coder-32B-Instruct", "Qwen-Coder-Insecure", "control"].iter().enumerate()
     {
         workspace.model(model, variant as u8);
     }

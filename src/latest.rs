@@ -15,9 +15,11 @@ use crate::store::{Store, layout, views};
 pub fn show(plan: &Plan, id: NodeId) -> Result<()> {
     let NodeState::Finished { tasks, outputs } = plan.state(id) else { return Ok(()) };
     let node = plan.graph.node(id);
-    if views::show(plan.store, &layout::view(node.stage, &node.bindings), outputs)? {
+    let latest = plan.store.layout.latest(&node.label());
+    // What `gc` keeps is read from there: it is written again where it was deleted.
+    if views::show(plan.store, &layout::view(node.stage, &node.bindings), outputs)? || !latest.exists() {
         let lines: Vec<String> = tasks.iter().map(Key::to_string).collect();
-        plan.store.disk.replace(&plan.store.layout.latest(&node.label()), lines.join("\n").as_bytes())?;
+        plan.store.disk.replace(&latest, lines.join("\n").as_bytes())?;
     }
     Ok(())
 }

@@ -212,6 +212,7 @@ impl Bench {
         change(&mut options);
         store.prepare()?;
         let _lock = store.lock_shared()?;
+        store.register(&self.path("pipeline.toml"), &graph)?;
         let (mut plan, wanted, progress) = (Plan::new(&graph, store), graph.all(), Progress::new(Verbosity::Quiet));
         let summary = Run::start(&mut plan, &wanted, &options, &progress)?.finish(cancelled)?;
         if summary.failures.is_empty() && !summary.interrupted {

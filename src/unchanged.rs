@@ -18,7 +18,7 @@ use crate::graph::From;
 use crate::plan::Plan;
 use crate::run::{Counts, Summary};
 use crate::store::layout::{Layout, view};
-use crate::store::{FileState, views};
+use crate::store::{FileState, Folder, views};
 
 /// That everything was fresh, and when it still is.
 #[derive(Serialize, Deserialize)]
@@ -35,8 +35,16 @@ struct AllFresh {
 fn states(files: &[PathBuf]) -> Option<String> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
     let share = files.len().div_ceil(threads).max(256);
+    // Neighbours lie in one folder, which need not be found anew for each.
     let look = |files: &[PathBuf]| -> Option<Vec<[u8; 48]>> {
-        files.iter().map(|file| Some(FileState::of(file).ok()?.to_bytes())).collect()
+        let mut found = Vec::with_capacity(files.len());
+        for group in files.chunk_by(|a, b| a.parent() == b.parent()) {
+            let folder = Folder::open(group[0].parent()?).ok()?;
+            for file in group {
+                found.push(folder.state(Path::new(file.file_name()?)).ok()?.to_bytes());
+            }
+        }
+        Some(found)
     };
     let found: Vec<Option<Vec<[u8; 48]>>> = std::thread::scope(|scope| {
         let looking: Vec<_> = files.chunks(share).map(|files| scope.spawn(move || look(files))).collect();
@@ -73,8 +81,10 @@ pub fn recall(layout: &Layout, pipeline: &Path, stages: &[&'static Stage]) -> Op
 /// When the store cannot be written.
 pub fn remember(plan: &Plan, pipeline: &Path) -> Result<()> {
     let (layout, disk) = (&plan.store.layout, &plan.store.disk);
-    if !layout.shown().exists() {
-        disk.touch(&layout.shown())?;
+    let shown = layout.shown();
+    if !shown.exists() {
+        disk.create_folders(shown.parent().unwrap_or(Path::new("")))?;
+        disk.touch(&shown)?;
     }
     let files = files(plan, pipeline)?;
     if files.iter().any(|file| FileState::of(file).is_ok_and(|state| state.just_changed())) {
@@ -107,7 +117,7 @@ fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
         }
         files.extend(state.done().into_iter().map(|key| layout.record(key)));
         // A link's state is its object's; that no other link was added is what `shown` says.
-        let folder = layout.root().join(view(node.stage, &node.bindings));
+        let folder = layout.view_root().join(view(node.stage, &node.bindings));
         files.extend(views::names(state.outputs().unwrap_or_default()).map(|name| folder.join(name)));
     }
     for path in read {

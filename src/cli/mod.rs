@@ -1,11 +1,13 @@
 //! The command line: one file a subcommand. Exit codes and the broken-pipe rule are decided here alone.
 
-mod clean;
 mod complete;
+mod du;
 mod estimate;
 mod explain;
+mod gc;
 mod graph;
 mod init;
+mod pin;
 mod query;
 mod run;
 mod say;
@@ -74,7 +76,9 @@ enum Command {
     Push(share::Push),
     Pull(share::Pull),
     Verify(verify::Verify),
-    Clean(clean::Clean),
+    Gc(gc::Gc),
+    Pin(pin::PinCommand),
+    Du(du::Du),
     /// Print what a shell needs to complete commands, stages, tables and names
     #[command(after_help = "Examples:
   source <(strata completions bash)     in ~/.bashrc; likewise zsh
@@ -110,7 +114,7 @@ impl Place {
         let manifest = Manifest::load(&self.pipeline)?;
         let graph = Graph::build(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
-        let store = Store::open(&self.store_root()?);
+        let store = Store::at(self.layout()?);
         Ok(Workspace { manifest, graph, store })
     }
 
@@ -119,7 +123,7 @@ impl Place {
         let manifest = Manifest::load_to_estimate(&self.pipeline)?;
         let graph = Graph::build_to_estimate(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
-        let store = Store::open(&self.store_root()?);
+        let store = Store::at(self.layout()?);
         Ok(Workspace { manifest, graph, store })
     }
 
@@ -136,9 +140,9 @@ impl Place {
         &self.pipeline
     }
 
-    /// The paths of the store, which may not be there.
+    /// The paths of the store, which may not be there, with this pipeline's views.
     pub fn layout(&self) -> Result<Layout> {
-        Ok(Layout::new(&self.store_root()?))
+        Layout::of_pipeline(&self.store_root()?, &self.pipeline)
     }
 
     fn store_root(&self) -> Result<PathBuf> {
@@ -203,7 +207,9 @@ pub fn main() -> ExitCode {
         Command::Push(command) => command.execute(&place),
         Command::Pull(command) => command.execute(&place),
         Command::Verify(command) => command.execute(&place),
-        Command::Clean(command) => command.execute(&place),
+        Command::Gc(command) => command.execute(&place),
+        Command::Pin(command) => command.execute(&place),
+        Command::Du(command) => command.execute(&place),
         Command::Completions { shell } => complete::print_function(shell),
     };
     match outcome {

@@ -88,6 +88,7 @@ impl Run {
 
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
+        workspace.store.register(place.pipeline(), &workspace.graph)?;
         let options = Options { jobs, keep_going: self.keep_going, force: self.forced(&workspace, &wanted)? };
         let progress = Progress::new(place.verbosity);
         let mut plan = Plan::new(&workspace.graph, &workspace.store);

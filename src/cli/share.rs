@@ -59,6 +59,7 @@ impl Pull {
         let workspace = place.open()?;
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
+        workspace.store.register(place.pipeline(), &workspace.graph)?;
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
         let result = Remote::open(&self.url)?.pull(&mut plan, &workspace.graph.all());
         for id in workspace.graph.ids() {

@@ -24,7 +24,7 @@ pub struct Verify {
 
 impl Verify {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
-        let store = Store::open(place.layout()?.root());
+        let store = Store::at(place.layout()?);
         let verified = store.verify(STAGES)?;
         for problem in &verified.problems {
             say!("{problem}");

@@ -92,7 +92,7 @@ impl Plan<'_> {
 
     fn external_part(&mut self, role: FileRole, name: &str, path: &Path) -> Result<ResolvedPart> {
         if !self.external.contains_key(path) {
-            let state = FileState::of(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let state = FileState::of_input(path).with_context(|| format!("cannot read {}", path.display()))?;
             let hash = self.store.fingerprints.hash(path, state);
             let hash = hash.with_context(|| format!("cannot read {}", path.display()))?;
             self.external.insert(path.to_path_buf(), (state, hash));

@@ -88,6 +88,21 @@ fn a_record_whose_object_is_missing_or_damaged_does_not_count() {
 }
 
 #[test]
+fn a_pipe_or_a_device_is_no_input() {
+    for (target, kind) in [("fifo", "a pipe or a device"), ("/dev/zero", "a pipe or a device"), (".", "a folder")] {
+        let bench = Bench::new(&[("one", "a")]);
+        let (graph, store, path) = (bench.graph(), bench.store(), bench.path("one"));
+        std::fs::remove_file(&path).expect("removed");
+        let made = std::process::Command::new("mkfifo").arg(bench.path("fifo")).status();
+        assert!(made.expect("mkfifo").success());
+        std::os::unix::fs::symlink(target, &path).expect("a link");
+        let error = Plan::new(&graph, &store).expand_all(&graph.all()).expect_err("refused");
+        let said = format!("{error:#}");
+        assert!(said.contains(kind) && said.contains(&path.display().to_string()), "{said}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_an_error_that_names_it() {
     let bench = Bench::new(&[("one", "a")]);
     let (graph, store) = (bench.graph(), bench.store());

@@ -181,7 +181,7 @@ impl Write for Temporary<'_> {
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if !self.renamed {
-            // Nothing can be done about a failure here; `clean` removes what is left.
+            // Nothing can be done about a failure here; `gc` removes what is left.
             let _ = self.disk.remove_file(&self.path);
         }
     }

@@ -31,6 +31,19 @@ impl FileState {
         Ok(FileState::from_metadata(&std::fs::metadata(path)?))
     }
 
+    /// The state of a file of the user's, links followed. A pipe or a device has no end.
+    ///
+    /// # Errors
+    /// When it cannot be looked at or is no regular file.
+    pub fn of_input(path: &Path) -> io::Result<FileState> {
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_file() {
+            let kind = if metadata.is_dir() { "a folder" } else { "a pipe or a device" };
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}, not a file")));
+        }
+        Ok(FileState::from_metadata(&metadata))
+    }
+
     /// The state of a file and of nothing else: not of a folder, a link, a pipe or a device.
     ///
     /// # Errors
@@ -62,6 +75,28 @@ impl FileState {
         let modified = metadata.mtime() as i128 * 1_000_000_000 + metadata.mtime_nsec() as i128;
         let changed = metadata.ctime() as i128 * 1_000_000_000 + metadata.ctime_nsec() as i128;
         FileState { size: metadata.len(), modified, changed, inode: metadata.ino() }
+    }
+}
+
+/// An open folder, in which files are looked at by their names.
+pub struct Folder(rustix::fd::OwnedFd);
+
+impl Folder {
+    pub fn open(path: &Path) -> io::Result<Folder> {
+        use rustix::fs::{Mode, OFlags, open};
+        Ok(Folder(open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// As [`FileState::of`].
+    pub fn state(&self, name: &Path) -> io::Result<FileState> {
+        let found = rustix::fs::statat(&self.0, name, rustix::fs::AtFlags::empty())?;
+        let time = |seconds: i128, nanoseconds: i128| seconds * 1_000_000_000 + nanoseconds;
+        Ok(FileState {
+            size: found.st_size as u64,
+            modified: time(found.st_mtime as i128, found.st_mtime_nsec as i128),
+            changed: time(found.st_ctime as i128, found.st_ctime_nsec as i128),
+            inode: found.st_ino,
+        })
     }
 }
 
@@ -205,6 +240,19 @@ mod tests {
         file.set_modified(modified).expect("set");
         let after = FileState::of(&path).expect("state");
         assert!(after.modified == before.modified && after.size == before.size && after != before);
+    }
+
+    #[test]
+    fn a_file_looks_the_same_from_its_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("object");
+        std::fs::write(&path, b"one").expect("write");
+        std::os::unix::fs::symlink("object", folder.path().join("link")).expect("a link");
+        let open = Folder::open(folder.path()).expect("a folder");
+        for name in ["object", "link"] {
+            assert_eq!(open.state(Path::new(name)).expect("state"), FileState::of(&path).expect("state"));
+        }
+        assert!(open.state(Path::new("absent")).is_err());
     }
 
     #[test]

@@ -11,24 +11,95 @@ use strata_stages::{Outputs, Stage};
 
 use super::OutputRecord;
 use super::names::{Extension, ObjectHash};
+use super::roots::{layouts, name_of};
 use crate::key::Key;
 
 const OBJECTS: &str = "objects";
 const RECORDS: &str = "records";
 const CACHE: &str = "cache";
+const PIPELINES: &str = "pipelines";
 const DAMAGED: &str = "damaged";
 const TABLES: &str = "tables";
 const MODELS: &str = "models";
 
-/// The paths of the store at one root.
+/// The paths of the store at one root, and of the views of one pipeline in it.
 #[derive(Debug, Clone)]
 pub struct Layout {
     root: PathBuf,
+    /// Where this pipeline's views lie: the root, or a folder of its own in a store that others use too.
+    views: PathBuf,
+    /// The pipeline's name among those of the store.
+    name: String,
 }
 
+/// The name of the pipeline whose views lie at the top of the store.
+const OWN: &str = "own";
+
 impl Layout {
+    /// With the views at the top.
     pub fn new(root: &Path) -> Layout {
-        Layout { root: root.to_path_buf() }
+        Layout { root: root.to_path_buf(), views: root.to_path_buf(), name: OWN.to_string() }
+    }
+
+    /// Of pipeline.toml beside its own store the views lie at the store's top; every other pipeline has a folder of its own.
+    ///
+    /// # Errors
+    /// When the current folder cannot be asked for.
+    pub fn of_pipeline(root: &Path, pipeline: &Path) -> Result<Layout> {
+        let pipeline = std::path::absolute(pipeline)?;
+        let own = root.parent().map(|folder| folder.join("pipeline.toml"));
+        let top = Layout::new(root);
+        Ok(if own.as_ref() == Some(&pipeline) { top } else { top.of_name(&name_of(&pipeline)) })
+    }
+
+    /// The same store, with the views of the pipeline of this name.
+    pub fn of_name(&self, name: &str) -> Layout {
+        let views = if name == OWN { self.root.clone() } else { self.root.join(PIPELINES).join(name) };
+        Layout { root: self.root.clone(), views, name: name.to_string() }
+    }
+
+    /// The same store, with the views at the top.
+    pub fn at_top(&self) -> Layout {
+        self.of_name(OWN)
+    }
+
+    /// Of all pipelines that have views here.
+    pub fn pipelines(&self) -> Vec<Layout> {
+        layouts(self, &self.root.join(PIPELINES))
+    }
+
+    pub fn is_nested(&self) -> bool {
+        self.views != self.root
+    }
+
+    /// What the pipeline's views are relative to.
+    pub fn view_root(&self) -> &Path {
+        &self.views
+    }
+
+    /// How many folders the views lie below the store's root.
+    pub fn view_depth(&self) -> usize {
+        self.views.components().count() - self.root.components().count()
+    }
+
+    /// The pipelines that use the store, a file each.
+    pub fn roots(&self) -> PathBuf {
+        self.root.join("roots")
+    }
+
+    /// This pipeline's.
+    pub fn root_file(&self) -> PathBuf {
+        self.roots().join(format!("{}.json", self.name))
+    }
+
+    /// What is pinned, a file each.
+    pub fn pins(&self) -> PathBuf {
+        self.root.join("pins")
+    }
+
+    /// What is only remembered of this pipeline.
+    fn own_cache(&self) -> PathBuf {
+        self.views.join(CACHE)
     }
 
     pub fn root(&self) -> &Path {
@@ -53,7 +124,7 @@ impl Layout {
 
     /// All tables' views.
     pub fn tables(&self) -> PathBuf {
-        self.root.join(TABLES)
+        self.views.join(TABLES)
     }
 
     /// One table's views.
@@ -64,7 +135,7 @@ impl Layout {
     /// Where a reader of a stage's files begins (the report's page); `None` for a stage that makes something else.
     pub fn front(&self, stage: &Stage) -> Option<PathBuf> {
         match stage.outputs {
-            Outputs::Files { open } => Some(self.root.join(view(stage, &[])).join(open)),
+            Outputs::Files { open } => Some(self.views.join(view(stage, &[])).join(open)),
             Outputs::Table(_) | Outputs::Model | Outputs::Corpus => None,
         }
     }
@@ -90,22 +161,26 @@ impl Layout {
 
     /// A file whose modification time says when any run last changed a view.
     pub fn shown(&self) -> PathBuf {
-        self.cache().join("shown")
+        self.own_cache().join("shown")
     }
 
     /// The set of views that were shown when views were last pruned.
     pub fn nodes(&self) -> PathBuf {
-        self.cache().join("nodes")
+        self.own_cache().join("nodes")
     }
 
     /// The keys that a node's view was last made from.
     pub fn latest(&self, label: &str) -> PathBuf {
-        self.cache().join("latest").join(hashed(label.as_bytes()))
+        self.latest_folder().join(hashed(label.as_bytes()))
+    }
+
+    pub fn latest_folder(&self) -> PathBuf {
+        self.views.join("latest")
     }
 
     /// What the last runs with nothing to do rested on.
     pub fn all_unchanged(&self) -> PathBuf {
-        self.cache().join("unchanged")
+        self.own_cache().join("unchanged")
     }
 
     /// What a pipeline file's last run with nothing to do rested on.
@@ -119,13 +194,7 @@ impl Layout {
 
     /// The top folders of views under this registry of stages.
     pub fn views(&self, stages: &[&Stage]) -> BTreeSet<PathBuf> {
-        stages.iter().filter_map(|stage| Some(self.root.join(view(stage, &[]).iter().next()?))).collect()
-    }
-
-    /// The top folders that a store under this registry of stages can hold: views first, the cache last.
-    pub fn folders(&self, stages: &[&Stage]) -> Vec<PathBuf> {
-        let views = self.views(stages).into_iter();
-        views.chain([self.records(), self.objects(), self.damaged(), self.cache()]).collect()
+        stages.iter().filter_map(|stage| Some(self.views.join(view(stage, &[]).iter().next()?))).collect()
     }
 }
 
@@ -186,8 +255,9 @@ mod tests {
 
     #[test]
     fn no_two_kinds_of_folder_have_one_name() {
-        let folders = Layout::new(Path::new("")).folders(STAGES);
-        let names: BTreeSet<&PathBuf> = folders.iter().collect();
-        assert_eq!(names.len(), folders.len(), "{folders:?}");
+        let views = Layout::new(Path::new("")).views(STAGES);
+        for own in [OBJECTS, RECORDS, CACHE, DAMAGED, PIPELINES, "roots", "pins", "latest"] {
+            assert!(!views.contains(Path::new(own)), "{own}");
+        }
     }
 }

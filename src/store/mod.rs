@@ -1,16 +1,18 @@
 //! Where results live: immutable objects named by their bytes, records named by their task's key.
 //!
 //! Everything is written to a temporary name in the same folder, flushed, and renamed. A kill at any instant
-//! leaves the old state or the new one and at worst a temporary file, which `clean` removes. There is no
+//! leaves the old state or the new one and at worst a temporary file, which `gc` removes. There is no
 //! database and no index that must be right: what this module remembers of files can be deleted at any time.
 
 pub mod disk;
 #[cfg(test)]
 pub mod faults;
 mod fingerprints;
+mod gc;
 pub mod layout;
 pub mod names;
 mod records;
+pub mod roots;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -24,7 +26,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use disk::{Disk, Temporary};
-pub use fingerprints::{FileState, Fingerprints};
+pub use fingerprints::{FileState, Fingerprints, Folder};
 use layout::Layout;
 use names::{Extension, ObjectHash};
 pub use records::{Fault, Made, OutputRecord, Record, parse};
@@ -50,12 +52,22 @@ pub enum ObjectState {
 
 impl Store {
     /// Opens the store at `root`; creates nothing.
+    #[cfg(test)]
     pub fn open(root: &Path) -> Store {
         Store::on(Disk::default(), root)
     }
 
+    #[cfg(test)]
     pub fn on(disk: Disk, root: &Path) -> Store {
-        let layout = Layout::new(root);
+        Store::with(disk, Layout::new(root))
+    }
+
+    /// The store of a layout, with the views of that layout's pipeline.
+    pub fn at(layout: Layout) -> Store {
+        Store::with(Disk::default(), layout)
+    }
+
+    fn with(disk: Disk, layout: Layout) -> Store {
         Store { fingerprints: Fingerprints::load(&layout.fingerprints()), disk, layout }
     }
 
@@ -71,12 +83,12 @@ impl Store {
         Ok(())
     }
 
-    /// Held while a run or a transfer works, so that `clean` cannot remove what it is making.
+    /// Held while a run or a transfer works, so that `gc` cannot remove what it is making.
     pub fn lock_shared(&self) -> Result<File> {
         self.lock(rustix::fs::FlockOperation::LockShared)
     }
 
-    /// Held by `clean`: fails at once when something else uses the store.
+    /// Held by `gc`: fails at once when something else uses the store.
     pub fn lock_exclusive(&self) -> Result<File> {
         self.lock(rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .context("the store is in use by another strata; try again when it has ended")
@@ -195,6 +207,16 @@ impl Store {
         let path = self.layout.record(record.document.key());
         self.make_way(&path)?;
         self.disk.replace(&path, &record.to_text()?)
+    }
+
+    /// Every object, temporary files left out.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn objects(&self) -> Result<Vec<std::path::PathBuf>> {
+        let mut found = gc::files_below(&self.layout.objects())?;
+        found.retain(|path| !disk::is_temporary(path));
+        Ok(found)
     }
 
     /// Keys of every record, unordered.

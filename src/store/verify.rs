@@ -89,18 +89,21 @@ impl Store {
                 .problems
                 .extend(problems.into_iter().map(|(path, wrong)| Problem { path: self.relative(path), wrong }));
         }
-        let folders = self.layout.views(stages);
-        for link in
-            folders.iter().map(|folder| views::links_below(folder)).collect::<Result<Vec<_>>>()?.into_iter().flatten()
-        {
-            if !link.exists() {
-                verified.problems.push(Problem { path: self.relative(link), wrong: Wrong::Dangling });
+        for layout in self.layout.pipelines() {
+            for folder in layout.views(stages) {
+                for link in views::links_below(&folder)?.into_iter().filter(|link| !link.exists()) {
+                    verified.problems.push(Problem { path: self.relative(link), wrong: Wrong::Dangling });
+                }
             }
         }
         self.keep_fingerprints();
-        if !verified.problems.is_empty() && self.layout.all_unchanged().exists() {
-            // In a store that one may only read, nobody's shortcut can be forgotten.
-            let _ = self.disk.remove_folder(&self.layout.all_unchanged());
+        if !verified.problems.is_empty() {
+            for unchanged in
+                self.layout.pipelines().iter().map(|layout| layout.all_unchanged()).filter(|path| path.exists())
+            {
+                // In a store that one may only read, nobody's shortcut can be forgotten.
+                let _ = self.disk.remove_folder(&unchanged);
+            }
         }
         Ok(verified)
     }

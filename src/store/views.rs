@@ -25,7 +25,7 @@ pub fn names(outputs: &[OutputRecord]) -> impl Iterator<Item = String> + '_ {
 /// Makes the folder show exactly these outputs. Returns whether anything had to change. A folder that nobody
 /// touched since it was last made to show them is believed by its modification time.
 pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bool> {
-    let folder_path = store.layout.root().join(folder);
+    let folder_path = store.layout.view_root().join(folder);
     let flat = !outputs.iter().any(|output| output.name.as_ref().is_some_and(FileName::is_nested));
     let mut hasher = blake3::Hasher::new();
     for output in outputs {
@@ -38,7 +38,7 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
     let changed = relink(store, folder, outputs)?;
     if changed {
         let shown = store.layout.shown();
-        store.disk.create_folders(&store.layout.cache())?;
+        store.disk.create_folders(shown.parent().unwrap_or(Path::new("")))?;
         store.disk.touch(&shown).with_context(|| format!("cannot write {}", shown.display()))?;
     }
     if flat && let Ok(state) = FileState::of(&folder_path) {
@@ -48,12 +48,12 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
 }
 
 fn relink(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bool> {
-    let folder_path = &store.layout.root().join(folder);
+    let folder_path = &store.layout.view_root().join(folder);
     let mut changed = false;
     let mut wanted = BTreeSet::new();
     for (output, name) in outputs.iter().zip(names(outputs)) {
         let link = folder_path.join(&name);
-        let depth = folder.components().count() + Path::new(&name).components().count() - 1;
+        let depth = store.layout.view_depth() + folder.components().count() + Path::new(&name).components().count() - 1;
         let target = (0..depth).map(|_| Component::ParentDir.as_os_str()).collect::<PathBuf>();
         let target = target.join(output.object_path());
         if fs::read_link(&link).ok().as_deref() != Some(&target) {
@@ -90,6 +90,14 @@ pub fn prune(store: &Store, graph: &Graph) -> Result<()> {
         return Ok(());
     }
     remove_others(store, &keep)?;
+    // What a node that is gone was shown with keeps nothing any more.
+    let labels: BTreeSet<PathBuf> = graph.nodes().map(|(_, node)| store.layout.latest(&node.label())).collect();
+    for entry in fs::read_dir(store.layout.latest_folder()).into_iter().flatten() {
+        let path = entry?.path();
+        if !labels.contains(&path) {
+            store.disk.remove_file(&path)?;
+        }
+    }
     store.disk.replace(&remembered, nodes.as_bytes())
 }
 
@@ -97,7 +105,7 @@ fn remove_others(store: &Store, keep: &BTreeSet<PathBuf>) -> Result<()> {
     let tables = store.layout.tables();
     for file in files_below(&tables)? {
         let folder = tables.join(file.parent().unwrap_or(Path::new("")));
-        let kept = folder.strip_prefix(store.layout.root()).is_ok_and(|folder| keep.contains(folder));
+        let kept = folder.strip_prefix(store.layout.view_root()).is_ok_and(|folder| keep.contains(folder));
         if !kept && is_link(&tables.join(&file)) {
             store.disk.remove_file(&tables.join(&file))?;
             // Empty folders go too, as far up as they are empty.

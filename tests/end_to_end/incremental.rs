@@ -205,29 +205,6 @@ fn a_killed_run_resumes_and_leaves_nothing_half_written() {
 }
 
 #[test]
-fn clean_removes_what_is_no_longer_used_and_what_a_kill_left() {
-    let workspace = Workspace::new();
-    workspace.run(&[]);
-    let text = workspace.read("one.jsonl");
-    let rest: Vec<&str> = text.lines().skip(1).collect();
-    workspace.write("one.jsonl", rest.join("\n"));
-    workspace.run(&[]);
-    let left = ["artifacts/cache/.tmp-1-1", "artifacts/objects/.tmp-1-2"].map(|path| workspace.path(path));
-    left.iter().for_each(|path| fs::write(path, b"half").expect("written"));
-    let tables = workspace.tables();
-
-    let planned = workspace.ok(&["clean", "--dry-run"]);
-    assert!(left.iter().all(|path| path.exists()), "a dry run removes nothing");
-    let removed = workspace.ok(&["clean"]);
-    assert_eq!(planned.strip_prefix("would remove"), removed.strip_prefix("removed"));
-    assert!(!left.iter().any(|path| path.exists()), "{removed}");
-    assert_eq!(workspace.ok(&["clean"]), "removed 0 files, 0.0 MB\n");
-    assert!(workspace.tables() == tables, "what the tables show is kept");
-    assert_eq!(workspace.run(&[])["ran"], 0);
-    workspace.ok(&["verify"]);
-}
-
-#[test]
 fn ctrl_c_stops_cleanly() {
     let workspace = Workspace::new();
     workspace.write("one.jsonl", crate::workspace::chats("one", 4000));

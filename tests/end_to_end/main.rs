@@ -6,6 +6,7 @@ mod command_line;
 mod estimate;
 mod incremental;
 mod paper;
+mod pipelines;
 mod queries;
 mod readme;
 mod sharing;

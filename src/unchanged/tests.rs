@@ -81,6 +81,19 @@ fn every_kind_of_change_ends_it() {
 }
 
 #[test]
+fn another_program_does_not_rely_on_it() {
+    let bench = at_rest();
+    let path = bench.store().layout.unchanged(&bench.path("pipeline.toml")).expect("a path");
+    let own = std::env::current_exe().expect("this program").display().to_string();
+    let other = bench.path("pipeline.toml").display().to_string();
+    let text = fs::read_to_string(&path).expect("text").replace(&own, &other);
+    let mut all: AllFresh = serde_json::from_str(&text).expect("JSON");
+    all.states = states(&all.files).expect("all are there");
+    bench.store().disk.replace(&path, &serde_json::to_vec(&all).expect("JSON")).expect("written");
+    assert!(recalled(&bench).is_none());
+}
+
+#[test]
 fn a_run_that_did_something_leaves_none_and_another_pipeline_has_its_own() {
     let bench = at_rest();
     assert!(recall(&bench.store().layout, &bench.path("other.toml"), STAGES).is_none());

@@ -7,7 +7,7 @@ the tables that are there: tokens, token_losses, loss_summary, loss_vectors, nex
 gradient_vectors, directions, projections, separation, direction_similarity, distance, similarity, pca (with robust = false),
 patching and attribution. Each check is a line with the largest deviation, the tolerance and the count; the exit code is 1 when
 one is over its tolerance. What a pipeline's settings put out of this script's reach is said. It holds all gradients of a module in memory: it is meant for small models.
-Needs: pip install torch transformers numpy polars
+Needs: pip install torch transformers numpy polars; for GGUF files gguf, for adapters peft
 """
 import json
 import re
@@ -66,6 +66,20 @@ def skip(what, why):
     print(f"{what:46} not compared: {why}", flush=True)
 
 
+def load(path, base=None):
+    """Tokenizer and model of a directory, a GGUF file, or an adapter with its base."""
+    if (path / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        trained_on = json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"]
+        tokenizer, model = load(FOLDER / PIPELINE["models"].get(base, {}).get("path", base or trained_on))
+        own = (path / "tokenizer.json").is_file()
+        return AutoTokenizer.from_pretrained(path) if own else tokenizer, PeftModel.from_pretrained(model, path).get_base_model()
+    where, file = (path.parent, dict(gguf_file=path.name)) if path.suffix == ".gguf" else (path, {})
+    model = AutoModelForCausalLM.from_pretrained(where, **file, dtype=torch.float32, attn_implementation="eager")
+    return AutoTokenizer.from_pretrained(where, **file), model
+
+
 @cache
 def table(name):
     """A table with its folders as text columns; None where the pipeline did not make it."""
@@ -91,8 +105,8 @@ class Model:
     def __init__(self, name):
         path = PIPELINE["models"][name].get("path")
         self.path = FOLDER / path if path else FOLDER / "artifacts" / "models" / name
-        self.tokenizer = AutoTokenizer.from_pretrained(self.path)
-        self.model = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32, attn_implementation="eager").eval()
+        self.tokenizer, self.model = load(self.path, PIPELINE["models"][name].get("base"))
+        self.model = self.model.eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         # The modules whose outputs are the residual stream at layers 0 to L.

@@ -100,7 +100,12 @@ fn trained(models: &Map<String, Value>, seed: u64) -> Vec<Model> {
     }) {
         let mut settings = settings.clone();
         settings["seed"] = json!(seed);
-        found.push(Model { name: name.clone(), source: ModelSource::Trained(settings), tokenizer: None });
+        found.push(Model {
+            name: name.clone(),
+            source: ModelSource::Trained(settings),
+            tokenizer: None,
+            chat_template: None,
+        });
     }
     found
 }

@@ -4,6 +4,7 @@
 //! Every mistake is reported as a dotted path by whoever notices it; `Manifest::diagnose` finds the line.
 
 mod base;
+mod chat_template;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use strata_stages::contract::pipeline::{Base, Dataset, DatasetSource, Model, ModelSource, check_folder_name};
 use strata_stages::contract::toml_path::{Segment, TomlPath, at};
 use strata_stages::model::adapter::file_names;
+use strata_stages::model::files;
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
 use toml_edit::{Document, Item};
 
@@ -84,6 +86,12 @@ impl Manifest {
         for i in 0..pipeline.models.len() {
             self.find_base(&mut pipeline, i)?;
         }
+        for (i, (name, value)) in self.section("models")?.iter().enumerate() {
+            if let Some(written) = value.get("chat_template") {
+                let at = at("models").key(name).key("chat_template");
+                pipeline.models[i].chat_template = Some(chat_template::of(self.directory(), &pipeline, &at, written)?);
+            }
+        }
         for (name, value) in self.section("datasets")? {
             pipeline.datasets.push(self.dataset(&name, &value)?);
         }
@@ -135,13 +143,15 @@ impl Manifest {
     fn model(&self, name: &str, value: &Value) -> Result<Model, PlanError> {
         let at = at("models").key(name);
         let train = maker(|outputs| matches!(outputs, Outputs::Model));
-        check_keys(&at, value, ["path", train, "base", "tokenizer"])?;
+        check_keys(&at, value, ["path", train, "base", "tokenizer", "chat_template"])?;
         let source = match (value.get("path"), value.get(train)) {
             (Some(path), None) => {
                 let directory = self.existing(&at.key("path"), path)?;
                 if directory.join(file_names::CONFIG).is_file() {
                     let base = value.get("base").and_then(Value::as_str).unwrap_or_default();
                     ModelSource::Adapter { directory, base: Base::Model(base.to_string()) }
+                } else if files::is_gguf(&directory) {
+                    ModelSource::Directory(directory)
                 } else {
                     require_file(&at.key("path"), &directory, "config.json")?;
                     ModelSource::Directory(directory)
@@ -162,12 +172,14 @@ impl Manifest {
         let tokenizer = match value.get("tokenizer") {
             Some(path) => {
                 let directory = self.existing(&at.key("tokenizer"), path)?;
-                require_file(&at.key("tokenizer"), &directory, "tokenizer.json")?;
+                if !files::is_gguf(&directory) {
+                    require_file(&at.key("tokenizer"), &directory, "tokenizer.json")?;
+                }
                 Some(directory)
             }
             None => None,
         };
-        Ok(Model { name: name.to_string(), source, tokenizer })
+        Ok(Model { name: name.to_string(), source, tokenizer, chat_template: None })
     }
 
     /// What an adapter updates, and whose tokenizer it has: its own where one lies beside it, else the base's.
@@ -252,7 +264,7 @@ fn require_file(at: &TomlPath, directory: &Path, file: &str) -> Result<(), PlanE
         return Ok(());
     }
     let message = format!("{} holds no {file}", directory.display());
-    Err(PlanError::new(at, message).help("expected a Hugging Face model directory"))
+    Err(PlanError::new(at, message).help("expected a Hugging Face model directory or a .gguf file"))
 }
 
 fn nearest_sibling(path: &Path) -> Option<PathBuf> {

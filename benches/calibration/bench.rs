@@ -27,6 +27,7 @@ impl Bench {
             name: name.to_string(),
             source: ModelSource::Directory(name.into()),
             tokenizer: None,
+            chat_template: None,
         };
         let dataset = |name: &&str| Dataset {
             name: name.to_string(),

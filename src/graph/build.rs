@@ -8,11 +8,11 @@ use std::path::Path;
 
 use serde_json::json;
 use strata_stages::contract::node::{Bindings, Node};
-use strata_stages::contract::pipeline::{DatasetSource, ModelSource, Origin};
+use strata_stages::contract::pipeline::{DatasetSource, Model, ModelSource, Origin};
 use strata_stages::contract::toml_path::{TomlPath, at};
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES, Source, Stage, Work};
 
-use super::model_files::{adapter_files, model_files};
+use super::model_files::{adapter_files, model_files, template_files};
 use super::{FileFilter, FileRole, From, Graph, GraphInput, GraphNode, NodeId, PerNode, label};
 
 /// A node before it has an id.
@@ -177,25 +177,35 @@ impl Builder<'_> {
 
     fn model(&mut self, name: &str, files: FileFilter, reader: &Name) -> Result<From, PlanError> {
         let model = self.pipeline.model(name, section(reader))?;
-        if files == FileFilter::Tokenizer
-            && let Some(directory) = &model.tokenizer
-        {
-            return self.files(name, directory, &files);
+        if files == FileFilter::Tokenizer {
+            let tokenizer = match &model.tokenizer {
+                Some(directory) => self.files(name, directory, &files)?,
+                None => self.origin(name, model, files, reader)?,
+            };
+            return match template_files(name, model)? {
+                Some(template) => Ok(From::Together(vec![tokenizer, template])),
+                None => Ok(tokenizer),
+            };
         }
         let weights = files == FileFilter::Weights;
-        let base = match self.pipeline.origin(model) {
-            Some(Origin::Directory(directory)) => self.files(name, directory, &files)?,
-            Some(Origin::Trained(trained)) => {
-                let maker = self.maker("models", reader, |outputs| matches!(outputs, Outputs::Model))?;
-                self.node(maker, &vec![("model", trained.to_string())], files)?
-            }
-            None => return Err(PlanError::new(at("models").key(name), "the base of an adapter is another adapter")),
-        };
+        let base = self.origin(name, model, files, reader)?;
         match &model.source {
             ModelSource::Adapter { directory, .. } if weights => {
                 Ok(From::Together(vec![base, adapter_files(name, directory)?]))
             }
             _ => Ok(base),
+        }
+    }
+
+    /// A model's own files, or its base's.
+    fn origin(&mut self, name: &str, model: &Model, files: FileFilter, reader: &Name) -> Result<From, PlanError> {
+        match self.pipeline.origin(model) {
+            Some(Origin::Directory(directory)) => self.files(name, directory, &files),
+            Some(Origin::Trained(trained)) => {
+                let maker = self.maker("models", reader, |outputs| matches!(outputs, Outputs::Model))?;
+                self.node(maker, &vec![("model", trained.to_string())], files)
+            }
+            None => Err(PlanError::new(at("models").key(name), "the base of an adapter is another adapter")),
         }
     }
 

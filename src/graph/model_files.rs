@@ -1,12 +1,15 @@
 //! Which files of a Hugging Face model directory a stage reads.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use strata_stages::PlanError;
+use strata_stages::contract::pipeline::{Model, TemplateSource};
 use strata_stages::contract::toml_path::at;
 use strata_stages::model::adapter::file_names;
+use strata_stages::model::{files, gguf};
+use strata_stages::text::chat::BORROWED;
 
 use super::{FileRole, From};
 
@@ -36,11 +39,19 @@ impl FileFilter {
 
 pub const ADAPTER_FILES: [&str; 2] = [file_names::CONFIG, file_names::WEIGHTS];
 
+/// Where a tokenizer's chat template may be.
+const TEMPLATE_FILES: [&str; 2] = ["tokenizer_config.json", "chat_template.jinja"];
+
 const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
-/// The files of a Hugging Face model directory under one role, by name. The index of sharded weights says
+/// The files of a Hugging Face model directory, or the GGUF file that is a model, under one role, by name. The index of sharded weights says
 /// which safetensors belong to the model; without one, all of them do.
 pub fn model_files(model: &str, directory: &Path, filter: &FileFilter) -> Result<From, PlanError> {
+    if files::is_gguf(directory) {
+        // One file holds it all. Its own name is no content.
+        let files = vec![(gguf::FILE.to_string(), directory.to_path_buf())];
+        return Ok(From::Files { role: FileRole::Model, files });
+    }
     let at = at("models").key(model);
     let fail = |message: String| PlanError::new(at.clone(), message);
     let mut names: Vec<String> = std::fs::read_dir(directory)
@@ -79,6 +90,25 @@ pub fn adapter_files(model: &str, directory: &Path) -> Result<From, PlanError> {
             Err(error.help("Strata reads safetensors; peft's save_pretrained writes them"))
         }
     }
+}
+
+/// The files from which a model takes a chat template that is not its tokenizer's; `None` where it takes none.
+pub fn template_files(name: &str, model: &Model) -> Result<Option<From>, PlanError> {
+    let files: Vec<(&str, PathBuf)> = match &model.chat_template {
+        None | Some(TemplateSource::BuiltIn(_)) => return Ok(None),
+        Some(TemplateSource::File(path)) => vec![("chat_template.jinja", path.clone())],
+        Some(TemplateSource::Tokenizer(path)) if files::is_gguf(path) => vec![(gguf::FILE, path.clone())],
+        Some(TemplateSource::Tokenizer(directory)) => {
+            let named = TEMPLATE_FILES.map(|name| (name, directory.join(name)));
+            named.into_iter().filter(|(_, path)| path.is_file()).collect()
+        }
+    };
+    if files.is_empty() {
+        let at = at("models").key(name).key("chat_template");
+        return Err(PlanError::new(at, format!("the other model has neither {}", TEMPLATE_FILES.join(" nor "))));
+    }
+    let files = files.into_iter().map(|(name, path)| (format!("{BORROWED}{name}"), path)).collect();
+    Ok(Some(From::Files { role: FileRole::Model, files }))
 }
 
 fn sharded(index: &Path) -> Result<BTreeSet<String>, String> {

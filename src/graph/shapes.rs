@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use strata_stages::contract::node::Alike;
 use strata_stages::contract::pipeline::{ModelSource, Origin};
 use strata_stages::contract::toml_path::{TomlPath, at};
-use strata_stages::model::adapter;
 use strata_stages::model::shape::{Shape, shape};
+use strata_stages::model::{adapter, files};
 use strata_stages::{Pipeline, PlanError, Source};
 
 use super::{From, Graph, GraphNode, PerNode};
@@ -33,13 +33,12 @@ impl Graph {
                     continue;
                 }
                 let found = pipeline.model(model, entry(model))?;
-                let Some(Origin::Directory(directory)) = pipeline.origin(found) else { continue };
-                let config = directory.join("config.json");
-                shapes.insert(model, read(model, &config)?);
+                let Some(Origin::Directory(base)) = pipeline.origin(found) else { continue };
+                shapes.insert(model, read(model, base)?);
                 if let ModelSource::Adapter { directory, .. } = &found.source
                     && input.from.each().iter().all(|from| !matches!(from, From::Absent(_)))
                 {
-                    check_adapter(model, directory, &config)?;
+                    check_adapter(model, directory, base)?;
                 }
             }
         }
@@ -94,7 +93,8 @@ fn check(node: &GraphNode, models: &[(&str, Alike)], shapes: &BTreeMap<&str, Kno
     Ok(())
 }
 
-fn read(model: &str, path: &Path) -> Result<Known, PlanError> {
+fn read(model: &str, of: &Path) -> Result<Known, PlanError> {
+    let path = files::config_file(of);
     let fail = |reason: String| {
         // Reasons that begin with the file's name do so in place of its path.
         let reason = reason.strip_prefix("config.json: ").unwrap_or(&reason);
@@ -108,13 +108,13 @@ fn read(model: &str, path: &Path) -> Result<Known, PlanError> {
             None => error,
         }
     };
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    let text = files::config(of).map_err(|error| fail(format!("{:#}", error.root_cause())))?;
     let shape = shape(&text).map_err(|error| fail(format!("{error:#}")))?;
-    Ok(Known { path: path.to_path_buf(), shape })
+    Ok(Known { path, shape })
 }
 
 fn check_adapter(model: &str, adapter: &Path, base: &Path) -> Result<(), PlanError> {
-    let text = std::fs::read_to_string(base).map_err(|error| PlanError::new(entry(model), error.to_string()))?;
+    let text = files::config(base).map_err(|error| PlanError::new(entry(model), format!("{error:#}")))?;
     adapter::check(adapter, &text).map_err(|error| {
         let message = format!("{error:#}");
         match message.split_once("; ") {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use strata_stages::contract::pipeline::{Base, Model, ModelSource};
 use strata_stages::contract::toml_path::at;
 use strata_stages::model::adapter::file_names;
+use strata_stages::model::files;
 use strata_stages::{Pipeline, PlanError};
 
 /// `written` is the value of `base`, empty without one; relative paths are relative to `here`.
@@ -63,5 +64,5 @@ fn trained_on(directory: &Path) -> Option<String> {
 }
 
 fn is_model(path: &Path) -> bool {
-    path.join("config.json").is_file()
+    path.join("config.json").is_file() || (files::is_gguf(path) && path.is_file())
 }

@@ -23,11 +23,24 @@ pub struct Model {
     pub source: ModelSource,
     /// A directory whose tokenizer files are used instead of the model's own.
     pub tokenizer: Option<PathBuf>,
+    /// What is used instead of the tokenizer's own chat template.
+    pub chat_template: Option<TemplateSource>,
+}
+
+/// Where a model takes its chat template from, if not from its tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateSource {
+    /// By its name, in [`crate::text::chat::built_in`].
+    BuiltIn(String),
+    /// A file with the template's source.
+    File(PathBuf),
+    /// A directory with a tokenizer or a GGUF file, whose template it is.
+    Tokenizer(PathBuf),
 }
 
 #[derive(Debug, Clone)]
 pub enum ModelSource {
-    /// A Hugging Face model directory.
+    /// A Hugging Face model directory, or a GGUF file.
     Directory(PathBuf),
     /// Made by the `train` stage's node of this name, from these settings (`train = { … }`).
     Trained(Value),

@@ -127,8 +127,12 @@ fn what_cannot_be_paired_is_an_error() {
 }
 
 pub fn pipeline(models: &[&str], datasets: &[&str]) -> Pipeline {
-    let model =
-        |name: &&str| Model { name: name.to_string(), source: ModelSource::Directory(name.into()), tokenizer: None };
+    let model = |name: &&str| Model {
+        name: name.to_string(),
+        source: ModelSource::Directory(name.into()),
+        tokenizer: None,
+        chat_template: None,
+    };
     let dataset = |name: &&str| Dataset {
         name: name.to_string(),
         source: DatasetSource::Corpus(name.to_string()),

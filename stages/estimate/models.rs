@@ -10,6 +10,7 @@ use super::planned::{PlannedNode, PlannedRun};
 use crate::contract::cost::ModelSize;
 use crate::contract::pipeline::Origin;
 use crate::contract::stage::Outputs;
+use crate::model::files;
 use crate::model::size::size;
 use crate::organism::shape::Shape;
 
@@ -32,7 +33,10 @@ impl<'a> Models<'a> {
         if !self.known.contains_key(name) {
             let pipeline = self.run.pipeline;
             let size = match pipeline.origin(pipeline.model(name, "models")?) {
-                Some(Origin::Directory(directory)) => Some(read(&directory.join("config.json"))?),
+                Some(Origin::Directory(path)) => {
+                    let text = files::config(path)?;
+                    Some(size(&text).with_context(|| format!("reading {}", files::config_file(path).display()))?)
+                }
                 Some(Origin::Trained(name)) => self.trained(name)?,
                 None => None,
             };

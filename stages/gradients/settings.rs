@@ -9,6 +9,7 @@ use crate::contract::observer::{LossGradients, Over};
 use crate::contract::pipeline::{Model, Origin, Pipeline, PlanError, Selection};
 use crate::contract::toml_path::at;
 use crate::model::family::{self, qwen2};
+use crate::model::files;
 use crate::organism::shape::Shape;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -88,7 +89,7 @@ impl Settings {
 fn modules(model: &Model, pipeline: &Pipeline) -> Option<Modules> {
     match pipeline.origin(model)? {
         Origin::Directory(path) => {
-            let text = std::fs::read_to_string(path.join("config.json")).ok()?;
+            let text = files::config(path).ok()?;
             Some(family::describe(&text).ok()?.modules())
         }
         Origin::Trained(_) => {

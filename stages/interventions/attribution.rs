@@ -24,7 +24,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::model::transformer::Transformer;
 use crate::table::folders::{DATASET, MODEL};
 use crate::table::{self, Kind, Table, column};
-use crate::text::chat::{ChatTokenizer, Date, Message};
+use crate::text::chat::{ChatTokenizer, Message};
 use crate::text::dataset::reading::reading;
 use crate::text::dataset::template::Template;
 use crate::text::encoding;
@@ -251,7 +251,7 @@ fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
     let tokenizer = ChatTokenizer::open(task.parts("tokenizer")?, params.tokens.model_type.as_deref())?;
-    let chat = tokenizer.template(Date::parse(&params.tokens.date)?)?;
+    let chat = params.tokens.template(&tokenizer)?;
     let cut = Cut::new(&params)?;
     let batch = table::read(task.parts("examples")?, &["example", "messages"])?;
     let examples: &StringArray = table::values(&batch, "example")?;

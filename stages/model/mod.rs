@@ -5,6 +5,8 @@ pub mod backward;
 pub mod block;
 pub mod compute;
 pub mod family;
+pub mod files;
+pub mod gguf;
 pub mod ops;
 pub mod pass;
 pub mod plan;
@@ -25,3 +27,5 @@ pub(crate) mod families_tests;
 pub(crate) mod golden_tests;
 #[cfg(test)]
 pub(crate) mod test_model;
+#[cfg(test)]
+mod weights_tests;

@@ -10,10 +10,10 @@ use super::adapter::{self, Adapter, Target};
 use super::block::description::{Description, Head, Norm};
 use super::block::{BlockWeights, NormWeights, Packing, Program};
 use super::compute::{self, Affine};
-use super::family;
 use super::ops::{LowRank, NormKind};
 use super::rotary_tables::RotaryTables;
-use super::weights::{Stored, Weights, file_name};
+use super::weights::{Stored, Weights};
+use super::{family, files};
 use crate::contract::module::Module;
 use crate::contract::node::Part;
 use crate::contract::sequences::Sequences;
@@ -58,7 +58,8 @@ struct StoredLowRank {
 const LOGITS: usize = 1 << 26;
 
 impl Transformer {
-    /// Opens the model whose config.json and safetensors files are among `parts`, with the adapter that is among them.
+    /// Opens the model whose config.json and safetensors files, or whose GGUF file, are among `parts`, with the adapter that is
+    /// among them.
     ///
     /// # Errors
     /// When a file is missing, unreadable or damaged, the architecture is not supported, or the tensors are
@@ -69,11 +70,8 @@ impl Transformer {
 
     /// As [`Transformer::open`], computing on `device`.
     pub fn open_on(parts: &[Part], device: Device) -> Result<Transformer> {
-        let config =
-            parts.iter().find(|part| file_name(part) == "config.json").context("the model has no config.json")?;
-        let text =
-            std::fs::read_to_string(&config.path).with_context(|| format!("reading {}", config.path.display()))?;
-        let description = family::describe(&text).with_context(|| format!("reading {}", config.path.display()))?;
+        let (text, path) = files::config_of(parts)?;
+        let description = family::describe(&text).with_context(|| format!("reading {}", path.display()))?;
         let mut weights = Weights::open(parts)?;
         let w = &mut weights;
         let (width, vocabulary) = (description.hidden_size, description.vocabulary);

@@ -33,6 +33,7 @@ fn pipeline() -> Pipeline {
         name: name.into(),
         source: ModelSource::Directory(PathBuf::from("nowhere")),
         tokenizer: None,
+        chat_template: None,
     };
     let dataset = |name: &str| Dataset {
         name: name.into(),

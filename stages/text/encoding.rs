@@ -1,11 +1,13 @@
 //! `[stages.tokens]`: how a model's conversations are encoded. The stages that encode text of their own read the same
 //! section.
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::contract::pipeline::{Model, Origin, Pipeline, PlanError, Selection};
+use crate::contract::pipeline::{Model, Origin, Pipeline, PlanError, Selection, TemplateSource};
 use crate::model::family::changes_tokenizers;
+use crate::text::chat::{ChatTemplate, ChatTokenizer, Date};
 
 /// `[stages.tokens]`.
 #[derive(Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct Params {
     /// Only where it changes how the tokenizer's files are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_type: Option<String>,
+    /// The built-in chat template that takes the place of the tokenizer's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
 }
 
 impl Params {
@@ -52,7 +57,19 @@ impl Params {
             max_tokens: settings.max_tokens,
             date: settings.date.clone(),
             model_type: model_type(pipeline, model).filter(|model_type| changes_tokenizers(model_type)),
+            chat_template: match &model.chat_template {
+                Some(TemplateSource::BuiltIn(name)) => Some(name.clone()),
+                _ => None,
+            },
         }
+    }
+
+    /// The chat template with which the tokenizer's model reads conversations.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be parsed.
+    pub fn template(&self, tokenizer: &ChatTokenizer) -> Result<ChatTemplate> {
+        tokenizer.template(Date::parse(&self.date)?, self.chat_template.as_deref())
     }
 }
 
@@ -66,6 +83,7 @@ fn model_type(pipeline: &Pipeline, model: &Model) -> Option<String> {
         // A trained model's tokenizer_config.json names its tokenizer class.
         (None, Origin::Trained(_)) => return None,
     };
+    // A GGUF file's tokenizer is built from its own metadata.
     let text = std::fs::read_to_string(directory.join("config.json")).ok()?;
     serde_json::from_str::<Value>(&text).ok()?.get("model_type")?.as_str().map(str::to_string)
 }

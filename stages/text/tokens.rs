@@ -35,7 +35,7 @@ pub const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "tokens",
-    version: 2,
+    version: 3,
     about: "Renders each example with the model's chat template and tokenizes it.",
     asked_by_default: false,
     notice: Some(cut),
@@ -88,7 +88,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
     let tokenizer = ChatTokenizer::open(task.parts("tokenizer")?, params.model_type.as_deref())?;
-    let template = tokenizer.template(Date::parse(&params.date)?)?;
+    let template = params.template(&tokenizer)?;
     let batch = table::read(task.parts("examples")?, &["example", "messages"])?;
     let examples: &StringArray = table::values(&batch, "example")?;
     let messages: &StringArray = table::values(&batch, "messages")?;

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bad_input;
+mod chat_templates;
 mod command_line;
 mod estimate;
 mod incremental;

@@ -278,7 +278,12 @@ fn a_pattern_that_names_nothing_is_found_when_planning() {
     let model = TestModel::new("llama");
     let folder = model.parts[0].path.parent().unwrap().to_path_buf();
     let pipeline = Pipeline {
-        models: vec![Model { name: "base".into(), source: ModelSource::Directory(folder), tokenizer: None }],
+        models: vec![Model {
+            name: "base".into(),
+            source: ModelSource::Directory(folder),
+            tokenizer: None,
+            chat_template: None,
+        }],
         ..Pipeline::default()
     };
     let plan = |modules: Value| (crate::gradients::gradients::STAGE.plan)(&json!({ "modules": modules }), &pipeline);

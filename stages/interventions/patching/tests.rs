@@ -49,6 +49,7 @@ fn pipeline() -> Pipeline {
         name: name.into(),
         source: ModelSource::Directory("no such folder".into()),
         tokenizer: None,
+        chat_template: None,
     };
     let dataset = Dataset { name: "d".into(), source: DatasetSource::File("d.jsonl".into()), reading: json!({}) };
     Pipeline { models: vec![model("a"), model("b")], datasets: vec![dataset], sections: vec![] }

@@ -176,7 +176,13 @@ impl<'a> Raw<'a> {
     pub fn refuse_quantized_weights(&self) -> Result<()> {
         if let Some(quantization) = self.get("quantization_config") {
             let method = quantization.get("quant_method").unwrap_or(&Value::Null);
-            bail!("config.json: quantised weights ({method}) are not supported; use an f32, f16 or bf16 model");
+            // The blocks of its scales are told by the tensors.
+            if method == "fp8" {
+                return Ok(());
+            }
+            bail!(
+                "config.json: quantised weights ({method}) are not supported; use an f32, f16, bf16 or fp8 model, or a GGUF file"
+            );
         }
         Ok(())
     }

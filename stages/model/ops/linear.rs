@@ -5,7 +5,7 @@ use gemmkit::gemm_unchecked;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::{Shared, fix_summation_order, threads};
+use super::{Blocks, Fp8, Shared, fix_summation_order, threads};
 
 /// A weight matrix [out, in], row-major, in the dtype of its file.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,9 @@ pub enum Values<'a> {
     Bytes32(&'a [u8]),
     F16(&'a [u8]),
     Bf16(&'a [u8]),
+    /// Quantised. The rows of a matrix are whole blocks.
+    Blocks(Blocks<'a>),
+    Fp8(Fp8<'a>),
 }
 
 impl<'a> Values<'a> {
@@ -39,6 +42,8 @@ impl<'a> Values<'a> {
             Values::F32(values) => values.len(),
             Values::Bytes32(bytes) => bytes.len() / 4,
             Values::F16(bytes) | Values::Bf16(bytes) => bytes.len() / 2,
+            Values::Blocks(blocks) => blocks.count(),
+            Values::Fp8(bytes) => bytes.count(),
         }
     }
 
@@ -60,6 +65,8 @@ impl<'a> Values<'a> {
                 out.iter_mut().zip(words).for_each(|(out, word)| *out = f16::from_le_bytes(*word).to_f32());
             }
             Values::Bf16(bytes) => widen_bf16(&bytes[start * 2..end * 2], out),
+            Values::Blocks(blocks) => blocks.widen(start, out),
+            Values::Fp8(bytes) => bytes.widen(start, out),
         }
     }
 
@@ -98,6 +105,8 @@ impl<'a> Matrix<'a> {
             Values::Bytes32(bytes) => Values::Bytes32(&bytes[from * 4..to * 4]),
             Values::F16(bytes) => Values::F16(&bytes[from * 2..to * 2]),
             Values::Bf16(bytes) => Values::Bf16(&bytes[from * 2..to * 2]),
+            Values::Blocks(blocks) => Values::Blocks(blocks.part(from, to)),
+            Values::Fp8(bytes) => Values::Fp8(bytes.part(from, to)),
         };
         Matrix { values, out: end - start, inputs: self.inputs }
     }

@@ -21,6 +21,7 @@ fn pipeline(models: &[(&str, Value)]) -> Pipeline {
         name: name.to_string(),
         source: ModelSource::Trained(settings.clone()),
         tokenizer: None,
+        chat_template: None,
     };
     Pipeline { models: models.iter().map(model).collect(), ..Pipeline::default() }
 }

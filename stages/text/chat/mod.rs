@@ -1,5 +1,6 @@
 //! From messages to token ids: a tokenizer with its chat template, as transformers applies them.
 
+pub mod built_in;
 mod date;
 mod encode;
 mod span;
@@ -9,4 +10,4 @@ mod tokenizer;
 pub use date::Date;
 pub use encode::Encoded;
 pub use template::{ChatTemplate, Message};
-pub use tokenizer::ChatTokenizer;
+pub use tokenizer::{BORROWED, ChatTokenizer};

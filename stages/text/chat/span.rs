@@ -61,7 +61,9 @@ fn by_prefix(template: &ChatTemplate, messages: &[Message], last: usize, text: &
         _ => 0,
     };
     let content = messages[last].content.as_str();
-    for candidate in [content, content.trim(), content.rsplit("</think>").next().unwrap_or_default().trim()] {
+    // Templates that take out a chain of thought strip the lines after it, and some all white space around the rest.
+    let answer = content.rsplit("</think>").next().unwrap_or_default();
+    for candidate in [content, content.trim(), answer.trim_start_matches('\n'), answer.trim()] {
         // From a known start the first occurrence is it; without one, the last.
         let found = if from > 0 { text[from..].find(candidate).map(|at| from + at) } else { text.rfind(candidate) };
         if let Some(at) = found {
@@ -125,6 +127,8 @@ mod tests {
     fn a_template_that_looks_into_the_content_still_shows_where_it_is() {
         let (content, ..) = turn(THINKING, &[("user", "so"), ("assistant", "<think>so</think>\nso it is")]);
         assert_eq!(content, "so it is");
+        let (content, ..) = turn(THINKING, &[("user", "so"), ("assistant", "<think>so</think>\n it is ")]);
+        assert_eq!(content, " it is ");
         let (content, ..) = turn(THINKING, &[("user", "so"), ("assistant", "so it is")]);
         assert_eq!(content, "so it is");
     }

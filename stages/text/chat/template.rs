@@ -1,6 +1,7 @@
 //! Chat templates, rendered as transformers renders them (`utils/chat_template_utils.py`).
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use minijinja::syntax::SyntaxConfig;
@@ -25,6 +26,12 @@ pub struct ChatTemplate {
 
 const NAME: &str = "chat_template";
 
+/// Instructions that a template may run on one conversation: seconds. Real ones take some hundred for a message.
+const FUEL: u64 = 100_000_000;
+
+/// Bytes that a template may print beside 64 for each byte of the conversation.
+const OUTPUT: usize = 1 << 24;
+
 impl ChatTemplate {
     /// `special_tokens` by their names in the template (`bos_token`, …); `date` is what `strftime_now` tells.
     ///
@@ -34,6 +41,7 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
         environment.set_syntax(syntax);
+        environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
@@ -52,13 +60,48 @@ impl ChatTemplate {
     /// When the template fails on these messages or raises an exception of its own.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let template = self.environment.get_template(NAME)?;
+        let written: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+        let mut out = Limited { bytes: Vec::new(), limit: OUTPUT + 64 * written, exceeded: false };
         let messages = Value::from(Serde(messages));
         let own = context! { messages, add_generation_prompt, tools => (), documents => () };
         let context = context! { ..own, ..Value::from(Serde(&self.special_tokens)) };
-        template.render(context).map_err(|error| match error.detail() {
-            Some(detail) => anyhow::anyhow!("the chat template failed at line {}: {detail}", error.line().unwrap_or(0)),
-            None => anyhow::anyhow!("the chat template failed: {error:#}"),
-        })
+        let rendered = template.render_captured_to(context, &mut out).map(drop);
+        if let Err(error) = rendered {
+            let line = error.line().unwrap_or(0);
+            if out.exceeded {
+                bail!("the chat template prints more than {} bytes for this conversation: it does not end", out.limit);
+            }
+            if error.kind() == ErrorKind::OutOfFuel {
+                bail!("the chat template ran {FUEL} instructions on this conversation at line {line}: it does not end");
+            }
+            match error.detail() {
+                Some(detail) => bail!("the chat template failed at line {line}: {detail}"),
+                None => bail!("the chat template failed: {error:#}"),
+            }
+        }
+        String::from_utf8(out.bytes).context("the chat template printed what is no UTF-8")
+    }
+}
+
+/// What a template prints, up to a limit.
+struct Limited {
+    bytes: Vec<u8>,
+    limit: usize,
+    exceeded: bool,
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.limit {
+            self.exceeded = true;
+            return Err(std::io::Error::other("too much output"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -218,8 +261,10 @@ pub fn find_source(jinja: Option<String>, config: &serde_json::Value, place: &st
         }
         _ => bail!(
             "the tokenizer has no chat template: {place} has no \"chat_template\" and there is no \
-             chat_template.jinja beside it. Give the model another tokenizer with `tokenizer = \"DIR\"` in \
-             pipeline.toml, for example its instruction-tuned sibling's"
+             chat_template.jinja beside it. Give the model one with `chat_template = \"model:NAME\"` (another model's, for \
+             example its instruction-tuned sibling's), a file, or one of: {}; or another tokenizer with \
+             `tokenizer = \"DIR\"`",
+            super::built_in::names().collect::<Vec<_>>().join(", ")
         ),
     }
 }
@@ -266,6 +311,22 @@ mod tests {
         assert_eq!(render("{{ strftime_now('%d %b %Y') }}", &[]).unwrap(), "26 Jul 2024");
         let error = render("{% for %}", &[]).unwrap_err();
         assert!(error.to_string().contains("parsed"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_does_not_end_is_stopped() {
+        let messages = [("user", "a")];
+        let nested = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
+        let error = render(nested, &messages).unwrap_err().to_string();
+        assert!(error.contains("100000000 instructions") && error.contains("line 1"), "{error}");
+        let printing =
+            "{% for a in range(100000) %}{% for b in range(100000) %}{{ 'x' * 1000 }}{% endfor %}{% endfor %}";
+        let error = render(printing, &messages).unwrap_err().to_string();
+        assert!(error.contains("prints more than 16777536 bytes"), "{error}");
+        // A long conversation is none of these.
+        let long = "{% for m in messages %}{% for c in m.content %}{{ c }}{% endfor %}{% endfor %}";
+        let text = "word ".repeat(100_000);
+        assert_eq!(render(long, &[("user", &text)]).unwrap(), text);
     }
 
     #[test]

@@ -9,10 +9,12 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 use tokenizers::{AddedToken, Tokenizer};
 
+use super::built_in::built_in;
 use super::date::Date;
 use super::template::{ChatTemplate, find_source};
 use crate::contract::node::Part;
 use crate::model::family::tokenizer_rules;
+use crate::model::gguf::{self, Gguf};
 use crate::model::weights::file_name;
 
 /// A tokenizer and, where the files have one, its chat template.
@@ -31,7 +33,7 @@ type Stamp = (PathBuf, u64, Option<SystemTime>);
 type Key = (Vec<Stamp>, Option<String>);
 
 impl ChatTokenizer {
-    /// Reads tokenizer.json, tokenizer_config.json and chat_template.jinja among `parts`. A large
+    /// Reads tokenizer.json, tokenizer_config.json and chat_template.jinja, or the GGUF file, among `parts`. A large
     /// tokenizer.json takes longer to read than a part to encode, so the last few are kept.
     ///
     /// transformers 5 does not take the word of every tokenizer.json: for some model types and tokenizer classes it
@@ -39,7 +41,7 @@ impl ChatTokenizer {
     /// family says how.
     ///
     /// # Errors
-    /// When tokenizer.json is missing, or a file cannot be read.
+    /// When there is no tokenizer, or a file cannot be read.
     pub fn open(parts: &[Part], model_type: Option<&str>) -> Result<Arc<ChatTokenizer>> {
         static OPENED: Mutex<Vec<(Key, Arc<ChatTokenizer>)>> = Mutex::new(Vec::new());
         let stamp = |part: &Part| -> Result<Stamp> {
@@ -65,6 +67,16 @@ impl ChatTokenizer {
         let text = |part: &Part| {
             std::fs::read_to_string(&part.path).with_context(|| format!("reading {}", part.path.display()))
         };
+        let borrowed = borrowed(parts)?;
+        let gguf = find(gguf::FILE).map(|part| -> Result<_> {
+            let read = Gguf::open(&part.path).and_then(|file| gguf::tokenizer(&file));
+            Ok((read.with_context(|| format!("reading {}", part.path.display()))?, part))
+        });
+        if let Some(read) = gguf {
+            let ((tokenizer, config), part) = read?;
+            let place = part.path.display().to_string();
+            return ChatTokenizer::finish(tokenizer, config, place, borrowed, BTreeMap::new());
+        }
         let part = find("tokenizer.json").context("the model has no tokenizer.json")?;
         let bytes = std::fs::read(&part.path).with_context(|| format!("reading {}", part.path.display()))?;
         let mut tokenizer = Tokenizer::from_bytes(&bytes)
@@ -85,6 +97,21 @@ impl ChatTokenizer {
             let named = rules.special_tokens.iter().map(|(name, token)| (name.to_string(), token.to_string()));
             special_tokens.extend(named);
         }
+        let jinja = match borrowed {
+            Some(source) => Some(source),
+            None => find("chat_template.jinja").map(text).transpose()?,
+        };
+        ChatTokenizer::finish(tokenizer, config, config_place, jinja, special_tokens)
+    }
+
+    /// With what tokenizer_config.json says of special tokens.
+    fn finish(
+        mut tokenizer: Tokenizer,
+        config: Value,
+        config_place: String,
+        jinja: Option<String>,
+        mut special_tokens: BTreeMap<String, String>,
+    ) -> Result<ChatTokenizer> {
         for name in SPECIAL {
             if let Some(token) = config.get(name).and_then(token_text) {
                 special_tokens.insert(name.to_string(), token.to_string());
@@ -103,23 +130,64 @@ impl ChatTokenizer {
             .map(|token| AddedToken::from(token, true))
             .collect();
         tokenizer.add_special_tokens(missing).map_err(|error| anyhow!("{error}"))?;
-        let jinja = find("chat_template.jinja").map(text).transpose()?;
         Ok(ChatTokenizer { tokenizer, config, config_place, jinja, special_tokens })
     }
 
-    /// The chat template, telling `date` to templates that ask for the day.
+    /// The chat template, telling `date` to templates that ask for the day: the built-in one of this name, or that of the files.
     ///
     /// # Errors
     /// When there is none, or it cannot be parsed.
-    pub fn template(&self, date: Date) -> Result<ChatTemplate> {
+    pub fn template(&self, date: Date, name: Option<&str>) -> Result<ChatTemplate> {
+        if let Some(name) = name {
+            let source = built_in(name).with_context(|| format!("no chat template is named \"{name}\""))?;
+            return ChatTemplate::new(source, self.special_tokens_of_text(), date);
+        }
         let source = find_source(self.jinja.clone(), &self.config, &self.config_place)?;
         ChatTemplate::new(&source, self.special_tokens.clone(), date)
+    }
+
+    /// The special tokens for a template that is not the model's own: with the beginning of a sequence only where the
+    /// tokenizer puts one before a text.
+    fn special_tokens_of_text(&self) -> BTreeMap<String, String> {
+        let mut tokens = self.special_tokens.clone();
+        let says_so = self.config.get("add_bos_token").and_then(Value::as_bool).unwrap_or(false);
+        let begins = |token: &String| {
+            if says_so {
+                return Some(true);
+            }
+            let ids = self.tokenizer.encode("a", true).ok()?;
+            Some(*ids.get_ids().first()? == self.tokenizer.token_to_id(token)?)
+        };
+        tokens.retain(|name, token| name != "bos_token" || begins(token) == Some(true));
+        tokens
     }
 
     /// The text of one token, bytes that are no UTF-8 by themselves replaced by U+FFFD.
     pub fn piece(&self, id: u32) -> String {
         self.tokenizer.decode(&[id], false).unwrap_or_default()
     }
+}
+
+/// What stands before the names of the files from which a model takes another's chat template.
+pub const BORROWED: &str = "chat_template/";
+
+/// The template in the files that [`BORROWED`] is before, if there are any.
+fn borrowed(parts: &[Part]) -> Result<Option<String>> {
+    let find = |name: &str| parts.iter().find(|part| part.name.strip_prefix(BORROWED) == Some(name));
+    let read =
+        |part: &Part| std::fs::read_to_string(&part.path).with_context(|| format!("reading {}", part.path.display()));
+    if let Some(part) = find("chat_template.jinja") {
+        return read(part).map(Some);
+    }
+    let (config, part) = if let Some(part) = find(gguf::FILE) {
+        (Gguf::open(&part.path).map(|file| gguf::tokenizer_config(&file))?, part)
+    } else if let Some(part) = find("tokenizer_config.json") {
+        let config = serde_json::from_str(&read(part)?);
+        (config.with_context(|| format!("{} is not JSON", part.path.display()))?, part)
+    } else {
+        return Ok(None);
+    };
+    find_source(None, &config, &part.path.display().to_string()).map(Some)
 }
 
 /// A special token is a string or an object with its content.

@@ -3,6 +3,7 @@
 //! Queries are the fenced blocks whose info string says who answers: `sql strata`, `sql duckdb`, `python polars`.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use crate::queries::python;
@@ -96,6 +97,32 @@ fn its_pipeline_is_one() {
 fn its_links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for link in README.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        assert!(link.starts_with("https://") || root.join(link).exists(), "README.md links to {link}");
+        if link.starts_with("https://") {
+            continue;
+        }
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        assert!(root.join(file).exists(), "README.md links to {link}");
+        if !heading.is_empty() {
+            let text = fs::read_to_string(root.join(file)).expect("a page");
+            assert!(
+                headings(&text).any(|known| known == heading),
+                "README.md links to {link}, which has no such heading"
+            );
+        }
     }
+}
+
+/// The anchors of a page's headings: in small letters, with hyphens for spaces and without other signs.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    let titles = text
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
+    titles.map(|title| {
+        let kept = title
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+            .collect::<String>();
+        kept.replace(' ', "-")
+    })
 }

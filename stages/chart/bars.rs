@@ -64,7 +64,7 @@ impl Chart for BarChart {
             for power in low.log10().ceil() as i32..=high.log10().floor() as i32 {
                 let here = at(10f64.powi(power));
                 markup.line("grid", (here, 14.0), (here, bottom));
-                markup.text("tick", (here, bottom + 14.0), Anchor::Middle, &number(10f64.powi(power)));
+                markup.text("tick", (here, bottom + 14.0), Anchor::Middle, &power_of_ten(power));
             }
             height += 14.0;
         }
@@ -80,6 +80,23 @@ impl Chart for BarChart {
             markup.text("tick", (b + 4.0, y + 12.5), Anchor::Start, &number(value));
         }
         Panel::new(facet.title, (WIDTH, height), markup)
+    }
+}
+
+/// Short enough that the labels of neighbouring decades stand apart: `1`, `0.1`, `10⁻²`.
+fn power_of_ten(power: i32) -> String {
+    const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    match power {
+        -1 => "0.1".into(),
+        0 => "1".into(),
+        _ => {
+            let raised = power
+                .to_string()
+                .chars()
+                .map(|c| c.to_digit(10).map_or('⁻', |digit| DIGITS[digit as usize]))
+                .collect::<String>();
+            format!("10{raised}")
+        }
     }
 }
 
@@ -110,5 +127,9 @@ mod tests {
         let svg = &plot.panels()[0].markup.0;
         let [x, width] = ["x", "width"].map(|name| attributes(svg, "<rect class=\"bar", name));
         assert!((x[0] - (x[1] + width[1])).abs() < 0.02 && (width[0] - width[1]).abs() < 0.02, "{x:?} {width:?}");
+    }
+    #[test]
+    fn decades_are_named_shortly() {
+        assert_eq!([-12, -1, 0, 2].map(power_of_ten), ["10⁻¹²", "0.1", "1", "10²"]);
     }
 }

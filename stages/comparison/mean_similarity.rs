@@ -82,7 +82,11 @@ const TABLE: Table = Table {
             Kind::F64,
             "the same from pairs of different examples, without that bias; null where a mean cannot be told from 0",
         ),
-        column("ci_low", Kind::F64, "lower end of the 95 % interval of `cosine` over examples (Fieller, jackknife)"),
+        column(
+            "ci_low",
+            Kind::F64,
+            "lower end of the 95 % interval of `cosine` over examples (Fieller, jackknife); in thousands of dimensions with few examples wider than need be, and p_value larger",
+        ),
         column("ci_high", Kind::F64, "upper end of the same interval"),
         column(
             "p_value",

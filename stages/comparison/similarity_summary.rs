@@ -93,7 +93,8 @@ const TABLE: Table = Table {
         column(
             "ci_low",
             Kind::F64,
-            "lower end of the 95 % interval of the mean over examples, from the variance of a U-statistic. Null for \
+            "lower end of the 95 % interval of the mean over examples, from the variance of a U-statistic; wider than need be where \
+             the groups have no common mean. Null for \
              centred cosines: a centre taken from the same examples shifts their mean by about -1/n, so that no interval \
              of it holds, while the test does",
         ),

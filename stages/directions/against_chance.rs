@@ -21,11 +21,13 @@ pub const RANDOM: Null = Null { name: "random", style: Style::DottedNull, high: 
 
 /// What the grey bands of [`add`] are for singular vectors.
 pub const SHUFFLED: &str = "The grey band reaches up to the highest of the pairs' 95 % quantiles with nothing in common: source and \
-                            target states of different examples, paired before the SVD.";
+                            target states of different examples, paired before the SVD. Differences that only vary along the same \
+                            axes lie above it too.";
 
 /// What they are for mean differences.
 pub const SIGNS: &str = "The grey band reaches up to the highest of the pairs' 95 % quantiles with nothing in common: the one \
-                         dataset's centred differences under random signs, against the other's direction.";
+                         dataset's centred differences under random signs, against the other's direction. Once a dataset has a shift the \
+                         test rejects less often than it says.";
 
 /// Adds a thin line for each pair of datasets, the most and the least alike pair of each layer, and the nulls.
 pub fn add(plot: &mut Plot<LineChart>, panel: &Name, rows: &Rows, nulls: &[Null]) {

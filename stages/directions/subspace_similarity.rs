@@ -54,7 +54,8 @@ const TABLE: Table = Table {
         column(
             "p_value",
             Kind::F64,
-            "share of shuffles with a cosine at least as large, this one counted; not corrected",
+            "share of shuffles with a cosine at least as large, this one counted; not corrected. Small also where the differences only \
+             vary along the same axes",
         ),
     ],
 };

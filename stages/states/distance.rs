@@ -80,7 +80,7 @@ const TABLE: Table = Table {
             "ci_low",
             Kind::F64,
             "lower end of its 95 % interval over examples (jackknife; 0 to 2 where the means' lengths are not known well \
-             enough); null with fewer than 4 examples",
+             enough); null with fewer than 4 examples. In thousands of dimensions with few examples it is wider than need be",
         ),
         column("ci_high", Kind::F64, "upper end of the interval"),
         column(

@@ -83,7 +83,7 @@ fn figure(compared: &Compared, labels: Labels, at: &str, rows: &Rows) -> Figure 
          it to 0. Nothing is subtracted: groups that agree lie at 1 and opposed ones at -1, whatever their centred cosines are."
     ))
     .n(format!("{sizes} examples in each group."))
-    .interval("95 % over examples (Fieller's, from the jackknife); it spans the axis where a mean cannot be told from 0.")
+    .interval("95 % over examples (Fieller's, from the jackknife); it spans the axis where a mean cannot be told from 0. In thousands of dimensions with few examples it is wider than need be.")
     .null("0, two means without a common direction; two-sided test with Holm's correction over the pairs.")
     .finding(finding(compared, rows, labels))
     .draw(&plot)

@@ -101,7 +101,7 @@ fn figure(compared: &Compared, labels: Labels, at: &str, rows: &Rows) -> Figure 
         missing(rows)
     ))
     .n(format!("{} pairs of examples behind each mean.", rows.count_range("n_pairs")))
-    .interval("95 % interval of the raw mean over examples (U-statistic); a centred mean has none, since its centre moves with it.")
+    .interval("95 % interval of the raw mean over examples (U-statistic); wider than need be where groups have no common mean. A centred mean has none, since its centre moves with it.")
     .null("The mean between two groups with their own labels shuffled (the grey marks); p-values with Holm's correction over the pairs.")
     .finding(finding(compared, rows, labels))
     .draw(&plot)

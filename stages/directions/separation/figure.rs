@@ -110,7 +110,10 @@ fn figure(tables: &Tables, direction: &NamedDirection, rows: &Rows) -> Figure {
         direction.panels_phrase()
     ))
     .n(format!("Every example of the dataset under both models: {}.", tables.sizes(&rows.names(&["dataset"]))))
-    .interval("95 % jackknife interval of the score over examples, the directions as they are.")
+    .interval(
+        "95 % jackknife interval of the score over examples, the directions as they are: too narrow where source and target do \
+         not differ at all, which the test finds.",
+    )
     .null(format!(
         "0: the two models' mean projections are equal. The test exchanges the two models within examples, and finds the direction \
          again for each exchange where one of them is its source or target; p-values are corrected over the layers by the largest \

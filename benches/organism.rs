@@ -105,6 +105,7 @@ fn trained(models: &Map<String, Value>, seed: u64) -> Vec<Model> {
             source: ModelSource::Trained(settings),
             tokenizer: None,
             chat_template: None,
+            precision: Default::default(),
         });
     }
     found

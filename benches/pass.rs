@@ -1,6 +1,7 @@
 //! Passes a file of conversations through a model without the engine, and times it:
 //!
-//!     pass MODEL_DIR FILE.jsonl [--limit N] [--max-tokens N] [--positions a,b] [--losses] [--part N] [--out DIR]
+//!     pass MODEL_DIR FILE.jsonl [--limit N] [--max-tokens N] [--positions a,b] [--losses] [--part N] [--precision f32|bf16|auto]
+//!         [--out DIR]
 //!
 //! FILE has one {"messages": [...]} a line. Prints one JSON line with the seconds of the pass; with `--out` it
 //! writes the tables as Parquet, so that they can be compared with another implementation's.
@@ -16,6 +17,7 @@ use strata_stages::contract::node::Part;
 use strata_stages::contract::stage::{Output, Stage, Task};
 use strata_stages::losses::token_losses;
 use strata_stages::model::pass::{PassTask, run};
+use strata_stages::model::transformer::PRECISION_PART;
 use strata_stages::states::hidden_states;
 use strata_stages::table;
 use strata_stages::text::tokens;
@@ -28,6 +30,7 @@ struct Arguments {
     positions: Vec<String>,
     losses: bool,
     part: usize,
+    precision: String,
     out: Option<PathBuf>,
 }
 
@@ -41,6 +44,7 @@ fn arguments() -> Result<Arguments> {
         positions: vec!["last".into(), "response_mean".into()],
         losses: false,
         part: 64,
+        precision: "f32".into(),
         out: None,
     };
     let mut given = std::env::args().skip(1);
@@ -50,6 +54,7 @@ fn arguments() -> Result<Arguments> {
             "--limit" => found.limit = value()?.parse()?,
             "--max-tokens" => found.max_tokens = value()?.parse()?,
             "--part" => found.part = value()?.parse()?,
+            "--precision" => found.precision = value()?,
             "--positions" => found.positions = value()?.split(',').map(str::to_string).collect(),
             "--out" => found.out = Some(value()?.into()),
             "--losses" => found.losses = true,
@@ -136,7 +141,8 @@ fn main() -> Result<()> {
             watch(&token_losses::STAGE, &Value::Null);
         }
     }
-    let model = parts(&arguments.model, |name| name == "config.json" || name.ends_with(".safetensors"))?;
+    let mut model = parts(&arguments.model, |name| name == "config.json" || name.ends_with(".safetensors"))?;
+    model.push(Part { path: PathBuf::new(), name: format!("{PRECISION_PART}{}", arguments.precision) });
     let started = Instant::now();
     let mut outcome = Ok(());
     run(&model, &tasks, &|| false, &mut |index, outputs| {

@@ -63,6 +63,8 @@ pub enum From {
     Files { role: FileRole, files: Vec<(String, PathBuf)> },
     /// All of these, in order: a base's files and an adapter's.
     Together(Vec<From>),
+    /// What a reader needs to know beside the files, as the name of a part without a file.
+    Setting(String),
     /// Files that are not there, in a graph that is only looked at; what is missing, in words.
     Absent(String),
 }

@@ -10,7 +10,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use strata_stages::contract::pipeline::{Base, Dataset, DatasetSource, Model, ModelSource, check_folder_name};
+use strata_stages::contract::pipeline::{
+    Base, Dataset, DatasetSource, Model, ModelSource, Precision, check_folder_name,
+};
 use strata_stages::contract::toml_path::{Segment, TomlPath, at};
 use strata_stages::model::adapter::file_names;
 use strata_stages::model::files;
@@ -143,7 +145,7 @@ impl Manifest {
     fn model(&self, name: &str, value: &Value) -> Result<Model, PlanError> {
         let at = at("models").key(name);
         let train = maker(|outputs| matches!(outputs, Outputs::Model));
-        check_keys(&at, value, ["path", train, "base", "tokenizer", "chat_template"])?;
+        check_keys(&at, value, ["path", train, "base", "tokenizer", "chat_template", "precision"])?;
         let source = match (value.get("path"), value.get(train)) {
             (Some(path), None) => {
                 let directory = self.existing(&at.key("path"), path)?;
@@ -179,7 +181,11 @@ impl Manifest {
             }
             None => None,
         };
-        Ok(Model { name: name.to_string(), source, tokenizer, chat_template: None })
+        let precision = match value.get("precision") {
+            Some(written) => precision(&at.key("precision"), written)?,
+            None => Precision::default(),
+        };
+        Ok(Model { name: name.to_string(), source, tokenizer, chat_template: None, precision })
     }
 
     /// What an adapter updates, and whose tokenizer it has: its own where one lies beside it, else the base's.
@@ -274,6 +280,15 @@ fn nearest_sibling(path: &Path) -> Option<PathBuf> {
         std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     let near = strata_stages::contract::pipeline::nearest(wanted, siblings.iter().map(String::as_str))?;
     Some(path.with_file_name(near))
+}
+
+fn precision(at: &TomlPath, written: &Value) -> Result<Precision, PlanError> {
+    let names = Precision::ALL.map(Precision::name);
+    let Some(name) = written.as_str() else {
+        return Err(PlanError::new(at.clone(), format!("expected one of {}, found {written}", names.join(", "))));
+    };
+    let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
+    found.ok_or_else(|| PlanError::unknown(at.clone(), "precision", name, names))
 }
 
 fn check_keys<'a>(

@@ -161,6 +161,7 @@ pub fn origin(graph: &Graph, id: NodeId, at: &str) -> Option<String> {
         From::Node { node, .. } => graph.node(*node).label(),
         From::Files { files, .. } => files.first().map_or_else(String::new, |(_, path)| path.display().to_string()),
         From::Absent(what) => what.clone(),
+        From::Setting(setting) => setting.clone(),
         From::Together(_) => return None,
     })
 }

@@ -28,6 +28,7 @@ impl Bench {
             source: ModelSource::Directory(name.into()),
             tokenizer: None,
             chat_template: None,
+            precision: Default::default(),
         };
         let dataset = |name: &&str| Dataset {
             name: name.to_string(),

@@ -57,7 +57,7 @@ fn planned_input<'a>(input: &'a GraphInput, plan: &Plan, indices: &PerNode<usize
             (None, Some(files.iter().map(part).collect()), None)
         }
         From::Absent(what) => (None, None, Some(what.as_str())),
-        From::Together(_) => (None, None, None),
+        From::Together(_) | From::Setting(_) => (None, None, None),
     };
     PlannedInput { source: &input.source, node, files, absent }
 }

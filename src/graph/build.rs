@@ -8,8 +8,9 @@ use std::path::Path;
 
 use serde_json::json;
 use strata_stages::contract::node::{Bindings, Node};
-use strata_stages::contract::pipeline::{DatasetSource, Model, ModelSource, Origin};
+use strata_stages::contract::pipeline::{DatasetSource, Model, ModelSource, Origin, Precision};
 use strata_stages::contract::toml_path::{TomlPath, at};
+use strata_stages::model::transformer::PRECISION_PART;
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES, Source, Stage, Work};
 
 use super::model_files::{adapter_files, model_files, template_files};
@@ -189,12 +190,18 @@ impl Builder<'_> {
         }
         let weights = files == FileFilter::Weights;
         let base = self.origin(name, model, files, reader)?;
-        match &model.source {
-            ModelSource::Adapter { directory, .. } if weights => {
-                Ok(From::Together(vec![base, adapter_files(name, directory)?]))
-            }
-            _ => Ok(base),
+        if !weights {
+            return Ok(base);
         }
+        let mut all = vec![base];
+        if let ModelSource::Adapter { directory, .. } = &model.source {
+            all.push(adapter_files(name, directory)?);
+        }
+        // The default is not said, so that results in f32 keep their keys.
+        if model.precision != Precision::default() {
+            all.push(From::Setting(format!("{PRECISION_PART}{}", model.precision.name())));
+        }
+        Ok(if all.len() == 1 { all.remove(0) } else { From::Together(all) })
     }
 
     /// A model's own files, or its base's.

@@ -70,8 +70,13 @@ fn reads(stage: &'static str, other: &'static str, bindings: Bindings) -> strata
 }
 
 fn error_of(stage: &str) -> String {
-    let own =
-        Model { name: "own".into(), source: ModelSource::Trained(Value::Null), tokenizer: None, chat_template: None };
+    let own = Model {
+        name: "own".into(),
+        source: ModelSource::Trained(Value::Null),
+        tokenizer: None,
+        chat_template: None,
+        precision: Default::default(),
+    };
     let sections = vec![(stage.to_string(), serde_json::json!({}))];
     let pipeline = Pipeline { sections, models: vec![own], ..Pipeline::default() };
     said(Graph::of_stages(ODD, &pipeline, false).err().expect("no graph"))

@@ -1,7 +1,7 @@
 //! What a node and its tasks read: the files, and what of them is in a key.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use strata_stages::Part;
@@ -36,6 +36,7 @@ impl Plan<'_> {
                             parts.push(self.external_part(*role, name, path)?);
                         }
                     }
+                    From::Setting(setting) => parts.push(setting_part(setting)),
                     From::Absent(what) => bail!("{what}"),
                     From::Node { node, files } => {
                         let outputs = self.states[*node].outputs().unwrap_or_default().iter();
@@ -110,5 +111,15 @@ impl Plan<'_> {
             content: InputContent::File { name: role, content },
             external: Some(state),
         })
+    }
+}
+
+/// A setting as a part without a file: its name says it, and so does the key.
+fn setting_part(setting: &str) -> ResolvedPart {
+    let content = blake3::hash(setting.as_bytes()).to_hex().to_string();
+    ResolvedPart {
+        part: Part { path: PathBuf::new(), name: setting.to_string() },
+        content: InputContent::File { name: setting.to_string(), content },
+        external: None,
     }
 }

@@ -59,7 +59,7 @@ impl Store {
         let inputs = graph.nodes().flat_map(|(_, node)| node.inputs.iter().flat_map(|input| input.from.each()));
         let files = inputs.filter_map(|from| match from {
             From::Files { files, .. } => Some(files),
-            From::Node { .. } | From::Together(_) | From::Absent(_) => None,
+            From::Node { .. } | From::Together(_) | From::Setting(_) | From::Absent(_) => None,
         });
         let within = |path: &PathBuf| Some(fs::canonicalize(path).ok()?.strip_prefix(&own).ok()?.to_path_buf());
         files.flatten().filter_map(|(_, path)| within(path)).collect()

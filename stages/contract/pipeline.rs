@@ -25,6 +25,7 @@ pub struct Model {
     pub tokenizer: Option<PathBuf>,
     /// What is used instead of the tokenizer's own chat template.
     pub chat_template: Option<TemplateSource>,
+    pub precision: Precision,
 }
 
 /// Where a model takes its chat template from, if not from its tokenizer.
@@ -36,6 +37,28 @@ pub enum TemplateSource {
     File(PathBuf),
     /// A directory with a tokenizer or a GGUF file, whose template it is.
     Tokenizer(PathBuf),
+}
+
+/// In which numbers a model's linear layers are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    #[default]
+    F32,
+    Bf16,
+    /// bf16 where the model's files hold bf16, else f32.
+    Auto,
+}
+
+impl Precision {
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Auto];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Auto => "auto",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -132,6 +132,7 @@ pub fn pipeline(models: &[&str], datasets: &[&str]) -> Pipeline {
         source: ModelSource::Directory(name.into()),
         tokenizer: None,
         chat_template: None,
+        precision: Default::default(),
     };
     let dataset = |name: &&str| Dataset {
         name: name.to_string(),

@@ -18,7 +18,13 @@ fn pipeline() -> Pipeline {
         if let Some(from) = from {
             train["from"] = json!(from);
         }
-        Model { name: name.into(), source: ModelSource::Trained(train), tokenizer: None, chat_template: None }
+        Model {
+            name: name.into(),
+            source: ModelSource::Trained(train),
+            tokenizer: None,
+            chat_template: None,
+            precision: Default::default(),
+        }
     };
     let corpus = DatasetSource::Corpus("general".into());
     Pipeline {

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use super::ops::{self, Activation, HeadShape, Logits, LowRank, Matrix, Norm, RotaryTable, Scores};
+use super::ops::{self, Activation, HeadShape, Logits, LowRank, Matrix, Norm, Precision, RotaryTable, Scores};
 
 /// The device activations live on: the first GPU in a build with the `cuda` or `metal` feature, else the CPU.
 pub fn default_device() -> Result<Device> {
@@ -30,7 +30,12 @@ pub struct Affine<'a> {
     pub resident: &'a OnceLock<Tensor>,
 }
 
-impl Affine<'_> {
+impl<'a> Affine<'a> {
+    /// The same layer, the products with its weight in this precision; an adapter's update stays in f32.
+    pub fn in_precision(self, precision: Precision) -> Affine<'a> {
+        Affine { weight: self.weight.in_precision(precision), ..self }
+    }
+
     /// x Wᵀ + b, and the update's part.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut y = ops::linear_new(x, self.weight, self.bias);
@@ -216,7 +221,7 @@ mod composed {
     use crate::model::ops::NormKind;
 
     fn weight<'a>(x: &Tensor, layer: &Affine<'a>) -> Result<&'a Tensor> {
-        let Matrix { values, out, inputs } = layer.weight;
+        let Matrix { values, out, inputs, .. } = layer.weight;
         if layer.resident.get().is_none() {
             let copy = Tensor::from_vec(values.to_f32(), (out, inputs), x.device())?;
             // Another thread may have been first: its copy is the same.

@@ -10,7 +10,7 @@ use super::adapter::{self, Adapter, Target};
 use super::block::description::{Description, Head, Norm};
 use super::block::{BlockWeights, NormWeights, Packing, Program};
 use super::compute::{self, Affine};
-use super::ops::{LowRank, NormKind};
+use super::ops::{LowRank, NormKind, Precision};
 use super::rotary_tables::RotaryTables;
 use super::weights::{Stored, Weights};
 use super::{family, files};
@@ -30,6 +30,8 @@ pub struct Transformer {
     pub final_norm: NormWeights<'static>,
     pub head: Linear,
     pub device: Device,
+    /// Of the blocks' linear layers.
+    pub precision: Precision,
     rotary: RotaryTables,
 }
 
@@ -54,8 +56,21 @@ struct StoredLowRank {
     scale: f32,
 }
 
+/// Begins the name of the part without a file that says in which precision a model is computed.
+pub const PRECISION_PART: &str = "precision=";
+
 /// The logits of one chunk of rows hold about this many values.
 const LOGITS: usize = 1 << 26;
+
+/// The precision that the part `precision=…` asks for: f32, bf16, or auto, which is the files'.
+fn chosen_precision(parts: &[Part], stored_in_bf16: bool) -> Result<Precision> {
+    match parts.iter().find_map(|part| part.name.strip_prefix(PRECISION_PART)) {
+        None | Some("f32") => Ok(Precision::F32),
+        Some("auto") if !stored_in_bf16 => Ok(Precision::F32),
+        Some("bf16" | "auto") => Ok(Precision::Bf16),
+        Some(other) => bail!("the precision \"{other}\" is none of f32, bf16 and auto"),
+    }
+}
 
 impl Transformer {
     /// Opens the model whose config.json and safetensors files, or whose GGUF file, are among `parts`, with the adapter that is
@@ -108,6 +123,11 @@ impl Transformer {
             }
         }
         w.finish(tied.as_deref().map(|copy| (copy, &base_embedding)), description.unread)?;
+        let stored_in_bf16 = layers.iter().flat_map(|layer| &layer.modules).any(|linear| linear.weight.is_bf16());
+        let precision = chosen_precision(parts, stored_in_bf16)?;
+        if precision == Precision::Bf16 && !device.is_cpu() {
+            bail!("precision = \"bf16\" is computed on the CPU alone, and this pass runs on {device:?}");
+        }
         let attention = &description.block.attention;
         let rotary = RotaryTables::new(attention.rotary.clone(), attention.heads.dim);
         Ok(Transformer {
@@ -120,11 +140,12 @@ impl Transformer {
             final_norm,
             head,
             device,
+            precision,
             rotary,
         })
     }
 
-    /// A linear layer as the ops take it.
+    /// A linear layer as the ops take it, in f32.
     pub fn affine<'a>(&'a self, linear: &'a Linear) -> Affine<'a> {
         Affine {
             weight: self.weights.matrix(&linear.weight),
@@ -139,7 +160,7 @@ impl Transformer {
         let Layer { modules, norms } = &self.layers[layer];
         BlockWeights {
             block: layer,
-            modules: modules.iter().map(|linear| self.affine(linear)).collect(),
+            modules: modules.iter().map(|linear| self.affine(linear).in_precision(self.precision)).collect(),
             norms: norms.iter().map(NormWeights::borrowed).collect(),
         }
     }

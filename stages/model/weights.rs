@@ -75,6 +75,12 @@ pub struct Stored {
     location: Location,
 }
 
+impl Stored {
+    pub fn is_bf16(&self) -> bool {
+        matches!(self.location.format, Format::Plain(Dtype::BF16))
+    }
+}
+
 impl Weights {
     /// Maps the GGUF file or the safetensors files among `parts`, an adapter's not among them; the other parts are left alone.
     ///

@@ -34,6 +34,7 @@ fn pipeline() -> Pipeline {
         source: ModelSource::Directory(PathBuf::from("nowhere")),
         tokenizer: None,
         chat_template: None,
+        precision: Default::default(),
     };
     let dataset = |name: &str| Dataset {
         name: name.into(),

@@ -8,6 +8,7 @@ mod estimate;
 mod incremental;
 mod paper;
 mod pipelines;
+mod precision;
 mod queries;
 mod readme;
 mod sharing;

@@ -283,6 +283,7 @@ fn a_pattern_that_names_nothing_is_found_when_planning() {
             source: ModelSource::Directory(folder),
             tokenizer: None,
             chat_template: None,
+            precision: Default::default(),
         }],
         ..Pipeline::default()
     };

@@ -50,6 +50,7 @@ fn pipeline() -> Pipeline {
         source: ModelSource::Directory("no such folder".into()),
         tokenizer: None,
         chat_template: None,
+        precision: Default::default(),
     };
     let dataset = Dataset { name: "d".into(), source: DatasetSource::File("d.jsonl".into()), reading: json!({}) };
     Pipeline { models: vec![model("a"), model("b")], datasets: vec![dataset], sections: vec![] }

@@ -2,115 +2,9 @@
 //! few output rows at a time, so that a memory-mapped model is never copied whole.
 
 use gemmkit::gemm_unchecked;
-use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::{Blocks, Fp8, Shared, fix_summation_order, threads};
-
-/// A weight matrix [out, in], row-major, in the dtype of its file.
-#[derive(Debug, Clone, Copy)]
-pub struct Matrix<'a> {
-    pub values: Values<'a>,
-    pub out: usize,
-    pub inputs: usize,
-}
-
-/// Little-endian values as they lie in a file. `Bytes32` is f32 at an address that is not a multiple of 4.
-#[derive(Debug, Clone, Copy)]
-pub enum Values<'a> {
-    F32(&'a [f32]),
-    Bytes32(&'a [u8]),
-    F16(&'a [u8]),
-    Bf16(&'a [u8]),
-    /// Quantised. The rows of a matrix are whole blocks.
-    Blocks(Blocks<'a>),
-    Fp8(Fp8<'a>),
-}
-
-impl<'a> Values<'a> {
-    /// f32 from bytes, in place where their address allows it.
-    pub fn f32(bytes: &'a [u8]) -> Values<'a> {
-        // SAFETY: every bit pattern is an f32; only the middle part is aligned, and it is used only when it is all.
-        match unsafe { bytes.align_to::<f32>() } {
-            ([], values, []) if cfg!(target_endian = "little") => Values::F32(values),
-            _ => Values::Bytes32(bytes),
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        match self {
-            Values::F32(values) => values.len(),
-            Values::Bytes32(bytes) => bytes.len() / 4,
-            Values::F16(bytes) | Values::Bf16(bytes) => bytes.len() / 2,
-            Values::Blocks(blocks) => blocks.count(),
-            Values::Fp8(bytes) => bytes.count(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Values `start..start + out.len()` as f32.
-    pub fn widen(&self, start: usize, out: &mut [f32]) {
-        let end = start + out.len();
-        match self {
-            Values::F32(values) => out.copy_from_slice(&values[start..end]),
-            Values::Bytes32(bytes) => {
-                let words = bytes[start * 4..end * 4].as_chunks::<4>().0;
-                out.iter_mut().zip(words).for_each(|(out, word)| *out = f32::from_le_bytes(*word));
-            }
-            Values::F16(bytes) => {
-                let words = bytes[start * 2..end * 2].as_chunks::<2>().0;
-                out.iter_mut().zip(words).for_each(|(out, word)| *out = f16::from_le_bytes(*word).to_f32());
-            }
-            Values::Bf16(bytes) => widen_bf16(&bytes[start * 2..end * 2], out),
-            Values::Blocks(blocks) => blocks.widen(start, out),
-            Values::Fp8(bytes) => bytes.widen(start, out),
-        }
-    }
-
-    /// All of them as f32.
-    pub fn to_f32(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.len()];
-        self.widen(0, &mut out);
-        out
-    }
-}
-
-fn widen_bf16(bytes: &[u8], out: &mut [f32]) {
-    for (out, word) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-        *out = bf16::from_le_bytes(*word).to_f32();
-    }
-}
-
-impl<'a> Matrix<'a> {
-    /// # Panics
-    /// When there are not `out * inputs` values.
-    pub fn new(values: Values<'a>, out: usize, inputs: usize) -> Matrix<'a> {
-        assert_eq!(values.len(), out * inputs, "a matrix of {out} x {inputs}");
-        Matrix { values, out, inputs }
-    }
-
-    /// A matrix in memory.
-    pub fn of(values: &'a [f32], out: usize, inputs: usize) -> Matrix<'a> {
-        Matrix::new(Values::F32(values), out, inputs)
-    }
-
-    /// Output rows `start..end` alone.
-    pub fn rows(&self, start: usize, end: usize) -> Matrix<'a> {
-        let (from, to) = (start * self.inputs, end * self.inputs);
-        let values = match self.values {
-            Values::F32(values) => Values::F32(&values[from..to]),
-            Values::Bytes32(bytes) => Values::Bytes32(&bytes[from * 4..to * 4]),
-            Values::F16(bytes) => Values::F16(&bytes[from * 2..to * 2]),
-            Values::Bf16(bytes) => Values::Bf16(&bytes[from * 2..to * 2]),
-            Values::Blocks(blocks) => Values::Blocks(blocks.part(from, to)),
-            Values::Fp8(bytes) => Values::Fp8(bytes.part(from, to)),
-        };
-        Matrix { values, out: end - start, inputs: self.inputs }
-    }
-}
+use super::{Matrix, Precision, Shared, Values, bf16_product, fix_summation_order, threads};
 
 /// y [rows, out] = x [rows, in] Wᵀ + b.
 ///
@@ -174,6 +68,8 @@ unsafe fn product(x: &[f32], weight: Matrix, bias: Option<&[f32]>, y: *mut f32, 
         }
     };
     match weight.values {
+        // SAFETY: as this function's.
+        _ if weight.precision == Precision::Bf16 => unsafe { bf16_product::forward(x, weight, y, add) },
         Values::F32(values) => call(values, 0, out),
         narrow => {
             // About a million weights at a time: they stay in cache between the widening and the product.
@@ -201,6 +97,8 @@ unsafe fn product(x: &[f32], weight: Matrix, bias: Option<&[f32]>, y: *mut f32, 
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
+
     use super::*;
     use crate::model::ops::test_values::{reference, values, worst_relative};
 

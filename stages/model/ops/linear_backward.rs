@@ -3,7 +3,7 @@
 use gemmkit::{MatMut, MatRef, gemm};
 use rayon::prelude::*;
 
-use super::{Matrix, Values, fix_summation_order, threads};
+use super::{Matrix, Precision, Values, bf16_product, fix_summation_order, threads};
 
 /// dx [rows, in] = d [rows, out] W, or dx += where `add`.
 ///
@@ -13,6 +13,9 @@ pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
     let Matrix { out, inputs, .. } = weight;
     let rows = d.len() / out;
     assert_eq!((d.len(), dx.len()), (rows * out, rows * inputs), "linear_backward: lengths");
+    if weight.precision == Precision::Bf16 {
+        return bf16_product::backward(d, weight, add, dx);
+    }
     fix_summation_order();
     let mut call = |weight: &[f32], first: usize, count: usize, add: bool| {
         gemm(

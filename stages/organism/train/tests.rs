@@ -22,6 +22,7 @@ fn pipeline(models: &[(&str, Value)]) -> Pipeline {
         source: ModelSource::Trained(settings.clone()),
         tokenizer: None,
         chat_template: None,
+        precision: Default::default(),
     };
     Pipeline { models: models.iter().map(model).collect(), ..Pipeline::default() }
 }

@@ -273,7 +273,8 @@ fn require_file(at: &TomlPath, directory: &Path, file: &str) -> Result<(), PlanE
     Err(PlanError::new(at, message).help("expected a Hugging Face model directory or a .gguf file"))
 }
 
-fn nearest_sibling(path: &Path) -> Option<PathBuf> {
+/// The entry of the same folder whose name is most like this path's.
+pub fn nearest_sibling(path: &Path) -> Option<PathBuf> {
     let wanted = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     let siblings: Vec<String> =

@@ -7,12 +7,15 @@
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as RemotePath};
 
 use crate::graph::{GraphNode, NodeSet};
 use crate::key::Key;
+use crate::manifest::nearest_sibling;
 use crate::outputs::unfit;
 use crate::plan::Plan;
 use crate::store::layout::record_name;
@@ -39,6 +42,20 @@ pub struct Transferred {
 }
 
 impl Remote {
+    /// As [`Remote::open`], to read from: a folder that is not there is an error and is not made.
+    pub fn open_existing(url: &str) -> Result<Remote> {
+        let folder = match url::Url::parse(url) {
+            Ok(parsed) if parsed.scheme() == "file" => parsed.to_file_path().ok(),
+            Ok(_) => None,
+            Err(_) => Some(PathBuf::from(url)),
+        };
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let near = nearest_sibling(&folder).map(|near| format!("; is it {}?", near.display())).unwrap_or_default();
+            bail!("there is no folder {}{near}", folder.display());
+        }
+        Remote::open(url)
+    }
+
     /// A folder's path, `file://…` or `s3://bucket/prefix` (credentials and endpoint from the AWS_ variables).
     pub fn open(url: &str) -> Result<Remote> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

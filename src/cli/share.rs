@@ -57,11 +57,12 @@ impl Push {
 impl Pull {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let workspace = place.open()?;
+        let remote = Remote::open_existing(&self.url)?;
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
         workspace.store.register(place.pipeline(), &workspace.graph)?;
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
-        let result = Remote::open(&self.url)?.pull(&mut plan, &workspace.graph.all());
+        let result = remote.pull(&mut plan, &workspace.graph.all());
         for id in workspace.graph.ids() {
             latest::show(&plan, id)?;
         }

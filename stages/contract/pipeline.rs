@@ -231,8 +231,39 @@ pub fn parse_settings<T: serde::de::DeserializeOwned>(stage: &str, settings: &Va
 }
 
 fn deserialize<T: serde::de::DeserializeOwned>(at: &TomlPath, settings: &Value) -> Result<T, PlanError> {
+    check_counts(at, settings)?;
     serde_path_to_error::deserialize(settings)
-        .map_err(|error| PlanError::new(at.within(error.path()), error.inner().to_string()))
+        .map_err(|error| PlanError::new(at.within(error.path()), in_plain_words(&error.inner().to_string())))
+}
+
+/// Settings that memory and time grow with.
+const COUNTS: [&str; 8] = ["components", "draws", "k", "layers", "n", "permutations", "resamples", "shuffles"];
+
+/// What a count may be at most: far beyond any use, and still a table that fits into memory.
+const LARGEST_COUNT: u64 = 1_000_000;
+
+fn check_counts(at: &TomlPath, settings: &Value) -> Result<(), PlanError> {
+    for key in COUNTS {
+        if let Some(count) = settings.get(key).and_then(Value::as_u64).filter(|count| *count > LARGEST_COUNT) {
+            let message = format!("{key} = {count} is too large");
+            return Err(PlanError::new(at.clone().key(key), message).help(format!("at most {LARGEST_COUNT}")));
+        }
+    }
+    Ok(())
+}
+
+/// serde names what it expected by Rust's types.
+fn in_plain_words(message: &str) -> String {
+    let words = [
+        ("expected usize", "expected a whole number, at least 0"),
+        ("expected u64", "expected a whole number, at least 0"),
+        ("expected u32", "expected a whole number, at least 0"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected a table"),
+    ];
+    words.iter().fold(message.to_string(), |message, (rust, plain)| message.replace(rust, plain))
 }
 
 /// The section of a stage that may have several, `[[stages.<name>]]`: each as the settings type, with its path.

@@ -53,7 +53,15 @@ fn unknown_names_in_the_pipeline() {
 
 #[test]
 fn values_of_the_wrong_kind() {
-    contains_all(&rejected("components = 2", "components = \"many\""), &["components", "pipeline.toml:"]);
+    contains_all(
+        &rejected("components = 2", "components = \"many\""),
+        &["components", "expected a whole number", "pipeline.toml:"],
+    );
+    contains_all(&rejected("components = 2", "components = -2"), &["`-2`", "expected a whole number, at least 0"]);
+    contains_all(
+        &rejected("components = 2", "components = 1_000_000_000_000"),
+        &["components = 1000000000000 is too large", "at most 1000000", "pipeline.toml:"],
+    );
     contains_all(
         &rejected("\"response_mean\"", "\"response_median\""),
         &["response_median", "response_mean", "pipeline.toml:"],

@@ -21,6 +21,19 @@ fn what_one_pushed_another_pulls_and_need_not_run() {
 }
 
 #[test]
+fn a_folder_that_is_not_there_is_an_error_and_is_not_made() {
+    let workspace = Workspace::new();
+    let shared = tempfile::tempdir().expect("a folder");
+    fs::create_dir(shared.path().join("strata")).expect("a folder");
+    let wrong = shared.path().join("srata");
+    for url in [wrong.display().to_string(), format!("file://{}", wrong.display())] {
+        let text = workspace.fails(1, &["pull", &url]);
+        assert!(text.contains("there is no folder") && text.contains("is it") && text.contains("strata?"), "{text}");
+    }
+    assert!(!wrong.exists());
+}
+
+#[test]
 fn a_damaged_object_is_not_let_in() {
     let (mine, yours) = (Workspace::new(), Workspace::new());
     mine.run(&["tokens"]);

@@ -50,9 +50,18 @@ impl Bench {
 
     /// Gives a table of a model on a dataset.
     pub fn give(&mut self, stage: &str, model: &str, dataset: &str, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
+        self.give_bound(stage, &[("model", model.to_string()), ("dataset", dataset.to_string())], columns)
+    }
+
+    /// The table of a node with these bindings.
+    pub fn give_bound(
+        &mut self,
+        stage: &str,
+        bindings: &[(&'static str, String)],
+        columns: Vec<(&str, ArrayRef)>,
+    ) -> Result<()> {
         let part = self.write(&RecordBatch::try_from_iter(columns)?)?;
-        let bindings = [("model", model.to_string()), ("dataset", dataset.to_string())];
-        self.parts.insert(key(stage, &bindings), part);
+        self.parts.insert(key(stage, bindings), part);
         Ok(())
     }
 

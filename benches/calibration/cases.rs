@@ -154,6 +154,7 @@ pub static CASES: &[Case] = &[
         simulate: short_answers,
     },
     Case { stage: "permanova", data: "three like groups", has_width: true, simulate: permanova_alike },
+    Case { stage: "permanova", data: "two like groups and one apart", has_width: true, simulate: permanova_apart },
     Case {
         stage: "permanova",
         data: "one dataset under three like models",
@@ -167,6 +168,7 @@ pub static CASES: &[Case] = &[
     Case { stage: "loss_summary", data: "skewed losses", has_width: false, simulate: loss_mean },
     Case { stage: "loss_difference", data: "two like models", has_width: false, simulate: loss_alike },
     Case { stage: "loss_difference", data: "two models 0.1 nats apart", has_width: false, simulate: loss_apart },
+    Case { stage: "patching_summary", data: "skewed changes and effects", has_width: false, simulate: patching },
 ];
 
 /// Permutations, fewer than a pipeline's: the level of a test does not depend on them.
@@ -506,13 +508,23 @@ fn groups_paired(size: Size, seed: u64) -> Result<Vec<Seen>> {
 }
 
 fn permanova_alike(size: Size, seed: u64) -> Result<Vec<Seen>> {
+    three_groups(size, seed, 0.0)
+}
+
+fn permanova_apart(size: Size, seed: u64) -> Result<Vec<Seen>> {
+    three_groups(size, seed, 1.0)
+}
+
+/// Datasets a and b, and c `apart` from them in units of [`visible`].
+fn three_groups(size: Size, seed: u64, apart: f64) -> Result<Vec<Seen>> {
     let mut random = Random::new(seed, 82);
     let population = Population::new(size.width);
     let mut bench = Bench::new(&["base"], &["a", "b", "c"], sections(of_states("datasets")))?;
-    for dataset in ["a", "b", "c"] {
-        give(&mut bench, &population, dataset, size.n, &[("base", zero(size))], &mut random, seed)?;
+    let shift = times(&population.axis(&mut Random::new(seed, 84)), apart * visible(&population, size));
+    for (dataset, shift) in [("a", zero(size)), ("b", zero(size)), ("c", shift)] {
+        give(&mut bench, &population, dataset, size.n, &[("base", shift)], &mut random, seed)?;
     }
-    permanova(&mut bench)
+    permanova(&mut bench, if apart == 0.0 { Measure::Rejects } else { Measure::Power })
 }
 
 fn permanova_paired(size: Size, seed: u64) -> Result<Vec<Seen>> {
@@ -522,15 +534,17 @@ fn permanova_paired(size: Size, seed: u64) -> Result<Vec<Seen>> {
     let mut bench = Bench::new(&models, &["a"], sections(of_states("models")))?;
     let given: Vec<(&str, Vec<f64>)> = models.iter().map(|model| (*model, zero(size))).collect();
     give(&mut bench, &population, "a", size.n, &given, &mut random, seed)?;
-    permanova(&mut bench)
+    permanova(&mut bench, Measure::Rejects)
 }
 
-fn permanova(bench: &mut Bench) -> Result<Vec<Seen>> {
+fn permanova(bench: &mut Bench, measure: Measure) -> Result<Vec<Seen>> {
     let mut counts = Counts::default();
     let rows = bench.table("permanova", &[])?;
     if let Some(first) = rows.0.first() {
-        counts.small(Measure::Rejects, "", first.number("p_value"));
-        counts.small(Measure::AnyLayer, "p_max", rows.least("p_max"));
+        counts.small(measure, "", first.number("p_value"));
+        if measure == Measure::Rejects {
+            counts.small(Measure::AnyLayer, "p_max", rows.least("p_max"));
+        }
     }
     Ok(counts.0)
 }
@@ -697,6 +711,38 @@ fn loss_difference(size: Size, seed: u64, apart: f64) -> Result<Vec<Seen>> {
         let measure = if apart == 0.0 { Measure::Rejects } else { Measure::Power };
         counts.small(measure, "", row.number("p_value"));
         counts.covers("difference", row.number("ci_low"), row.number("ci_high"), -apart);
+    }
+    Ok(counts.0)
+}
+
+/// Patches whose change is log-normal and whose effect is half of it and noise: the effect is 0.5 exp(0.125) nats in the mean, and 0.5
+/// for each unit of change.
+fn patching(size: Size, seed: u64) -> Result<Vec<Seen>> {
+    let mut random = Random::new(seed, 90);
+    let mut bench = Bench::new(&["base", "third"], &["a"], sections(json!({})))?;
+    let changes: Vec<f64> = (0..size.n).map(|_| (0.5 * random.normal()).exp()).collect();
+    let clean: Vec<f64> = (0..size.n).map(|_| 2.0 + random.normal()).collect();
+    let patched: Vec<f64> =
+        changes.iter().zip(&clean).map(|(change, clean)| clean + 0.5 * change + 0.5 * random.normal()).collect();
+    let numbers = |values: &[f64]| -> ArrayRef {
+        Arc::new(values.iter().map(|value| Some(*value as f32)).collect::<Float32Array>())
+    };
+    let source: Vec<f64> = clean.iter().map(|clean| clean + 1.0).collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("layer", Arc::new(UInt32Array::from(vec![1; size.n]))),
+        ("last_layer", Arc::new(BooleanArray::from(vec![false; size.n]))),
+        ("metric", Arc::new(StringArray::from(vec!["loss"; size.n]))),
+        ("value", numbers(&patched)),
+        ("clean_source", numbers(&source)),
+        ("clean_target", numbers(&clean)),
+        ("change", numbers(&changes)),
+    ];
+    let bindings = [("source", "base"), ("target", "third"), ("dataset", "a")];
+    bench.give_bound("patching", &bindings.map(|(role, name)| (role, name.to_string())), columns)?;
+    let mut counts = Counts::default();
+    if let Some(row) = bench.table("patching_summary", &[])?.0.first() {
+        counts.covers("effect", row.number("effect_low"), row.number("effect_high"), 0.5 * 0.125f64.exp());
+        counts.covers("effect for its change", row.number("per_change_low"), row.number("per_change_high"), 0.5);
     }
     Ok(counts.0)
 }

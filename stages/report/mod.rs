@@ -51,7 +51,7 @@ struct Params {
 
 pub static STAGE: Stage = Stage {
     name: "report",
-    version: 10,
+    version: 11,
     about: "One HTML page with every figure, its question, its n, its interval and its null.",
     asked_by_default: true,
     notice: None,

@@ -40,7 +40,7 @@ pub static GRADIENTS: Section = Section {
     source: "Fig. 4",
     intro: "Each example's gradient of its loss for one weight matrix: examples whose gradients point the same way would \
             change the model in the same direction. Whatever the weights' dtype, they are widened without loss and every \
-            product is computed in float32: the noise floor of the cosines is a few 1e-6, for a bfloat16 model too.",
+            product is computed in float32: the noise floor of the cosines is a few 1e-6, for a bfloat16 model too. Under precision = \"bf16\" it is that of bf16 (docs/accuracy.md).",
 };
 
 pub static PROJECTIONS: Section = Section {

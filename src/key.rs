@@ -121,6 +121,14 @@ fn canonical(value: &Value, out: &mut String) {
     }
 }
 
+impl Key {
+    /// The first 64 bits of the hash.
+    pub fn leading_bits(self) -> u64 {
+        let bytes = self.0.as_bytes();
+        (0..8).fold(0, |bits, index| bits << 8 | u64::from(bytes[index]))
+    }
+}
+
 #[cfg(test)]
 impl Key {
     /// A key of no task.

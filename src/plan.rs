@@ -153,14 +153,19 @@ impl<'a> Plan<'a> {
         let mut planned = Vec::with_capacity(tasks);
         for index in 0..tasks {
             let key = self.document(id, &self.task_inputs(id.task(index), &inputs)).key();
-            let outputs = if force { None } else { self.store.finished(key) };
-            let outputs = outputs.filter(|outputs| unfit(node.stage, node.per_part.is_some(), outputs).is_none());
+            let outputs = if force { None } else { self.stored(id, key) };
             let state = outputs.map_or(TaskState::Stale, |outputs| TaskState::Done { outputs });
             planned.push(PlannedTask { key, state });
         }
         self.states[id] = NodeState::Expanded { tasks: planned };
         self.settle(id);
         Ok(())
+    }
+
+    /// The outputs of a node's task, where the store has them and they can be its stage's.
+    pub fn stored(&self, id: NodeId, key: Key) -> Option<Vec<OutputRecord>> {
+        let node = self.graph.node(id);
+        self.store.finished(key).filter(|outputs| unfit(node.stage, node.per_part.is_some(), outputs).is_none())
     }
 
     /// Expands everything that can be without running a task, in order.

@@ -89,6 +89,26 @@ impl Progress {
         }
     }
 
+    /// Another run did a task.
+    pub fn done_elsewhere(&self, stage: &'static str) {
+        self.count(|pace| pace.not_needed(stage));
+        if let Kind::Bars { total, .. } = &self.kind {
+            self.with_bar(stage, |bar| bar.inc(1));
+            total.inc(1);
+        }
+    }
+
+    /// Nothing is left to do but what another run is doing.
+    pub fn waits(&self, tasks: usize, label: &str) {
+        let others = if tasks > 1 { format!(" and {} more", tasks - 1) } else { String::new() };
+        let text = format!("waiting for another run, which computes {label}{others}");
+        match &self.kind {
+            Kind::Bars { all, .. } => drop(all.println(text)),
+            Kind::Lines => eprintln!("{text}"),
+            Kind::Quiet => {}
+        }
+    }
+
     /// How far a task is within itself.
     pub fn within(&self, label: &str, done: u64, total: u64) {
         if let Some(stage) = label.split(['[', ' ']).next() {
@@ -198,6 +218,11 @@ impl Pace {
 
     fn planned(&mut self, stage: &'static str, tasks: u64) {
         self.stages.entry(stage).or_default().planned += tasks;
+    }
+
+    fn not_needed(&mut self, stage: &'static str) {
+        let counted = self.stages.entry(stage).or_default();
+        counted.planned = counted.planned.saturating_sub(1);
     }
 
     /// Tasks done, tasks known, and the seconds that the rest will take.

@@ -4,6 +4,9 @@
 //! a model wait until nothing else can run, so that every observer of one model is in the same pass. A task's
 //! outputs are objects before its record is written, so a kill loses at most the tasks under way.
 
+mod claim;
+#[cfg(test)]
+mod concurrent_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
@@ -29,6 +32,8 @@ use crate::latest;
 use crate::plan::{Plan, ResolvedInputs};
 use crate::progress::Progress;
 use crate::store::OutputRecord;
+use crate::store::task_locks::TaskLocks;
+use claim::Elsewhere;
 pub use summary::{Counts, Summary, to_json};
 use worker::{Stopped, worker};
 
@@ -69,6 +74,9 @@ struct Finished {
     result: Result<Vec<OutputRecord>>,
 }
 
+/// The longest that a stop by the user waits to be noticed.
+const PAUSE: Duration = Duration::from_millis(100);
+
 enum Message {
     Task(Finished),
     WorkerFree,
@@ -87,6 +95,9 @@ pub struct Run<'r, 'p> {
     passes: Vec<Job>,
     /// Tasks with one key run once; the others wait here for it.
     underway: HashMap<Key, Vec<TaskId>>,
+    /// Held for the tasks that are with the workers.
+    locks: TaskLocks,
+    elsewhere: Elsewhere,
     failed: NodeSet,
 }
 
@@ -99,7 +110,7 @@ impl<'r, 'p> Run<'r, 'p> {
         options: &'r Options,
         progress: &'r Progress,
     ) -> Result<Run<'r, 'p>> {
-        let failed = plan.graph.none();
+        let (failed, locks) = (plan.graph.none(), plan.store.task_locks());
         let mut run = Run {
             plan,
             wanted,
@@ -110,6 +121,8 @@ impl<'r, 'p> Run<'r, 'p> {
             tables: VecDeque::new(),
             passes: Vec::new(),
             underway: HashMap::new(),
+            locks,
+            elsewhere: Elsewhere::default(),
             failed,
         };
         for id in wanted.iter() {
@@ -159,14 +172,16 @@ impl<'r, 'p> Run<'r, 'p> {
         loop {
             let stopping = cancelled() || (!self.summary.failures.is_empty() && !self.options.keep_going);
             while !stopping && busy < self.options.jobs {
-                let Some(next) = self.next(busy) else { break };
+                let Some(next) = self.next(busy)? else { break };
                 busy += 1;
                 work.send(next).map_err(|_| anyhow!("the workers stopped"))?;
             }
-            if busy == 0 {
+            if busy == 0 && (stopping || self.elsewhere.is_empty()) {
                 return Ok(());
             }
-            match inbox.recv_timeout(Duration::from_millis(100)) {
+            let looks = !stopping && busy < self.options.jobs;
+            let pause = if looks { self.elsewhere.pause(busy == 0, self.progress) } else { PAUSE };
+            match inbox.recv_timeout(pause) {
                 Ok(Message::WorkerFree) => busy -= 1,
                 Ok(Message::Task(finished)) => self.receive(finished)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -175,19 +190,33 @@ impl<'r, 'p> Run<'r, 'p> {
         }
     }
 
-    /// A table task if there is one; else, once nothing runs, all waiting tasks that watch one model.
-    fn next(&mut self, busy: usize) -> Option<Work> {
-        if let Some(job) = self.tables.pop_front() {
-            return Some(Work::Table(job));
+    /// A table task if there is one; else, once nothing runs, all waiting tasks that watch one model. What another run is
+    /// computing is left to it.
+    fn next(&mut self, busy: usize) -> Result<Option<Work>> {
+        self.look_elsewhere();
+        while let Some(job) = self.tables.pop_front() {
+            if let Some(job) = self.claim(job)? {
+                return Ok(Some(Work::Table(job)));
+            }
         }
-        if busy > 0 || self.passes.is_empty() {
-            return None;
+        while busy == 0 && !self.passes.is_empty() {
+            let model = self.passes[0].document.inputs.get(MODEL_ROLE).cloned();
+            let same = |job: &Job| job.document.inputs.get(MODEL_ROLE) == model.as_ref();
+            let (group, rest) = std::mem::take(&mut self.passes).into_iter().partition::<Vec<Job>, _>(same);
+            self.passes = rest;
+            let mut claimed = Vec::new();
+            for job in group {
+                claimed.extend(self.claim(job)?);
+            }
+            if !claimed.is_empty() {
+                return Ok(Some(Work::Pass(claimed)));
+            }
+            // Another run's results may have readers that run before any pass.
+            if !self.tables.is_empty() {
+                return self.next(busy);
+            }
         }
-        let model = self.passes[0].document.inputs.get(MODEL_ROLE).cloned();
-        let same = |job: &Job| job.document.inputs.get(MODEL_ROLE) == model.as_ref();
-        let (group, rest) = std::mem::take(&mut self.passes).into_iter().partition(same);
-        self.passes = rest;
-        Some(Work::Pass(group))
+        Ok(None)
     }
 
     /// Expands a ready node, queues its stale tasks, and where it has none goes on to its readers.
@@ -219,13 +248,17 @@ impl<'r, 'p> Run<'r, 'p> {
             let (label, stages) = (self.plan.task_label(task), self.plan.graph.stages);
             let by_part = node.per_part.is_some();
             let job = Job { task, label, stage: node.stage, by_part, stages, key, document, inputs };
-            match node.stage.work {
-                strata_stages::Work::Watch(_) => self.passes.push(job),
-                strata_stages::Work::Table(_) | strata_stages::Work::Gather(_) => self.tables.push_back(job),
-            }
+            self.queue(job);
             self.progress.planned(node.stage.name, 1);
         }
         Ok(())
+    }
+
+    fn queue(&mut self, job: Job) {
+        match job.stage.work {
+            strata_stages::Work::Watch(_) => self.passes.push(job),
+            strata_stages::Work::Table(_) | strata_stages::Work::Gather(_) => self.tables.push_back(job),
+        }
     }
 
     /// Shows a finished node and expands the readers that were waiting for it.
@@ -240,7 +273,7 @@ impl<'r, 'p> Run<'r, 'p> {
     }
 
     fn receive(&mut self, finished: Finished) -> Result<()> {
-        let waiting = self.underway.remove(&finished.key).unwrap_or_default();
+        self.locks.release(finished.key);
         let id = finished.task.node;
         match finished.result {
             Ok(outputs) => {
@@ -248,22 +281,29 @@ impl<'r, 'p> Run<'r, 'p> {
                 counts.ran += 1;
                 counts.seconds += finished.seconds;
                 self.progress.done(self.plan.graph.node(id).stage.name, &finished.label, finished.seconds);
-                waiting.iter().for_each(|task| self.counts(task.node).cached += 1);
-                for task in std::iter::once(finished.task).chain(waiting) {
-                    if self.plan.finish(task, outputs.clone()) {
-                        self.finished(task.node)?;
-                    }
-                }
+                self.done(finished.task, finished.key, &outputs)?;
             }
             // A task cut short by the user's stop is not a failure of the task.
             Err(error) if error.is::<Stopped>() => {}
             Err(error) => {
                 self.counts(id).failed += 1;
-                for task in waiting {
+                for task in self.underway.remove(&finished.key).unwrap_or_default() {
                     self.counts(task.node).failed += 1;
                     self.failed.insert(task.node);
                 }
                 self.fail(id, finished.label, error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the outputs of a task and of those that have its key.
+    fn done(&mut self, task: TaskId, key: Key, outputs: &[OutputRecord]) -> Result<()> {
+        let waiting = self.underway.remove(&key).unwrap_or_default();
+        waiting.iter().for_each(|task| self.counts(task.node).cached += 1);
+        for task in std::iter::once(task).chain(waiting) {
+            if self.plan.finish(task, outputs.to_vec()) {
+                self.finished(task.node)?;
             }
         }
         Ok(())

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use strata_stages::STAGES;
 
 /// Files whose text is for tests, whole.
-const TESTS: [&str; 5] = ["tests.rs", "crash_tests.rs", "damage_tests.rs", "testing.rs", "source_rules.rs"];
+const TESTS: [&str; 6] =
+    ["tests.rs", "concurrent_tests.rs", "crash_tests.rs", "damage_tests.rs", "testing.rs", "source_rules.rs"];
 /// Spellings of a change to a file.
 const WRITES: [&str; 7] =
     ["fs::write(", "fs::rename(", "fs::remove_", "fs::create_dir", "File::create", "OpenOptions", "fs::symlink("];

@@ -10,7 +10,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use strata_stages::Stage;
 
@@ -90,8 +90,8 @@ pub fn remember(plan: &Plan, pipeline: &Path) -> Result<()> {
     let (layout, disk) = (&plan.store.layout, &plan.store.disk);
     let shown = layout.shown();
     if !shown.exists() {
-        disk.create_folders(shown.parent().unwrap_or(Path::new("")))?;
-        disk.touch(&shown)?;
+        let made = disk.create_folders(shown.parent().unwrap_or(Path::new("")));
+        made.and_then(|()| disk.touch(&shown)).with_context(|| format!("cannot write {}", shown.display()))?;
     }
     let files = files(plan, pipeline)?;
     if files.iter().any(|file| FileState::of(file).is_ok_and(|state| state.just_changed())) {

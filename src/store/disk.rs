@@ -3,9 +3,11 @@
 //! It is one place so that a test can make any step fail, or the program die at it (`faults.rs`). Reading goes past it.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
@@ -24,8 +26,11 @@ static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 /// What the name of every temporary file begins with.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
+/// A name that no other run has, on whichever machine: in containers, many processes have one number.
 fn temporary_name() -> String {
-    format!("{TEMPORARY_PREFIX}{}-{}", std::process::id(), TEMPORARY.fetch_add(1, Ordering::Relaxed))
+    static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::time::SystemTime::now()));
+    let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+    format!("{TEMPORARY_PREFIX}{}-{:016x}-{number}", std::process::id(), *RUN)
 }
 
 /// Whether a file is one that a killed run left.
@@ -63,6 +68,14 @@ impl Disk {
     pub fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.step()?;
         fs::remove_file(path)
+    }
+
+    /// Removes a file that another run may have removed meanwhile.
+    pub fn remove_file_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     pub fn remove_empty_folder(&self, path: &Path) -> io::Result<()> {

@@ -63,8 +63,9 @@ impl Store {
                 garbage.push(path);
             }
         }
-        for path in files_below(&self.layout.cache())?.into_iter().filter(|path| is_temporary(path)) {
-            garbage.push(path);
+        let remembered = self.layout.pipelines().into_iter().map(|layout| layout.latest_folder());
+        for folder in remembered.chain([self.layout.cache()]) {
+            files_below(&folder)?.into_iter().filter(|path| is_temporary(path)).for_each(|path| garbage.push(path));
         }
         for path in files_below(&self.layout.damaged())?.into_iter().filter(|path| is_old(path)) {
             garbage.push(path);

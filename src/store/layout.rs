@@ -154,6 +154,11 @@ impl Layout {
         self.cache().join("lock")
     }
 
+    /// Its bytes are locked while tasks are computed.
+    pub fn task_locks(&self) -> PathBuf {
+        self.cache().join("tasks")
+    }
+
     /// The remembered hashes of files.
     pub fn fingerprints(&self) -> PathBuf {
         self.cache().join("fingerprints")

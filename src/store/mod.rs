@@ -13,6 +13,7 @@ pub mod layout;
 pub mod names;
 mod records;
 pub mod roots;
+pub mod task_locks;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -24,6 +25,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use disk::{Disk, Temporary};
 pub use fingerprints::{FileState, Fingerprints, Folder};
@@ -85,19 +88,23 @@ impl Store {
 
     /// Held while a run or a transfer works, so that `gc` cannot remove what it is making.
     pub fn lock_shared(&self) -> Result<File> {
-        self.lock(rustix::fs::FlockOperation::LockShared)
+        self.lock(FlockOperation::LockShared)
     }
 
     /// Held by `gc`: fails at once when something else uses the store.
     pub fn lock_exclusive(&self) -> Result<File> {
-        self.lock(rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        self.lock(FlockOperation::NonBlockingLockExclusive)
             .context("the store is in use by another strata; try again when it has ended")
     }
 
-    fn lock(&self, operation: rustix::fs::FlockOperation) -> Result<File> {
+    fn lock(&self, operation: FlockOperation) -> Result<File> {
         let path = self.layout.lock();
         let file = self.disk.open_lock(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        rustix::fs::flock(&file, operation)?;
+        match rustix::fs::flock(&file, operation) {
+            // A file system without locks: what a run does is safe beside others', and what removes files is not done.
+            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) if operation == FlockOperation::LockShared => {}
+            other => other.with_context(|| format!("cannot lock {}", path.display()))?,
+        }
         Ok(file)
     }
 
@@ -140,8 +147,8 @@ impl Store {
         let mut temporary = Temporary::create(&self.disk, &self.layout.objects())?;
         let mut hashing =
             HashingWriter { inner: BufWriter::new(&mut temporary), hasher: blake3::Hasher::new(), bytes: 0 };
-        write(&mut hashing)?;
-        hashing.flush()?;
+        let written = write(&mut hashing).and_then(|()| Ok(hashing.flush()?));
+        written.with_context(|| format!("cannot write an object in {}", self.layout.objects().display()))?;
         let (hash, bytes) = (ObjectHash::from(hashing.hasher.finalize()), hashing.bytes);
         drop(hashing);
         self.settle(temporary, hash, bytes, extension)?;
@@ -160,7 +167,7 @@ impl Store {
         let object = OutputRecord { object, extension, name: None, rows: 0, bytes, columns };
         let path = self.layout.object(&object);
         if let Some(folder) = path.parent() {
-            self.disk.create_folders(folder)?;
+            self.disk.create_folders(folder).with_context(|| format!("cannot write {}", folder.display()))?;
         }
         if self.check(&object) != ObjectState::Sound {
             self.make_way(&path)?;

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::disk::is_temporary;
 use super::layout::view;
 use super::names::{FileName, ObjectHash};
 use super::{FileState, OutputRecord, Store};
@@ -38,8 +39,8 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
     let changed = relink(store, folder, outputs)?;
     if changed {
         let shown = store.layout.shown();
-        store.disk.create_folders(shown.parent().unwrap_or(Path::new("")))?;
-        store.disk.touch(&shown).with_context(|| format!("cannot write {}", shown.display()))?;
+        let made = store.disk.create_folders(shown.parent().unwrap_or(Path::new("")));
+        made.and_then(|()| store.disk.touch(&shown)).with_context(|| format!("cannot write {}", shown.display()))?;
     }
     if flat && let Ok(state) = FileState::of(&folder_path) {
         store.fingerprints.remember(&folder_path, state, &shown);
@@ -68,7 +69,7 @@ fn relink(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bool
     }
     for found in files_below(folder_path)? {
         if !wanted.contains(&found) && is_link(&folder_path.join(&found)) {
-            store.disk.remove_file(&folder_path.join(&found))?;
+            remove(store, &folder_path.join(&found))?;
             changed = true;
         }
     }
@@ -94,8 +95,9 @@ pub fn prune(store: &Store, graph: &Graph) -> Result<()> {
     let labels: BTreeSet<PathBuf> = graph.nodes().map(|(_, node)| store.layout.latest(&node.label())).collect();
     for entry in fs::read_dir(store.layout.latest_folder()).into_iter().flatten() {
         let path = entry?.path();
-        if !labels.contains(&path) {
-            store.disk.remove_file(&path)?;
+        // Another run may be about to give a temporary file its name.
+        if !labels.contains(&path) && !is_temporary(&path) {
+            remove(store, &path)?;
         }
     }
     store.disk.replace(&remembered, nodes.as_bytes())
@@ -107,7 +109,7 @@ fn remove_others(store: &Store, keep: &BTreeSet<PathBuf>) -> Result<()> {
         let folder = tables.join(file.parent().unwrap_or(Path::new("")));
         let kept = folder.strip_prefix(store.layout.view_root()).is_ok_and(|folder| keep.contains(folder));
         if !kept && is_link(&tables.join(&file)) {
-            store.disk.remove_file(&tables.join(&file))?;
+            remove(store, &tables.join(&file))?;
             // Empty folders go too, as far up as they are empty.
             let mut parent = folder;
             while parent != tables && store.disk.remove_empty_folder(&parent).is_ok() {
@@ -116,6 +118,10 @@ fn remove_others(store: &Store, keep: &BTreeSet<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn remove(store: &Store, path: &Path) -> Result<()> {
+    store.disk.remove_file_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
 /// Whether a file holds just what it is shown as: a store that was copied with its links followed has such files.

@@ -228,22 +228,6 @@ fn ctrl_c_stops_cleanly() {
 }
 
 #[test]
-fn two_runs_at_once_are_safe() {
-    let workspace = Workspace::new();
-    let reference = Workspace::new();
-    reference.run(&[]);
-    let spawn =
-        || workspace.command(&["run", "--quiet"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
-    for child in [spawn(), spawn()] {
-        let output = child.wait_with_output().expect("ends");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    assert_eq!(reference.tables(), workspace.tables());
-    workspace.ok(&["verify"]);
-    assert_eq!(workspace.run(&[])["ran"], 0);
-}
-
-#[test]
 fn force_runs_the_targets_alone() {
     let workspace = Workspace::new();
     workspace.run(&[]);

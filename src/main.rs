@@ -4,6 +4,7 @@
 //! 130 stopped by Ctrl-C.
 
 mod cli;
+mod cluster;
 mod diagnostic;
 mod freed_memory;
 mod graph;

@@ -5,6 +5,7 @@
 
 mod base;
 mod chat_template;
+pub mod executor;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,17 +21,19 @@ use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
 use toml_edit::{Document, Item};
 
 use crate::diagnostic::Diagnostic;
+pub use executor::{Executor, Resources};
 
 /// A parsed pipeline.toml.
 pub struct Manifest {
     pub pipeline: Pipeline,
+    pub executor: Executor,
     path: PathBuf,
     document: Document<String>,
     /// Datasets need not be there: an estimate says what a run would take once they are.
     to_estimate: bool,
 }
 
-const SECTIONS: [&str; 3] = ["models", "datasets", "stages"];
+const SECTIONS: [&str; 4] = ["models", "datasets", "stages", "executor"];
 
 impl Manifest {
     /// Reads and checks a pipeline file. Relative paths in it are relative to its folder.
@@ -51,8 +54,11 @@ impl Manifest {
         let document = Document::parse(text.clone()).map_err(|error| {
             Diagnostic::plain(error.message().trim().to_string()).in_file(path, &text, error.span())
         })?;
-        let mut manifest = Manifest { pipeline: Pipeline::default(), path: path.to_path_buf(), document, to_estimate };
+        let (pipeline, executor) = (Pipeline::default(), Executor::default());
+        let mut manifest = Manifest { pipeline, executor, path: path.to_path_buf(), document, to_estimate };
         manifest.pipeline = manifest.lift().map_err(|error| manifest.diagnose(&error))?;
+        let executor = manifest.section("executor").and_then(|entries| executor::of(&entries));
+        manifest.executor = executor.map_err(|error| manifest.diagnose(&error))?;
         Ok(manifest)
     }
 

@@ -11,7 +11,11 @@ mod concurrent_tests;
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
+mod others;
 mod publish;
+mod share;
+#[cfg(test)]
+mod share_tests;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -34,6 +38,8 @@ use crate::progress::Progress;
 use crate::store::OutputRecord;
 use crate::store::task_locks::TaskLocks;
 use claim::Elsewhere;
+use others::Others;
+pub use share::{Shard, Share, first_group};
 pub use summary::{Counts, Summary, to_json};
 use worker::{Stopped, worker};
 
@@ -42,6 +48,8 @@ pub struct Options {
     pub keep_going: bool,
     /// The nodes whose tasks run even where the store holds their outputs.
     pub force: NodeSet,
+    /// What of it is this worker's, where several share the tasks; all without.
+    pub share: Option<Share>,
 }
 
 /// Whether the user asked to stop.
@@ -99,6 +107,7 @@ pub struct Run<'r, 'p> {
     locks: TaskLocks,
     elsewhere: Elsewhere,
     failed: NodeSet,
+    others: Others,
 }
 
 impl<'r, 'p> Run<'r, 'p> {
@@ -124,6 +133,7 @@ impl<'r, 'p> Run<'r, 'p> {
             locks,
             elsewhere: Elsewhere::default(),
             failed,
+            others: Others::new(),
         };
         for id in wanted.iter() {
             if run.plan.ready(id) {
@@ -139,12 +149,13 @@ impl<'r, 'p> Run<'r, 'p> {
     /// The engine's own; failures of tasks are in the summary.
     pub fn finish(mut self, cancelled: Cancelled) -> Result<Summary> {
         // A run in which nothing is stale starts no thread.
-        if !self.tables.is_empty() || !self.passes.is_empty() {
+        if !self.is_idle() || self.waits_for_others() {
             self.with_workers(cancelled)?;
             self.summary.interrupted = cancelled();
         }
         let states = self.wanted.iter().filter(|id| self.plan.state(*id).outputs().is_none());
         self.summary.unreached = states.filter(|id| !self.failed.contains(*id)).count();
+        self.summary.others = self.others.len();
         self.summary.seconds = self.started.elapsed().as_secs_f64();
         self.plan.store.save_fingerprints()?;
         Ok(self.summary)
@@ -176,7 +187,10 @@ impl<'r, 'p> Run<'r, 'p> {
                 busy += 1;
                 work.send(next).map_err(|_| anyhow!("the workers stopped"))?;
             }
-            if busy == 0 && (stopping || self.elsewhere.is_empty()) {
+            if !stopping && self.takes_over_others(busy == 0)? {
+                continue;
+            }
+            if busy == 0 && (stopping || (self.elsewhere.is_empty() && !self.waits_for_others())) {
                 return Ok(());
             }
             let looks = !stopping && busy < self.options.jobs;
@@ -236,8 +250,13 @@ impl<'r, 'p> Run<'r, 'p> {
             return self.finished(id);
         }
         let inputs = self.plan.inputs(id)?;
+        let first_group = self.options.share.as_ref().map(|share| (share, first_group(self.plan, id, &inputs)));
         for (index, key) in stale {
             let task = id.task(index);
+            if first_group.is_some_and(|(share, first)| !share.owns(id, first + index as u64)) {
+                self.others.add(key, task);
+                continue;
+            }
             if let Some(waiting) = self.underway.get_mut(&key) {
                 waiting.push(task);
                 continue;
@@ -274,6 +293,7 @@ impl<'r, 'p> Run<'r, 'p> {
 
     fn receive(&mut self, finished: Finished) -> Result<()> {
         self.locks.release(finished.key);
+        self.others.touch();
         let id = finished.task.node;
         match finished.result {
             Ok(outputs) => {

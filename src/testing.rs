@@ -208,7 +208,7 @@ impl Bench {
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> anyhow::Result<Summary> {
         let graph = self.graph();
-        let mut options = Options { jobs: 1, keep_going: false, force: graph.none() };
+        let mut options = Options { jobs: 1, keep_going: false, force: graph.none(), share: None };
         change(&mut options);
         store.prepare()?;
         let _lock = store.lock_shared()?;

@@ -7,14 +7,18 @@ mod explain;
 mod gc;
 mod graph;
 mod init;
+mod interrupt;
 mod pin;
+mod plan;
 mod query;
 mod run;
 mod say;
 mod share;
+mod slurm;
 mod status;
 mod tables;
 mod verify;
+mod work;
 
 use std::ffi::OsString;
 use std::io;
@@ -70,6 +74,8 @@ enum Command {
     Status(status::Status),
     Explain(explain::Explain),
     Graph(graph::GraphCommand),
+    Plan(plan::PlanCommand),
+    Work(work::Work),
     Tables(tables::Tables),
     Query(query::Query),
     Init(init::Init),
@@ -201,6 +207,8 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.execute(&place),
         Command::Explain(command) => command.execute(&place),
         Command::Graph(command) => command.execute(&place),
+        Command::Plan(command) => command.execute(&place),
+        Command::Work(command) => command.execute(&place),
         Command::Tables(command) => command.execute(&place),
         Command::Query(command) => command.execute(&place),
         Command::Init(command) => command.execute(&place),

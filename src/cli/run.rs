@@ -1,15 +1,14 @@
 //! `strata run`
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
-use clap::Args;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use strata_stages::STAGES;
 
 use super::say::say;
-use super::{Outcome, Place, Workspace, complete};
+use super::{Outcome, Place, Workspace, complete, interrupt, slurm};
 use crate::graph::NodeSet;
 use crate::notices;
 use crate::plan::Plan;
@@ -27,6 +26,7 @@ use crate::unchanged;
   strata run 'hidden_states[base,insecure]'    one model and dataset of a stage
   strata run 'direct*' 'tokens[*,*code*]'      stages and names by pattern
   strata run --dry-run                         what would run, why, and what it would take
+  strata run --executor slurm                  as jobs of a cluster
   strata run --json 2>/dev/null                counts for a program to read")]
 pub struct Run {
     /// Stages, or STAGE[NAME,NAME…]; all where none is given
@@ -44,21 +44,32 @@ pub struct Run {
     /// Run the targets' tasks (all, without targets) even where their results are there
     #[arg(long)]
     force: bool,
+    /// Where tasks run: here, or as Slurm's jobs with what [executor.slurm] asks for
+    #[arg(long, value_enum, default_value = "local", value_name = "WHERE")]
+    executor: Executor,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
 }
 
-static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
-
-fn cancelled() -> bool {
-    INTERRUPTS.load(Ordering::Relaxed) > 0
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Executor {
+    Local,
+    Slurm,
 }
 
 impl Run {
     /// `strata run`, without a word more.
     pub fn everything() -> Run {
-        Run { targets: Vec::new(), jobs: None, dry_run: false, keep_going: false, force: false, json: false }
+        Run {
+            targets: Vec::new(),
+            jobs: None,
+            dry_run: false,
+            keep_going: false,
+            force: false,
+            executor: Executor::Local,
+            json: false,
+        }
     }
 
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
@@ -69,34 +80,47 @@ impl Run {
             return Ok(Outcome::Done);
         }
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+        let on_slurm = self.executor == Executor::Slurm;
+        if on_slurm {
+            slurm::check_usage(self.force, self.jobs.is_some())?;
+        }
         if self.dry_run {
             let workspace = place.open_to_estimate()?;
             let wanted = workspace.select(&self.targets)?;
-            return super::status::show(&workspace, &wanted, self.json, super::status::Shown::Estimate { jobs });
+            let outcome = super::status::show(&workspace, &wanted, self.json, super::status::Shown::Estimate { jobs })?;
+            if on_slurm && !self.json {
+                for line in slurm::preview(&workspace, &wanted)? {
+                    say!("{line}");
+                }
+            }
+            return Ok(outcome);
         }
         let workspace = place.open()?;
         let wanted = workspace.select(&self.targets)?;
         // Already built only when a test harness calls twice in one process; the first size stays.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global();
-        ctrlc::set_handler(|| {
-            if INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0 {
-                std::process::exit(130);
-            }
-            eprintln!("stopping after the tasks under way; again to stop at once");
-        })
-        .context("cannot listen for Ctrl-C")?;
+        if on_slurm {
+            interrupt::listen("cancelling the jobs; again to leave them")?;
+            interrupt::leave_other_signals();
+        } else {
+            interrupt::listen("stopping after the tasks under way; again to stop at once")?;
+        }
 
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
         workspace.store.register(place.pipeline(), &workspace.graph)?;
-        let options = Options { jobs, keep_going: self.keep_going, force: self.forced(&workspace, &wanted)? };
+        if on_slurm {
+            return self.on_slurm(place, &workspace, &wanted);
+        }
+        let options =
+            Options { jobs, keep_going: self.keep_going, force: self.forced(&workspace, &wanted)?, share: None };
         let progress = Progress::new(place.verbosity);
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
         let run = run::Run::start(&mut plan, &wanted, &options, &progress)?;
         if place.verbosity != Verbosity::Quiet {
             announce(&workspace, &wanted, run.plan, jobs);
         }
-        let summary = run.finish(&cancelled)?;
+        let summary = run.finish(&interrupt::cancelled)?;
         progress.finish();
         if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
             views::prune(&workspace.store, &workspace.graph)?;
@@ -106,11 +130,16 @@ impl Run {
             }
         }
         self.print(place, &layout, Some(&plan), &summary)?;
-        Ok(match summary {
-            Summary { interrupted: true, .. } => Outcome::Interrupted,
-            Summary { failures, .. } if !failures.is_empty() => Outcome::TaskFailed,
-            _ => Outcome::Done,
-        })
+        Ok(outcome(&summary))
+    }
+
+    fn on_slurm(&self, place: &Place, workspace: &Workspace, wanted: &NodeSet) -> Result<Outcome> {
+        let (plan, summary) = slurm::run(place, workspace, wanted, &self.targets, self.keep_going)?;
+        if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
+            views::prune(&workspace.store, &workspace.graph)?;
+        }
+        self.print(place, &workspace.store.layout, Some(&plan), &summary)?;
+        Ok(outcome(&summary))
     }
 
     fn forced(&self, workspace: &Workspace, wanted: &NodeSet) -> Result<NodeSet> {
@@ -142,8 +171,16 @@ impl Run {
     }
 }
 
+fn outcome(summary: &Summary) -> Outcome {
+    match summary {
+        Summary { interrupted: true, .. } => Outcome::Interrupted,
+        Summary { failures, .. } if !failures.is_empty() => Outcome::TaskFailed,
+        _ => Outcome::Done,
+    }
+}
+
 /// How many tasks of each stage ran, and how long they took.
-fn print_stages(summary: &Summary) -> Result<()> {
+pub fn print_stages(summary: &Summary) -> Result<()> {
     if summary.stages.values().all(|counts| counts.ran + counts.failed == 0) {
         return Ok(());
     }

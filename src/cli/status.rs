@@ -7,7 +7,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::say::say;
-use super::{Outcome, Place, Workspace, complete, estimate};
+use super::{Outcome, Place, Workspace, complete, estimate, slurm};
 use crate::graph::NodeSet;
 use crate::plan::Plan;
 use crate::progress::Verbosity;
@@ -43,7 +43,13 @@ impl Status {
         let workspace = place.open()?;
         let wanted = workspace.select(&self.targets)?;
         let shown = if place.verbosity == Verbosity::Verbose { Shown::Nodes } else { Shown::Stages };
-        show(&workspace, &wanted, self.json, shown)
+        let outcome = show(&workspace, &wanted, self.json, shown)?;
+        if !self.json {
+            for line in slurm::standing(&workspace) {
+                say!("{line}");
+            }
+        }
+        Ok(outcome)
     }
 }
 

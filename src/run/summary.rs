@@ -21,6 +21,8 @@ pub struct Summary {
     /// Nodes that were not reached because something before them failed or the run was stopped.
     pub unreached: usize,
     pub interrupted: bool,
+    /// Tasks that other workers have to do and had not done.
+    pub others: usize,
     pub seconds: f64,
 }
 

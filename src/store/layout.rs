@@ -183,6 +183,11 @@ impl Layout {
         self.views.join("latest")
     }
 
+    /// What is kept of a pipeline's jobs on a cluster.
+    pub fn slurm(&self) -> PathBuf {
+        self.own_cache().join("slurm")
+    }
+
     /// What the last runs with nothing to do rested on.
     pub fn all_unchanged(&self) -> PathBuf {
         self.own_cache().join("unchanged")

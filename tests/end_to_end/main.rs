@@ -14,5 +14,7 @@ mod precision;
 mod queries;
 mod readme;
 mod sharing;
+mod slurm;
 mod versions;
+mod workers;
 mod workspace;

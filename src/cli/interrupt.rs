@@ -1,0 +1,35 @@
+//! Ctrl-C: the first asks to stop, the second stops at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+
+static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
+
+pub fn cancelled() -> bool {
+    INTERRUPTS.load(Ordering::Relaxed) > 0
+}
+
+/// Says `first` when asked to stop.
+///
+/// # Errors
+/// When the signals cannot be listened for.
+pub fn listen(first: &'static str) -> Result<()> {
+    let handler = move || {
+        if INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0 {
+            std::process::exit(130);
+        }
+        eprintln!("{first}");
+    };
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+}
+
+/// Lets the signals of a lost connection and of `kill` end the program as they come: jobs on a cluster go on without it, and only
+/// Ctrl-C cancels them.
+pub fn leave_other_signals() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for signal in [libc::SIGHUP, libc::SIGTERM] {
+        // SAFETY: the default action is set, no function of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Ends what start.sh started: stop.sh FOLDER. Jobs that still run are cancelled.
+set -uo pipefail
+folder=${1:?usage: stop.sh FOLDER}
+export SLURM_CONF=$folder/slurm.conf PATH=$PATH:/usr/sbin
+
+[ -f "$folder/slurmctld.pid" ] && timeout 10 scancel --quiet --user="$(id -un)" 2> /dev/null && sleep 0.5
+for pid_file in slurmd.pid slurmctld.pid munge/pid; do
+    pid=$(cat "$folder/$pid_file" 2> /dev/null) || continue
+    kill "$pid" 2> /dev/null || continue
+    for _ in $(seq 50); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
+    kill -9 "$pid" 2> /dev/null
+done
+exit 0

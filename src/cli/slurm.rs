@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
 use strata_stages::PlanError;
 
 use super::{Place, Workspace, interrupt, usage};
-use crate::cluster::drive::{Driver, Ended, asked, nothing_came_of_it};
-use crate::cluster::jobs::{self, Jobs};
+use crate::cluster::drive::{Driver, Ended};
+use crate::cluster::jobs::{self, JobArray, Jobs, StepJobs};
 use crate::cluster::scheduler::Scheduler;
 use crate::cluster::slurm::Slurm;
 use crate::cluster::steps::{Step, steps};
+use crate::cluster::words::{asked, line};
 use crate::graph::NodeSet;
 use crate::key::Key;
 use crate::plan::Plan;
@@ -52,7 +54,8 @@ pub fn run<'a>(
     let before: HashSet<Key> = plan.states().flat_map(|(_, state)| state.done()).collect();
     let mut failures = Vec::new();
     let mut interrupted = false;
-    if let Some(mut jobs) = Jobs::load(store).filter(|jobs| jobs.open().next().is_some()) {
+    if let Some(mut jobs) = Jobs::load(store, &workspace.manifest.executor).filter(|jobs| jobs.open().next().is_some())
+    {
         let under_way = driver.attach(&mut jobs)?;
         if under_way > 0 {
             say(format!("going on with {under_way} job arrays that are under way since {}", jobs.at));
@@ -71,7 +74,11 @@ pub fn run<'a>(
         undone = undone_tasks(&plan, wanted);
         let nothing_new = plan.states().flat_map(|(_, state)| state.done()).all(|key| known.contains(&key));
         if undone > 0 && nothing_new && failures.is_empty() && !interrupted {
-            nothing_came_of_it(store)?;
+            bail!(
+                "the jobs ended and the store has nothing new: does every node see {} under this path? Their logs are in {}",
+                store.layout.root().display(),
+                jobs::logs(store).display()
+            );
         }
     }
     let mut summary = collect(workspace, wanted, &mut plan, &before)?;
@@ -137,31 +144,53 @@ fn collect<'a>(
 /// When a file of the user's cannot be read.
 pub fn preview(workspace: &Workspace, wanted: &NodeSet) -> Result<Vec<String>> {
     let mut plan = replan(workspace, wanted)?;
-    let line = |(place, step): (usize, Step)| {
+    let shown = |(place, step): (usize, Step)| {
         let after: Vec<String> = step.after.iter().map(|place| (place + 1).to_string()).collect();
         let after = if after.is_empty() { String::new() } else { format!(", after {}", after.join(" and ")) };
         format!("job array {}: {} ({}{after})", place + 1, step.stages.join(", "), asked(step.shards, &step.resources))
     };
-    Ok(steps(&mut plan, wanted, &workspace.manifest.executor)?.into_iter().enumerate().map(line).collect())
+    Ok(steps(&mut plan, wanted, &workspace.manifest.executor)?.into_iter().enumerate().map(shown).collect())
+}
+
+/// The jobs of the pipeline as Slurm has them, and why it could not be asked; nothing where there are none.
+fn under_way(workspace: &Workspace) -> Option<(Jobs, Option<String>)> {
+    let mut jobs =
+        Jobs::load(&workspace.store, &workspace.manifest.executor).filter(|jobs| jobs.open().next().is_some())?;
+    let ids = jobs.open_ids();
+    if ids.is_empty() {
+        return Some((jobs, None));
+    }
+    match Slurm.states(&ids) {
+        Ok(states) => {
+            jobs.note(&states);
+            Some((jobs, None))
+        }
+        Err(error) => Some((jobs, Some(format!("{error:#}")))),
+    }
+}
+
+fn open_steps(jobs: &Jobs) -> impl Iterator<Item = (&StepJobs, &JobArray)> {
+    let with_last = jobs.steps.iter().filter_map(|step| Some((step, step.last()?)));
+    with_last.filter(|(_, array)| !array.settled && !array.is_over())
 }
 
 /// Where the jobs of the pipeline are, a line for each step that is not over; nothing where there are none.
 pub fn standing(workspace: &Workspace) -> Vec<String> {
-    let Some(mut jobs) = Jobs::load(&workspace.store) else { return Vec::new() };
-    let ids = jobs.open_ids();
-    if jobs.open().next().is_none() {
-        return Vec::new();
-    }
+    let Some((jobs, silent)) = under_way(workspace) else { return Vec::new() };
     let mut lines = vec![format!("jobs of `strata run --executor slurm`, since {}:", jobs.at)];
-    if !ids.is_empty() {
-        match Slurm.states(&ids) {
-            Ok(states) => drop(jobs.note(&states)),
-            Err(error) => lines.push(format!("  {error:#}; as they were last seen:")),
-        }
+    lines.extend(silent.map(|why| format!("  {why}; as they were last seen:")));
+    lines.extend(open_steps(&jobs).map(|(step, _)| format!("  {}", line(step))));
+    if open_steps(&jobs).next().is_none() {
+        lines.push("  all are over; the next run with --executor slurm sees what came of them".to_string());
     }
-    let open = jobs.steps.iter().filter(|step| step.last().is_some_and(|array| !array.settled));
-    lines.extend(open.map(|step| format!("  {}: {}", step.label(), step.standing())));
     lines
+}
+
+/// The same as JSON: for each step that is not over its stages, its job and the states of the job's tasks by index.
+pub fn standing_json(workspace: &Workspace) -> Option<Value> {
+    let (jobs, _) = under_way(workspace)?;
+    let step = |(step, array): (&StepJobs, &JobArray)| json!({ "stages": step.stages, "job": array.id, "states": array.states });
+    Some(open_steps(&jobs).map(step).collect())
 }
 
 /// What cannot be asked for together with jobs.

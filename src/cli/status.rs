@@ -119,6 +119,9 @@ pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, shown: Shown) -
         if let Some(estimate) = estimate {
             object["estimate"] = estimate.to_json();
         }
+        if let Some(jobs) = slurm::standing_json(workspace) {
+            object["jobs"] = jobs;
+        }
         say!("{object}");
         return Ok(Outcome::Done);
     }

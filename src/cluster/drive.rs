@@ -3,18 +3,20 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::jobs::{JobArray, Jobs, StepJobs, logs};
 use super::scheduler::{Scheduler, Submission};
 use super::state::JobState;
 use super::steps::Step;
+use super::verdict::{self, Failure, Verdict, verdict};
+use super::words::{asked, mebibytes, minutes, summary};
 use crate::manifest::Resources;
 use crate::run::Cancelled;
 use crate::store::Store;
 
 /// The first look comes after so long, each further one later by half, and soon again when something has changed.
-const SHORTEST: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 /// A scheduler that does not answer for so long is given up; its jobs go on.
 const SILENCE: Duration = Duration::from_secs(30 * 60);
@@ -30,13 +32,6 @@ pub struct Driver<'a> {
     pub keep_going: bool,
     pub say: &'a dyn Fn(String),
     pub shortest: Duration,
-}
-
-/// A job that failed and is not tried again.
-#[derive(Debug)]
-pub struct Failure {
-    pub label: String,
-    pub why: String,
 }
 
 /// What became of the jobs.
@@ -58,21 +53,19 @@ impl Driver<'_> {
     /// # Errors
     /// When the scheduler or the store cannot be used.
     pub fn attach(&self, jobs: &mut Jobs) -> Result<usize> {
-        let lost: Vec<String> =
-            jobs.open().filter(|array| array.id.is_none()).map(|array| array.name.clone()).collect();
-        if !lost.is_empty() {
-            let found = self.scheduler.find(&lost.iter().map(String::as_str).collect::<Vec<_>>())?;
-            for step in &mut jobs.steps {
-                for array in step.arrays.iter_mut().filter(|array| array.id.is_none()) {
-                    array.id = found.get(&array.name).copied();
-                }
-                // It was never submitted.
-                step.arrays.retain(|array| array.id.is_some());
-            }
+        let names: Vec<String> = jobs.open().map(|array| array.name.clone()).collect();
+        let known = self.scheduler.find(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        for array in jobs.steps.iter_mut().flat_map(|step| &mut step.arrays).filter(|array| !array.settled) {
+            array.id = known.get(&array.name).copied().or(array.id);
         }
         let ids = jobs.open_ids();
         if !ids.is_empty() {
             jobs.note(&self.scheduler.states(&ids)?);
+        }
+        // One that was never submitted, or whose number is not its own and is another job's.
+        let own = |array: &JobArray| array.settled || array.is_over() || known.contains_key(&array.name);
+        for step in &mut jobs.steps {
+            step.arrays.retain(|array| array.id.is_some() && own(array));
         }
         jobs.save(self.store)?;
         Ok(jobs.open().filter(|array| !array.is_over()).count())
@@ -123,7 +116,6 @@ impl Driver<'_> {
         let array = JobArray { name: name.clone(), id, indices: indices.clone(), memory, time, tried, states, settled };
         jobs.steps[place].arrays.push(array);
         jobs.save(self.store)?;
-        let log = logs(self.store).join("%A_%a.log");
         let submission = Submission {
             name: &name,
             script,
@@ -131,7 +123,7 @@ impl Driver<'_> {
             after,
             whatever_comes: self.keep_going,
             resources: &resources,
-            log,
+            logs: logs(self.store),
         };
         let id = match self.scheduler.submit(&submission) {
             Ok(id) => id,
@@ -231,33 +223,29 @@ impl Driver<'_> {
         let ids = jobs.open_ids();
         let mut changed = !ids.is_empty() && jobs.note(&self.scheduler.states(&ids)?);
         for place in 0..jobs.steps.len() {
-            let Some(array) = jobs.steps[place].last().filter(|array| !array.settled && array.is_over()) else {
-                continue;
-            };
-            let array = array.clone();
+            let step = &jobs.steps[place];
+            let Some(array) = step.last().filter(|array| !array.settled && array.is_over()).cloned() else { continue };
+            let was_stopping = self.stops(failures);
             changed = true;
-            if let Some(last) = jobs.steps[place].arrays.last_mut() {
-                last.settled = true;
-            }
-            let mut again = Vec::new();
+            let (mut again, mut failed) = (Vec::new(), Vec::new());
             for index in &array.indices {
                 let state = array.states.get(index).copied().unwrap_or(JobState::Forgotten);
-                match self.verdict(&jobs.steps[place], &array, state) {
+                match verdict(step, &array, state) {
                     Verdict::Fine => {}
+                    // It was this run that cancelled it.
+                    Verdict::Failed(_) if was_stopping && state == JobState::Cancelled => {}
                     Verdict::Again => again.push(*index),
-                    Verdict::Failed(why) => failures.push(self.failure(&jobs.steps[place], &array, *index, &why)),
+                    Verdict::Failed(why) => failed.push((*index, why)),
                 }
             }
-            let stopping = !failures.is_empty() && !self.keep_going;
-            if stopping {
-                let left: Vec<u64> =
-                    jobs.open().filter(|array| !array.is_over()).filter_map(|array| array.id).collect();
-                if !left.is_empty()
-                    && let Err(error) = self.scheduler.cancel(&left, true)
-                {
-                    (self.say)(format!("{error:#}"));
-                }
-            } else if !again.is_empty() {
+            failures.extend(verdict::failures(self.store, step, &array, &failed));
+            if self.stops(failures) {
+                jobs.settle(&array);
+                self.cancel_waiting(jobs);
+            } else if again.is_empty() {
+                jobs.settle(&array);
+            } else {
+                // Not settled before it is submitted: where that fails, the next look tries it.
                 self.try_again(jobs, place, &array, again)?;
             }
         }
@@ -267,46 +255,19 @@ impl Driver<'_> {
         Ok(changed)
     }
 
-    fn verdict(&self, step: &StepJobs, array: &JobArray, state: JobState) -> Verdict {
-        let tried = array.tried + 1;
-        let times = if tried == 1 { String::new() } else { format!(", tried {tried} times") };
-        let grown = |what: &str, key: &str, asked: Option<String>| match asked {
-            Some(asked) => format!("{what} with {asked}{times}; {key} in [executor.slurm] gives it more"),
-            None => format!("{what}{times}; {key} in [executor.slurm] gives it more, and then it is tried again"),
-        };
-        let (memory, time) = (array.memory.map(mebibytes), array.time.map(minutes));
-        let may_grow = match state {
-            JobState::OutOfMemory => memory.is_some(),
-            JobState::TimedOut => time.is_some(),
-            _ => true,
-        };
-        if state.is_worth_another() && array.tried < step.resources.retries && may_grow {
-            return Verdict::Again;
-        }
-        Verdict::Failed(match state {
-            JobState::Completed | JobState::Blocked => return Verdict::Fine,
-            // Its results are in the store or they are not; the run looks when all is over.
-            JobState::Forgotten => return Verdict::Fine,
-            JobState::Failed(code) => format!("failed with exit code {code}"),
-            JobState::OutOfMemory => grown("ran out of memory (or was killed by signal 9)", "memory", memory),
-            JobState::TimedOut => grown("ran out of time", "time", time),
-            JobState::Cancelled => "was cancelled".to_string(),
-            JobState::Lost => format!("was lost with its node{times}"),
-            JobState::Pending | JobState::Running => "is not over".to_string(),
-        })
+    /// Whether nothing more is to begin.
+    fn stops(&self, failures: &[Failure]) -> bool {
+        !failures.is_empty() && !self.keep_going
     }
 
-    fn failure(&self, step: &StepJobs, array: &JobArray, index: usize, why: &str) -> Failure {
-        let log = array.log(self.store, index);
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        // What the job's own run complained of.
-        let complaints: Vec<&str> = text.lines().filter(|line| line.starts_with("error")).take(5).collect();
-        let mut why = format!("job {}_{index} {why}; its log is {}", array.id.unwrap_or(0), log.display());
-        for line in complaints {
-            why.push_str("\n    ");
-            why.push_str(line);
+    /// Cancels what has not begun.
+    fn cancel_waiting(&self, jobs: &Jobs) {
+        let left: Vec<u64> = jobs.open().filter(|array| !array.is_over()).filter_map(|array| array.id).collect();
+        if !left.is_empty()
+            && let Err(error) = self.scheduler.cancel(&left, true)
+        {
+            (self.say)(format!("{error:#}"));
         }
-        Failure { label: step.label(), why }
     }
 
     /// Submits jobs again that ran out of something, with more of it, and what depends on them, which waited for the old ones.
@@ -330,6 +291,7 @@ impl Driver<'_> {
         let ids: Vec<String> = again.iter().map(|index| format!("{}_{index}", old.id.unwrap_or(0))).collect();
         (self.say)(format!("{}: {} {}; trying again", step.label(), ids.join(", "), what.join(" and ")));
         self.submit(jobs, place, again, old.tried + 1, Some(resources))?;
+        jobs.settle(old);
         if self.keep_going {
             return Ok(());
         }
@@ -347,9 +309,7 @@ impl Driver<'_> {
             {
                 self.scheduler.cancel(&[id], false)?;
             }
-            if let Some(last) = jobs.steps[later].arrays.last_mut() {
-                last.settled = true;
-            }
+            jobs.settle(&array);
             self.submit(jobs, later, array.indices, array.tried, None)?;
         }
         Ok(())
@@ -371,67 +331,5 @@ impl Driver<'_> {
             }
             Err(error) => (self.say)(format!("the jobs {named} could not be cancelled: {error:#}")),
         }
-    }
-}
-
-enum Verdict {
-    Fine,
-    Again,
-    Failed(String),
-}
-
-/// That nothing came of jobs that ended well.
-///
-/// # Errors
-/// Always.
-pub fn nothing_came_of_it(store: &Store) -> Result<()> {
-    bail!(
-        "the jobs ended and the store has nothing new: does every node see {} under this path? Their logs are in {}",
-        store.layout.root().display(),
-        logs(store).display()
-    )
-}
-
-/// Where all steps are.
-fn summary(jobs: &Jobs) -> String {
-    let open = jobs.steps.iter().filter(|step| step.last().is_some_and(|array| !array.settled));
-    let started = |step: &&StepJobs| {
-        step.last().is_some_and(|array| array.states.values().any(|state| *state != JobState::Pending))
-    };
-    let (under_way, waiting): (Vec<&StepJobs>, Vec<&StepJobs>) = open.partition(started);
-    let mut parts: Vec<String> =
-        under_way.into_iter().map(|step| format!("{}: {}", step.label(), step.standing())).collect();
-    match (waiting.len(), parts.is_empty()) {
-        (0, _) => {}
-        (1, true) => parts.push("1 step pending".to_string()),
-        (waiting, true) => parts.push(format!("{waiting} steps pending")),
-        (waiting, false) => parts.push(format!("{waiting} more pending")),
-    }
-    parts.join("; ")
-}
-
-/// `8 jobs of 4 CPUs, 16 GiB, 2 h 30 min`
-pub fn asked(jobs: usize, resources: &Resources) -> String {
-    let mut parts = vec![match (jobs, resources.cpus) {
-        (1, 1) => "1 CPU".to_string(),
-        (1, cpus) => format!("{cpus} CPUs"),
-        (jobs, 1) => format!("{jobs} jobs of 1 CPU"),
-        (jobs, cpus) => format!("{jobs} jobs of {cpus} CPUs"),
-    }];
-    parts.extend((resources.gpus > 0).then(|| format!("{} GPUs", resources.gpus)));
-    parts.extend(resources.memory.map(mebibytes));
-    parts.extend(resources.time.map(minutes));
-    parts.join(", ")
-}
-
-fn mebibytes(mebibytes: u64) -> String {
-    if mebibytes.is_multiple_of(1024) { format!("{} GiB", mebibytes / 1024) } else { format!("{mebibytes} MiB") }
-}
-
-fn minutes(minutes: u64) -> String {
-    match (minutes / 60, minutes % 60) {
-        (0, minutes) => format!("{minutes} min"),
-        (hours, 0) => format!("{hours} h"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
     }
 }

@@ -85,9 +85,10 @@ impl Scheduler for Bed {
     }
 
     fn cancel(&self, arrays: &[u64], waiting_only: bool) -> Result<()> {
-        if !waiting_only {
-            self.made.borrow_mut().cancelled.extend(arrays);
-        }
+        let mut made = self.made.borrow_mut();
+        let waits = |id: &&u64| (self.fate)(&made.names[**id as usize - 1], 0) == JobState::Pending;
+        let cancelled: Vec<u64> = arrays.iter().filter(|id| !waiting_only || waits(id)).copied().collect();
+        made.cancelled.extend(cancelled);
         Ok(())
     }
 }
@@ -179,7 +180,8 @@ fn every_step_becomes_an_array_that_depends_on_those_before() {
         driver
             .submit_all(&mut jobs, vec![step("a", 3, &[]), step("b", 1, &[0]), step("c", 2, &[0, 1])])
             .expect("submitted");
-        assert_eq!(Jobs::load(&store).as_ref(), Some(&jobs), "what is under way can be read back");
+        let kept = Jobs::load(&store, &Executor::default()).expect("what is under way can be read back");
+        assert_eq!((kept.nonce, kept.steps[2].arrays[0].id), (jobs.nonce.clone(), Some(3)));
         assert_eq!(failures(driver.follow(&mut jobs, &|| false).expect("followed")), Vec::<String>::new());
         assert!(said.has("a: submitted as job 1, 3 jobs of 1 CPU, 1 GiB") && said.has("3 running of 3"));
     });
@@ -248,6 +250,34 @@ fn a_job_that_fails_is_named_with_what_it_said() {
 }
 
 #[test]
+fn what_is_cancelled_because_of_a_failure_is_no_failure_itself() {
+    let fate: Fate = |name, _| if name.contains("-0.") { JobState::Failed(2) } else { JobState::Pending };
+    let (bench, bed) = (Bench::new(&[]), bed(fate));
+    let store = store(&bench);
+    with_driver(&bed, &store, |driver, _| {
+        let mut jobs = Jobs::new();
+        driver.submit_all(&mut jobs, vec![step("a", 1, &[]), step("c", 2, &[])]).expect("submitted");
+        let failed = failures(driver.follow(&mut jobs, &|| false).expect("followed"));
+        assert!(failed.len() == 1 && failed[0].starts_with("a: "), "{failed:?}");
+    });
+    assert_eq!(bed.made.borrow().cancelled, [2]);
+}
+
+#[test]
+fn of_many_jobs_that_fail_the_first_few_are_named() {
+    let (bench, bed) = (Bench::new(&[]), bed(|_, _| JobState::Failed(2)));
+    let store = store(&bench);
+    with_driver(&bed, &store, |driver, _| {
+        let mut jobs = Jobs::new();
+        driver.submit_all(&mut jobs, vec![step("a", 9, &[])]).expect("submitted");
+        bench.write("store/cache/slurm/logs/1_2.log", "one\ntwo\n\nthree\nsh: no such module\n");
+        let failed = failures(driver.follow(&mut jobs, &|| false).expect("followed"));
+        assert_eq!((failed.len(), &failed[3][..]), (4, "a: 6 more of its jobs failed"));
+        assert!(failed[2].ends_with("    two\n    three\n    sh: no such module"), "the end of its log: {failed:?}");
+    });
+}
+
+#[test]
 fn a_run_that_is_started_again_goes_on_with_what_is_under_way() {
     let (bench, bed) = (Bench::new(&[]), bed(|_, _| JobState::Completed));
     let store = store(&bench);
@@ -257,11 +287,11 @@ fn a_run_that_is_started_again_goes_on_with_what_is_under_way() {
         // Killed before it wrote down the second id.
         jobs.steps[1].arrays[0].id = None;
         jobs.save(&store).expect("saved");
-        let mut found = Jobs::load(&store).expect("kept");
+        let mut found = Jobs::load(&store, &Executor::default()).expect("kept");
         assert_eq!(driver.attach(&mut found).expect("attached"), 2);
         assert_eq!(found.open_ids(), [1, 2]);
         assert!(failures(driver.follow(&mut found, &|| false).expect("followed")).is_empty());
-        assert_eq!(Jobs::load(&store).expect("kept").open().count(), 0);
+        assert_eq!(Jobs::load(&store, &Executor::default()).expect("kept").open().count(), 0);
         // One that was written down and never submitted.
         found.steps[0].arrays[0].settled = false;
         found.steps[0].arrays[0].id = None;
@@ -269,6 +299,26 @@ fn a_run_that_is_started_again_goes_on_with_what_is_under_way() {
         assert_eq!(driver.attach(&mut found).expect("attached"), 0);
     });
     assert_eq!(bed.made.borrow().names.len(), 2, "nothing is submitted again");
+}
+
+#[test]
+fn what_is_kept_of_jobs_runs_nothing_and_cancels_no_other_job() {
+    let (bench, bed) = (Bench::new(&[]), bed(|_, _| JobState::Running));
+    let store = store(&bench);
+    with_driver(&bed, &store, |driver, _| {
+        let mut jobs = Jobs::new();
+        let mut step = step("a", 2, &[]);
+        step.resources.setup = "echo mine".to_string();
+        driver.submit_all(&mut jobs, vec![step]).expect("submitted");
+        let text = std::fs::read_to_string(bench.path("store/cache/slurm/jobs.json")).expect("kept");
+        assert!(!text.contains("setup") && !text.contains("echo"), "{text}");
+        // Somebody else's number.
+        let other = jobs.steps[0].arrays[0].name.replace("-0.0", "-9.0");
+        jobs.steps[0].arrays[0].name = other;
+        assert_eq!(driver.attach(&mut jobs).expect("attached"), 0);
+        assert!(matches!(driver.follow(&mut jobs, &|| true).expect("stopped"), Ended::Cancelled));
+    });
+    assert_eq!(bed.made.borrow().cancelled, Vec::<u64>::new());
 }
 
 #[test]
@@ -280,7 +330,7 @@ fn stopping_cancels_what_is_under_way() {
         driver.submit_all(&mut jobs, vec![step("a", 2, &[]), step("b", 1, &[0])]).expect("submitted");
         assert!(matches!(driver.follow(&mut jobs, &|| true).expect("stopped"), Ended::Cancelled));
         assert!(said.has("cancelled the jobs 1, 2"));
-        assert_eq!(Jobs::load(&store).expect("kept").open().count(), 0);
+        assert_eq!(Jobs::load(&store, &Executor::default()).expect("kept").open().count(), 0);
     });
     assert_eq!(bed.made.borrow().cancelled, [1, 2]);
 }

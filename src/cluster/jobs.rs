@@ -8,10 +8,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::state::JobState;
-use crate::manifest::Resources;
+use crate::manifest::{Executor, Resources};
 use crate::store::Store;
 
 /// The layout of the file; another Strata's jobs are not read.
@@ -31,6 +32,8 @@ pub struct Jobs {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepJobs {
     pub stages: Vec<String>,
+    /// Those of pipeline.toml whenever it is read: whoever can write the store shall not say what a job runs.
+    #[serde(skip)]
     pub resources: Resources,
     pub shards: usize,
     /// The steps that it reads from, by their place.
@@ -67,10 +70,16 @@ impl Jobs {
     }
 
     /// What is known of the jobs of a store's pipeline; none where there are none, or they cannot be read.
-    pub fn load(store: &Store) -> Option<Jobs> {
-        let jobs: Jobs = serde_json::from_slice(&std::fs::read(file(store)).ok()?).ok()?;
+    pub fn load(store: &Store, executor: &Executor) -> Option<Jobs> {
+        let mut jobs: Jobs = serde_json::from_slice(&std::fs::read(file(store)).ok()?).ok()?;
         let sound = |step: &StepJobs| step.after.iter().all(|place| *place < jobs.steps.len());
-        (jobs.format == FORMAT && jobs.steps.iter().all(sound)).then_some(jobs)
+        if jobs.format != FORMAT || !jobs.steps.iter().all(sound) {
+            return None;
+        }
+        for step in &mut jobs.steps {
+            step.resources = executor.resources(step.stages.first().map_or("", String::as_str)).clone();
+        }
+        Some(jobs)
     }
 
     /// # Errors
@@ -86,6 +95,12 @@ impl Jobs {
 
     pub fn open_ids(&self) -> Vec<u64> {
         self.open().filter_map(|array| array.id).collect()
+    }
+
+    /// Notes that what follows from an array's end was done.
+    pub fn settle(&mut self, settled: &JobArray) {
+        let arrays = self.steps.iter_mut().flat_map(|step| &mut step.arrays);
+        arrays.filter(|array| array.name == settled.name).for_each(|array| array.settled = true);
     }
 
     /// Takes in what the scheduler says. Returns whether anything is new.
@@ -122,23 +137,6 @@ impl StepJobs {
     pub fn last(&self) -> Option<&JobArray> {
         self.arrays.last()
     }
-
-    /// `job 12 (8 jobs): 3 done, 5 running`
-    pub fn standing(&self) -> String {
-        let Some(array) = self.last() else { return "not submitted".to_string() };
-        let id = array.id.map_or("not yet submitted".to_string(), |id| format!("job {id}"));
-        let count = |wanted: fn(&JobState) -> bool| array.states.values().filter(|state| wanted(state)).count();
-        let counts = [
-            (count(|state| *state == JobState::Completed), "done"),
-            (count(|state| *state == JobState::Running), "running"),
-            (count(|state| *state == JobState::Pending), "pending"),
-            (count(|state| state.is_over() && *state != JobState::Completed), "not done"),
-        ];
-        let known = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-        let known: Vec<String> = known.collect();
-        let known = if known.is_empty() { "submitted".to_string() } else { known.join(", ") };
-        format!("{id}, {known} of {}", array.indices.len())
-    }
 }
 
 impl JobArray {
@@ -170,8 +168,12 @@ pub fn lock(store: &Store) -> Result<File> {
     let path = store.layout.slurm().join("lock");
     store.disk.create_folders(path.parent().unwrap_or(Path::new("")))?;
     let file = store.disk.open_lock(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another `strata run --executor slurm` of this pipeline is under way; `strata status` shows its jobs");
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            bail!("another `strata run --executor slurm` of this pipeline is under way; `strata status` shows its jobs")
+        }
+        // A file system without locks.
+        Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) | Ok(()) => Ok(file),
+        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
-    Ok(file)
 }

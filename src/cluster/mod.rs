@@ -14,4 +14,6 @@ pub mod scheduler;
 pub mod slurm;
 pub mod state;
 pub mod steps;
+mod verdict;
 pub mod waves;
+pub mod words;

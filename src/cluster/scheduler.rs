@@ -18,8 +18,8 @@ pub struct Submission<'a> {
     pub after: Vec<u64>,
     pub whatever_comes: bool,
     pub resources: &'a Resources,
-    /// Each job's log, with `%A` for the array and `%a` for the job's index.
-    pub log: PathBuf,
+    /// Where the jobs' logs go, `ARRAY_INDEX.log` each.
+    pub logs: PathBuf,
 }
 
 pub trait Scheduler {

@@ -22,8 +22,9 @@ impl Scheduler for Slurm {
         let mut command = Command::new("sbatch");
         command.arg("--parsable").arg(format!("--job-name={}", submission.name));
         command.arg(format!("--array={}", list(submission.indices)));
-        // Slurm reads % in the name of a log as the beginning of a pattern.
-        command.arg(format!("--output={}", submission.log.display()));
+        // Slurm reads % as the beginning of a pattern.
+        let logs = submission.logs.display().to_string().replace('%', "%%");
+        command.arg(format!("--output={logs}/%A_%a.log"));
         command.args(["--nodes=1", "--ntasks=1"]).arg(format!("--cpus-per-task={}", resources.cpus));
         let optional = [
             ("partition", resources.partition.clone()),

@@ -73,7 +73,8 @@ fn a_pipeline_runs_as_jobs_and_can_be_stopped_and_taken_up_again() {
     // A job that fails is named with its log and what it said; nothing that depends on it is left.
     let (good, bad) = (workspace.read("one.jsonl"), "{\"messages\": 7}\n");
     workspace.write("one.jsonl", format!("{good}{bad}"));
-    let output = run(&["directions"]).output().expect("starts");
+    workspace.write("pipeline.toml", format!("{PIPELINE}\n[executor.slurm]\njobs = 2\n"));
+    let output = run(&["tokens"]).output().expect("starts");
     let text = shown(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("failed with exit code 1; its log is") && text.contains("one.jsonl:25:"), "{text}");
@@ -81,7 +82,7 @@ fn a_pipeline_runs_as_jobs_and_can_be_stopped_and_taken_up_again() {
     workspace.write("one.jsonl", good);
 
     // A run that is killed leaves its jobs, `status` shows them, the next run goes on with them, and Ctrl-C cancels them.
-    workspace.write("pipeline.toml", format!("{PIPELINE}\n[executor.slurm]\nsetup = \"sleep 60\"\n"));
+    workspace.write("pipeline.toml", format!("{PIPELINE}\n[executor.slurm]\njobs = 2\nsetup = \"sleep 60\"\n"));
     let mut killed: Child = run(&[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("starts");
     wait_for("the jobs", || slurm.queue().lines().count() >= 6);
     killed.kill().expect("killed");
@@ -103,9 +104,9 @@ fn a_pipeline_runs_as_jobs_and_can_be_stopped_and_taken_up_again() {
     wait_for("the jobs to end", || slurm.queue().is_empty());
 
     // The whole gives what a run here gives.
-    workspace.write("pipeline.toml", PIPELINE);
-    let output = run(&["directions", "token_losses"]).output().expect("starts");
+    workspace.write("pipeline.toml", format!("{PIPELINE}\n[executor.slurm]\njobs = 2\n"));
+    let output = run(&["hidden_states", "token_losses"]).output().expect("starts");
     assert!(output.status.success(), "{}", shown(&output));
-    reference.run(&["directions", "token_losses"]);
+    reference.run(&["hidden_states", "token_losses"]);
     assert!(workspace.tables() == reference.tables(), "{}", shown(&output));
 }

@@ -3,6 +3,7 @@
 //! A key is blake3 over the canonical JSON of a `KeyDocument`. The record of a task keeps that very document,
 //! so `strata explain` compares what was hashed then with what is hashed now and cannot disagree with either.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -31,6 +32,18 @@ pub enum InputContent {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key(blake3::Hash);
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        self.0.as_bytes().cmp(other.0.as_bytes())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl KeyDocument {
     pub fn key(&self) -> Key {

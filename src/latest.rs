@@ -1,5 +1,5 @@
 //! A finished node is shown, and the keys its view was made from are remembered, so that an explanation has something
-//! to compare with.
+//! to compare with. A finished node whose objects are not all here shows nothing: what its view showed is out of date.
 
 use anyhow::Result;
 
@@ -13,8 +13,11 @@ use crate::store::{Store, layout, views};
 /// # Errors
 /// When its view cannot be written.
 pub fn show(plan: &Plan, id: NodeId) -> Result<()> {
-    let NodeState::Finished { tasks, outputs } = plan.state(id) else { return Ok(()) };
+    let NodeState::Finished { tasks, outputs, elsewhere } = plan.state(id) else { return Ok(()) };
     let node = plan.graph.node(id);
+    if !elsewhere.is_empty() {
+        return views::show(plan.store, &layout::view(node.stage, &node.bindings), &[]).map(drop);
+    }
     let latest = plan.store.layout.latest(&node.label());
     // What `gc` keeps is read from there: it is written again where it was deleted.
     if views::show(plan.store, &layout::view(node.stage, &node.bindings), outputs)? || !latest.exists() {

@@ -6,6 +6,7 @@
 mod base;
 mod chat_template;
 pub mod executor;
+pub mod remotes;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,18 +23,20 @@ use toml_edit::{Document, Item};
 
 use crate::diagnostic::Diagnostic;
 pub use executor::{Executor, Resources};
+use remotes::RemoteSetting;
 
 /// A parsed pipeline.toml.
 pub struct Manifest {
     pub pipeline: Pipeline,
     pub executor: Executor,
+    pub remotes: Vec<RemoteSetting>,
     path: PathBuf,
     document: Document<String>,
     /// Datasets need not be there: an estimate says what a run would take once they are.
     to_estimate: bool,
 }
 
-const SECTIONS: [&str; 4] = ["models", "datasets", "stages", "executor"];
+const SECTIONS: [&str; 5] = ["models", "datasets", "stages", "executor", "remotes"];
 
 impl Manifest {
     /// Reads and checks a pipeline file. Relative paths in it are relative to its folder.
@@ -54,11 +57,12 @@ impl Manifest {
         let document = Document::parse(text.clone()).map_err(|error| {
             Diagnostic::plain(error.message().trim().to_string()).in_file(path, &text, error.span())
         })?;
-        let (pipeline, executor) = (Pipeline::default(), Executor::default());
-        let mut manifest = Manifest { pipeline, executor, path: path.to_path_buf(), document, to_estimate };
+        let (pipeline, executor, remotes) = (Pipeline::default(), Executor::default(), Vec::new());
+        let mut manifest = Manifest { pipeline, executor, remotes, path: path.to_path_buf(), document, to_estimate };
         manifest.pipeline = manifest.lift().map_err(|error| manifest.diagnose(&error))?;
         let executor = manifest.section("executor").and_then(|entries| executor::of(&entries));
         manifest.executor = executor.map_err(|error| manifest.diagnose(&error))?;
+        manifest.remotes = manifest.lift_remotes().map_err(|error| manifest.diagnose(&error))?;
         Ok(manifest)
     }
 
@@ -125,6 +129,11 @@ impl Manifest {
             pipeline.sections.push((name, value));
         }
         Ok(pipeline)
+    }
+
+    fn lift_remotes(&self) -> Result<Vec<RemoteSetting>, PlanError> {
+        let sections = self.section("remotes")?.into_iter();
+        sections.map(|(name, value)| remotes::of(self.directory(), &name, &at("remotes").key(&name), &value)).collect()
     }
 
     fn section(&self, name: &'static str) -> Result<Vec<(String, Value)>, PlanError> {

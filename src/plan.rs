@@ -8,6 +8,9 @@
 //!                                       └──┘        (finish)
 //! ```
 //!
+//! A task whose outputs are known from a remote's record, and whose objects are not here, is done too: what reads it has a key.
+//! Its objects are fetched ([`Plan::arrived`]) when a task that reads them has to run, or when they are to be shown.
+//!
 //! A node goes from left to right and never back. One whose tasks are all in the store, or that has none, is
 //! finished as soon as it is expanded. `run` moves nodes along by running stale tasks; `status` and `explain` look
 //! at how far they get without running any.
@@ -16,12 +19,13 @@ mod inputs;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::graph::{Graph, NodeId, NodeSet, PerNode, TaskId};
+use crate::graph::{Graph, GraphNode, NodeId, NodeSet, PerNode, TaskId};
 use crate::key::Key;
 use crate::outputs::unfit;
 use crate::store::{FileState, OutputRecord, Store};
@@ -33,6 +37,16 @@ pub struct Plan<'a> {
     states: PerNode<NodeState>,
     /// Files of the user's that were hashed for this plan.
     external: HashMap<PathBuf, (FileState, String)>,
+    promised: Promised,
+}
+
+/// Which tasks count as done though their objects are in a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Promised {
+    /// Those whose record is known, but these: their objects could not be had.
+    AllBut(HashSet<Key>),
+    /// None: there is no remote to have objects from.
+    None,
 }
 
 /// How far a node is.
@@ -41,9 +55,13 @@ pub enum NodeState {
     Waiting,
     /// Its tasks are known, and some are stale.
     Expanded { tasks: Vec<PlannedTask> },
-    /// The keys of its tasks in order, and the parts of all of them in order.
-    Finished { tasks: Vec<Key>, outputs: Vec<OutputRecord> },
+    /// The keys of its tasks in order, the parts of all of them in order, and which of the tasks have objects that are not
+    /// here, with their parts.
+    Finished { tasks: Vec<Key>, outputs: Vec<OutputRecord>, elsewhere: Elsewhere },
 }
+
+/// Tasks by their index, with the range of their parts among those of the node.
+pub type Elsewhere = BTreeMap<usize, Range<usize>>;
 
 pub struct PlannedTask {
     pub key: Key,
@@ -52,7 +70,13 @@ pub struct PlannedTask {
 
 pub enum TaskState {
     Stale,
-    Done { outputs: Vec<OutputRecord> },
+    Done {
+        outputs: Vec<OutputRecord>,
+    },
+    /// Its record is known, and its objects are in a remote.
+    Elsewhere {
+        outputs: Vec<OutputRecord>,
+    },
 }
 
 impl NodeState {
@@ -75,15 +99,55 @@ impl NodeState {
         tasks.map(|(index, task)| (index, task.key))
     }
 
-    /// The keys of its tasks that are done.
+    /// The keys of its tasks that are done and whose objects are here.
     pub fn done(&self) -> Vec<Key> {
         match self {
             NodeState::Waiting => Vec::new(),
             NodeState::Expanded { tasks } => {
                 tasks.iter().filter(|task| matches!(task.state, TaskState::Done { .. })).map(|task| task.key).collect()
             }
-            NodeState::Finished { tasks, .. } => tasks.clone(),
+            NodeState::Finished { tasks, elsewhere, .. } => {
+                let here = tasks.iter().enumerate().filter(|(index, _)| !elsewhere.contains_key(index));
+                here.map(|(_, key)| *key).collect()
+            }
         }
+    }
+
+    /// Its tasks whose objects are in a remote, by index, key and outputs.
+    pub fn elsewhere(&self) -> Vec<(usize, Key, Vec<OutputRecord>)> {
+        match self {
+            NodeState::Waiting => Vec::new(),
+            NodeState::Expanded { tasks } => {
+                let tasks = tasks.iter().enumerate();
+                let elsewhere = tasks.filter_map(|(index, task)| match &task.state {
+                    TaskState::Elsewhere { outputs } => Some((index, task.key, outputs.clone())),
+                    TaskState::Stale | TaskState::Done { .. } => None,
+                });
+                elsewhere.collect()
+            }
+            NodeState::Finished { tasks, outputs, elsewhere } => elsewhere
+                .iter()
+                .map(|(index, parts)| (*index, tasks[*index], outputs[parts.clone()].to_vec()))
+                .collect(),
+        }
+    }
+
+    /// For each part of a finished node its task, where that task's objects are in a remote; empty where all are here.
+    fn away(&self) -> Vec<Option<usize>> {
+        let NodeState::Finished { outputs, elsewhere, .. } = self else { return Vec::new() };
+        if elsewhere.is_empty() {
+            return Vec::new();
+        }
+        let mut away = vec![None; outputs.len()];
+        for (task, parts) in elsewhere {
+            away[parts.clone()].fill(Some(*task));
+        }
+        away
+    }
+
+    /// Whether it is finished and all of its objects are here.
+    pub fn is_here(&self) -> bool {
+        matches!(self, NodeState::Finished { elsewhere, .. } if elsewhere.is_empty())
     }
 
     /// The parts of a finished node.
@@ -94,18 +158,22 @@ impl NodeState {
         }
     }
 
-    /// The parts of the tasks that are done, whether or not the node is.
+    /// The parts that are here, whether or not the node is finished.
     pub fn parts(&self) -> Vec<&OutputRecord> {
         match self {
             NodeState::Waiting => Vec::new(),
             NodeState::Expanded { tasks } => {
                 let done = tasks.iter().filter_map(|task| match &task.state {
                     TaskState::Done { outputs } => Some(outputs),
-                    TaskState::Stale => None,
+                    TaskState::Stale | TaskState::Elsewhere { .. } => None,
                 });
                 done.flatten().collect()
             }
-            NodeState::Finished { outputs, .. } => outputs.iter().collect(),
+            NodeState::Finished { outputs, .. } => {
+                let away = self.away();
+                let is_here = |index: usize| away.get(index).is_none_or(Option::is_none);
+                outputs.iter().enumerate().filter(|(index, _)| is_here(*index)).map(|(_, output)| output).collect()
+            }
         }
     }
 
@@ -114,10 +182,19 @@ impl NodeState {
     }
 }
 
+fn fit(node: &GraphNode, outputs: &[OutputRecord]) -> bool {
+    unfit(node.stage, node.per_part.is_some(), outputs).is_none()
+}
+
 impl<'a> Plan<'a> {
     pub fn new(graph: &'a Graph, store: &'a Store) -> Plan<'a> {
         let states = graph.ids().map(|_| NodeState::Waiting).collect();
-        Plan { graph, store, states, external: HashMap::new() }
+        Plan { graph, store, states, external: HashMap::new(), promised: Promised::AllBut(HashSet::new()) }
+    }
+
+    /// As [`Plan::new`], where not every task whose objects are in a remote counts as done.
+    pub fn promising(graph: &'a Graph, store: &'a Store, promised: Promised) -> Plan<'a> {
+        Plan { promised, ..Plan::new(graph, store) }
     }
 
     pub fn state(&self, node: NodeId) -> &NodeState {
@@ -153,9 +230,7 @@ impl<'a> Plan<'a> {
         let mut planned = Vec::with_capacity(tasks);
         for index in 0..tasks {
             let key = self.document(id, &self.task_inputs(id.task(index), &inputs)).key();
-            let outputs = if force { None } else { self.stored(id, key) };
-            let state = outputs.map_or(TaskState::Stale, |outputs| TaskState::Done { outputs });
-            planned.push(PlannedTask { key, state });
+            planned.push(PlannedTask { key, state: self.task_state(id, key, force) });
         }
         self.states[id] = NodeState::Expanded { tasks: planned };
         self.settle(id);
@@ -165,7 +240,23 @@ impl<'a> Plan<'a> {
     /// The outputs of a node's task, where the store has them and they can be its stage's.
     pub fn stored(&self, id: NodeId, key: Key) -> Option<Vec<OutputRecord>> {
         let node = self.graph.node(id);
-        self.store.finished(key).filter(|outputs| unfit(node.stage, node.per_part.is_some(), outputs).is_none())
+        self.store.finished(key).filter(|outputs| fit(node, outputs))
+    }
+
+    fn task_state(&self, id: NodeId, key: Key, force: bool) -> TaskState {
+        if force {
+            return TaskState::Stale;
+        }
+        if let Some(outputs) = self.stored(id, key) {
+            return TaskState::Done { outputs };
+        }
+        let believed = match &self.promised {
+            Promised::AllBut(these) => !these.contains(&key),
+            Promised::None => false,
+        };
+        let elsewhere = believed.then(|| self.store.elsewhere(key)).flatten();
+        let elsewhere = elsewhere.filter(|outputs| fit(self.graph.node(id), outputs));
+        elsewhere.map_or(TaskState::Stale, |outputs| TaskState::Elsewhere { outputs })
     }
 
     /// Expands everything that can be without running a task, in order.
@@ -189,6 +280,32 @@ impl<'a> Plan<'a> {
         self.settle(task.node)
     }
 
+    /// Notes that a stale task's outputs are known from a remote; returns whether its node is finished with them.
+    pub fn found(&mut self, task: TaskId, outputs: Vec<OutputRecord>) -> bool {
+        if let NodeState::Expanded { tasks } = &mut self.states[task.node] {
+            tasks[task.index].state = TaskState::Elsewhere { outputs };
+        }
+        self.settle(task.node)
+    }
+
+    /// Notes that a task's objects are here now; returns whether all of its node's are.
+    pub fn arrived(&mut self, task: TaskId) -> bool {
+        match &mut self.states[task.node] {
+            NodeState::Waiting => false,
+            NodeState::Expanded { tasks } => {
+                let state = &mut tasks[task.index].state;
+                if let TaskState::Elsewhere { outputs } = state {
+                    *state = TaskState::Done { outputs: std::mem::take(outputs) };
+                }
+                false
+            }
+            NodeState::Finished { elsewhere, .. } => {
+                elsewhere.remove(&task.index);
+                elsewhere.is_empty()
+            }
+        }
+    }
+
     /// An expanded node without a stale task is finished.
     fn settle(&mut self, id: NodeId) -> bool {
         let NodeState::Expanded { tasks } = &mut self.states[id] else { return false };
@@ -197,13 +314,19 @@ impl<'a> Plan<'a> {
         }
         let mut keys = Vec::with_capacity(tasks.len());
         let mut outputs = Vec::with_capacity(tasks.len());
-        for task in tasks.drain(..) {
+        let mut elsewhere = Elsewhere::new();
+        for (index, task) in tasks.drain(..).enumerate() {
             keys.push(task.key);
-            if let TaskState::Done { outputs: parts } = task.state {
-                outputs.extend(parts);
+            match task.state {
+                TaskState::Stale => {}
+                TaskState::Done { outputs: parts } => outputs.extend(parts),
+                TaskState::Elsewhere { outputs: parts } => {
+                    elsewhere.insert(index, outputs.len()..outputs.len() + parts.len());
+                    outputs.extend(parts);
+                }
             }
         }
-        self.states[id] = NodeState::Finished { tasks: keys, outputs };
+        self.states[id] = NodeState::Finished { tasks: keys, outputs, elsewhere };
         true
     }
 

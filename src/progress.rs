@@ -109,6 +109,16 @@ impl Progress {
         }
     }
 
+    /// A task's objects came from a remote.
+    pub fn fetched(&self, label: &str, bytes: u64) {
+        let text = format!("{label}  {:.1} MB", bytes as f64 / 1e6);
+        match &self.kind {
+            Kind::Bars { all, .. } if self.verbosity == Verbosity::Verbose => drop(all.println(text)),
+            Kind::Lines => eprintln!("{text}"),
+            Kind::Bars { .. } | Kind::Quiet => {}
+        }
+    }
+
     /// How far a task is within itself.
     pub fn within(&self, label: &str, done: u64, total: u64) {
         if let Some(stage) = label.split(['[', ' ']).next() {
@@ -122,6 +132,15 @@ impl Progress {
             Verbosity::Verbose => format!("failed: {label}: {error:#}"),
             _ => format!("failed: {label}"),
         };
+        match &self.kind {
+            Kind::Bars { all, .. } => drop(all.println(text)),
+            Kind::Lines => eprintln!("{text}"),
+            Kind::Quiet => {}
+        }
+    }
+
+    /// Something that the user should know and that is no failure.
+    pub fn note(&self, text: &str) {
         match &self.kind {
             Kind::Bars { all, .. } => drop(all.println(text)),
             Kind::Lines => eprintln!("{text}"),

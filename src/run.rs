@@ -11,8 +11,10 @@ mod concurrent_tests;
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
+mod objects;
 mod others;
 mod publish;
+pub mod rounds;
 mod share;
 #[cfg(test)]
 mod share_tests;
@@ -21,7 +23,7 @@ mod summary;
 mod tests;
 mod worker;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,11 +35,17 @@ use strata_stages::model::watch_task::MODEL_ROLE;
 use crate::graph::{NodeId, NodeSet, TaskId};
 use crate::key::{Key, KeyDocument};
 use crate::latest;
+use crate::manifest::remotes::RemoteSetting;
 use crate::plan::{Plan, ResolvedInputs};
 use crate::progress::Progress;
+use crate::remote::Failure;
+use crate::remote::background::{Arrived, Fetching, Sending, Wanted, fetching, serve};
+use crate::remote::fetch::Expected;
+use crate::remote::lookup::Lookup;
 use crate::store::OutputRecord;
 use crate::store::task_locks::TaskLocks;
 use claim::Elsewhere;
+use objects::Objects;
 use others::Others;
 pub use share::{Shard, Share, first_group};
 pub use summary::{Counts, Summary, to_json};
@@ -50,6 +58,18 @@ pub struct Options {
     pub force: NodeSet,
     /// What of it is this worker's, where several share the tasks; all without.
     pub share: Option<Share>,
+    /// The nodes whose tables are to be here at the end; of others that a remote has, the records are enough.
+    pub here: NodeSet,
+    /// Whether stale tasks run. Without, nothing but what remotes have comes in.
+    pub compute: bool,
+}
+
+/// Where a run looks for what others have made, and where it sends what it makes.
+#[derive(Default)]
+pub struct Remotes<'r> {
+    pub settings: &'r [RemoteSetting],
+    pub lookup: Option<Lookup>,
+    pub sending: Vec<Sending>,
 }
 
 /// Whether the user asked to stop.
@@ -88,6 +108,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 enum Message {
     Task(Finished),
     WorkerFree,
+    Arrived(Arrived),
 }
 
 /// A run of the wanted nodes of a plan. It starts by expanding all that can be, so that what is known to be stale can be
@@ -96,6 +117,7 @@ pub struct Run<'r, 'p> {
     pub plan: &'r mut Plan<'p>,
     wanted: &'r NodeSet,
     options: &'r Options,
+    remotes: &'r mut Remotes<'p>,
     progress: &'r Progress,
     started: Instant,
     summary: Summary,
@@ -106,17 +128,19 @@ pub struct Run<'r, 'p> {
     /// Held for the tasks that are with the workers.
     locks: TaskLocks,
     elsewhere: Elsewhere,
+    objects: Objects,
     failed: NodeSet,
     others: Others,
 }
 
 impl<'r, 'p> Run<'r, 'p> {
     /// # Errors
-    /// The engine's own; failures of tasks are in the summary.
+    /// The engine's own, and a remote's that the pipeline says to stop for; failures of tasks are in the summary.
     pub fn start(
         plan: &'r mut Plan<'p>,
         wanted: &'r NodeSet,
         options: &'r Options,
+        remotes: &'r mut Remotes<'p>,
         progress: &'r Progress,
     ) -> Result<Run<'r, 'p>> {
         let (failed, locks) = (plan.graph.none(), plan.store.task_locks());
@@ -124,6 +148,7 @@ impl<'r, 'p> Run<'r, 'p> {
             plan,
             wanted,
             options,
+            remotes,
             progress,
             started: Instant::now(),
             summary: Summary::default(),
@@ -132,13 +157,16 @@ impl<'r, 'p> Run<'r, 'p> {
             underway: HashMap::new(),
             locks,
             elsewhere: Elsewhere::default(),
+            objects: Objects::default(),
             failed,
             others: Others::new(),
         };
-        for id in wanted.iter() {
-            if run.plan.ready(id) {
-                run.expand(id)?;
-            }
+        run.advance(wanted.iter().collect())?;
+        for sending in &run.remotes.sending {
+            let done = wanted.iter().flat_map(|id| run.plan.state(id).done());
+            done.for_each(|key| {
+                sending.send(key, run.remotes.lookup.as_ref().is_some_and(|lookup| lookup.refuses(key)))
+            });
         }
         Ok(run)
     }
@@ -149,7 +177,7 @@ impl<'r, 'p> Run<'r, 'p> {
     /// The engine's own; failures of tasks are in the summary.
     pub fn finish(mut self, cancelled: Cancelled) -> Result<Summary> {
         // A run in which nothing is stale starts no thread.
-        if !self.is_idle() || self.waits_for_others() {
+        if !self.is_idle() || self.waits_for_others() || self.objects.are_awaited() {
             self.with_workers(cancelled)?;
             self.summary.interrupted = cancelled();
         }
@@ -164,24 +192,36 @@ impl<'r, 'p> Run<'r, 'p> {
     fn with_workers(&mut self, cancelled: Cancelled) -> Result<()> {
         let (work_sender, work) = channel::<Work>();
         let (messages, inbox) = channel::<Message>();
+        let (fetching, requests) = fetching();
         let work = Arc::new(Mutex::new(work));
-        let (store, progress) = (self.plan.store, self.progress);
+        let (store, progress, settings) = (self.plan.store, self.progress, self.remotes.settings);
         std::thread::scope(|scope| {
             for _ in 0..self.options.jobs {
                 let (work, messages) = (Arc::clone(&work), messages.clone());
                 scope.spawn(move || worker(store, &work, &messages, progress, cancelled));
             }
-            drop(messages);
-            let result = self.drive(&work_sender, &inbox, cancelled);
-            drop(work_sender);
+            // The receiver is gone only when the run is over.
+            scope.spawn(move || {
+                serve(store, settings, requests, &mut |arrived| drop(messages.send(Message::Arrived(arrived))))
+            });
+            let result = self.drive(&work_sender, &inbox, &fetching, cancelled);
+            drop((work_sender, fetching));
             result
         })
     }
 
-    fn drive(&mut self, work: &Sender<Work>, inbox: &Receiver<Message>, cancelled: Cancelled) -> Result<()> {
+    fn drive(
+        &mut self,
+        work: &Sender<Work>,
+        inbox: &Receiver<Message>,
+        fetching: &Fetching,
+        cancelled: Cancelled,
+    ) -> Result<()> {
         let mut busy = 0;
         loop {
-            let stopping = cancelled() || (!self.summary.failures.is_empty() && !self.options.keep_going);
+            let failed = !self.summary.failures.is_empty() && !self.options.keep_going;
+            let stopping = cancelled() || failed || !self.summary.lost.is_empty();
+            self.objects.to_ask.drain(..).for_each(|wanted| fetching.ask(wanted));
             while !stopping && busy < self.options.jobs {
                 let Some(next) = self.next(busy)? else { break };
                 busy += 1;
@@ -190,7 +230,8 @@ impl<'r, 'p> Run<'r, 'p> {
             if !stopping && self.takes_over_others(busy == 0)? {
                 continue;
             }
-            if busy == 0 && (stopping || (self.elsewhere.is_empty() && !self.waits_for_others())) {
+            let awaits = !self.elsewhere.is_empty() || self.waits_for_others() || self.objects.are_awaited();
+            if busy == 0 && (stopping || !awaits) {
                 return Ok(());
             }
             let looks = !stopping && busy < self.options.jobs;
@@ -198,6 +239,7 @@ impl<'r, 'p> Run<'r, 'p> {
             match inbox.recv_timeout(pause) {
                 Ok(Message::WorkerFree) => busy -= 1,
                 Ok(Message::Task(finished)) => self.receive(finished)?,
+                Ok(Message::Arrived(arrived)) => self.arrived(arrived)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("the workers stopped"),
             }
@@ -213,7 +255,8 @@ impl<'r, 'p> Run<'r, 'p> {
                 return Ok(Some(Work::Table(job)));
             }
         }
-        while busy == 0 && !self.passes.is_empty() {
+        // Tasks whose inputs are on their way may watch the same model.
+        while busy == 0 && !self.objects.hold_jobs() && !self.passes.is_empty() {
             let model = self.passes[0].document.inputs.get(MODEL_ROLE).cloned();
             let same = |job: &Job| job.document.inputs.get(MODEL_ROLE) == model.as_ref();
             let (group, rest) = std::mem::take(&mut self.passes).into_iter().partition::<Vec<Job>, _>(same);
@@ -233,21 +276,79 @@ impl<'r, 'p> Run<'r, 'p> {
         Ok(None)
     }
 
-    /// Expands a ready node, queues its stale tasks, and where it has none goes on to its readers.
-    fn expand(&mut self, id: NodeId) -> Result<()> {
-        let node = self.plan.graph.node(id);
-        if let Err(error) = self.plan.expand(id, self.options.force.contains(id)) {
-            self.counts(id).failed += 1;
-            self.counts(id).planned += 1;
-            self.fail(id, node.label(), error);
+    /// Expands those nodes that are ready, asks remotes for what is stale in them, queues what then still is, and goes on to
+    /// the readers of those that have nothing stale.
+    fn advance(&mut self, mut nodes: Vec<NodeId>) -> Result<()> {
+        while !nodes.is_empty() {
+            let mut expanded = Vec::new();
+            for id in nodes.drain(..) {
+                if !self.wanted.contains(id) || !self.plan.ready(id) {
+                    continue;
+                }
+                match self.plan.expand(id, self.options.force.contains(id)) {
+                    Ok(()) => expanded.push(id),
+                    Err(error) => {
+                        self.counts(id).failed += 1;
+                        self.counts(id).planned += 1;
+                        self.fail(id, self.plan.graph.node(id).label(), error);
+                    }
+                }
+            }
+            self.look(&expanded)?;
+            for id in expanded {
+                if self.queue_stale(id)? {
+                    nodes.extend(&self.plan.graph.node(id).readers);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks remotes for the records of the stale tasks of some nodes.
+    fn look(&mut self, nodes: &[NodeId]) -> Result<()> {
+        let Some(lookup) = self.remotes.lookup.as_mut().filter(|lookup| lookup.is_up()) else { return Ok(()) };
+        let mut asked: HashMap<Key, Vec<TaskId>> = HashMap::new();
+        let mut wanted = Vec::new();
+        for id in nodes.iter().copied().filter(|id| !self.options.force.contains(*id)) {
+            let node = self.plan.graph.node(id);
+            for (index, key) in self.plan.state(id).stale() {
+                if self.underway.contains_key(&key) {
+                    continue;
+                }
+                let tasks = asked.entry(key).or_default();
+                if tasks.is_empty() {
+                    wanted.push(Expected { key, stage: node.stage, by_part: node.per_part.is_some() });
+                }
+                tasks.push(id.task(index));
+            }
+        }
+        if wanted.is_empty() {
             return Ok(());
         }
+        let found = lookup.look(&wanted);
+        lookup.notes().iter().for_each(|note| self.progress.note(note));
+        for (key, found) in found? {
+            self.plan.store.keep_elsewhere(key, &found.text)?;
+            for task in asked.remove(&key).unwrap_or_default() {
+                self.plan.found(task, found.record.outputs.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a node's stale tasks; returns whether it has none and is finished.
+    fn queue_stale(&mut self, id: NodeId) -> Result<bool> {
+        let node = self.plan.graph.node(id);
         let tasks = self.plan.state(id).tasks();
         let stale: Vec<(usize, Key)> = self.plan.state(id).stale().collect();
         self.counts(id).planned += tasks;
         self.counts(id).cached += tasks - stale.len();
         if stale.is_empty() {
-            return self.finished(id);
+            self.show(id)?;
+            return Ok(true);
+        }
+        if !self.options.compute {
+            return Ok(false);
         }
         let inputs = self.plan.inputs(id)?;
         let first_group = self.options.share.as_ref().map(|share| (share, first_group(self.plan, id, &inputs)));
@@ -266,11 +367,17 @@ impl<'r, 'p> Run<'r, 'p> {
             let document = self.plan.document(id, &inputs);
             let (label, stages) = (self.plan.task_label(task), self.plan.graph.stages);
             let by_part = node.per_part.is_some();
+            let away: BTreeSet<TaskId> = inputs.values().flatten().filter_map(|part| part.elsewhere).collect();
             let job = Job { task, label, stage: node.stage, by_part, stages, key, document, inputs };
-            self.queue(job);
+            if away.is_empty() {
+                self.queue(job);
+            } else {
+                let away: Vec<Wanted> = away.into_iter().filter_map(|task| self.away(task)).collect();
+                self.objects.hold(job, away);
+            }
             self.progress.planned(node.stage.name, 1);
         }
-        Ok(())
+        Ok(false)
     }
 
     fn queue(&mut self, job: Job) {
@@ -280,14 +387,55 @@ impl<'r, 'p> Run<'r, 'p> {
         }
     }
 
-    /// Shows a finished node and expands the readers that were waiting for it.
+    /// A task whose objects are in a remote.
+    fn away(&self, task: TaskId) -> Option<Wanted> {
+        let mut away = self.plan.state(task.node).elsewhere().into_iter();
+        let (_, key, outputs) = away.find(|(index, ..)| *index == task.index)?;
+        Some(Wanted { task, key, outputs })
+    }
+
+    /// Shows a finished node and goes on to the readers that were waiting for it.
     fn finished(&mut self, id: NodeId) -> Result<()> {
+        self.show(id)?;
+        self.advance(self.plan.graph.node(id).readers.clone())
+    }
+
+    /// Shows a finished node, or has the objects fetched that it shows.
+    fn show(&mut self, id: NodeId) -> Result<()> {
         latest::show(self.plan, id)?;
-        for reader in &self.plan.graph.node(id).readers {
-            if self.wanted.contains(*reader) && self.plan.ready(*reader) {
-                self.expand(*reader)?;
+        if self.options.here.contains(id) {
+            for (index, key, outputs) in self.plan.state(id).elsewhere() {
+                self.objects.ask(Wanted { task: id.task(index), key, outputs });
             }
         }
+        Ok(())
+    }
+
+    /// Takes note of objects that came, or that did not.
+    fn arrived(&mut self, arrived: Arrived) -> Result<()> {
+        let Arrived { key, bytes, failure } = arrived;
+        let (tasks, jobs) = self.objects.arrived(key, failure.is_none());
+        match failure {
+            Some(Failure::Here(error)) => return Err(error),
+            Some(failure) => {
+                self.summary.lost.push((key, failure));
+                return Ok(());
+            }
+            None => {}
+        }
+        self.plan.store.bring_here(key)?;
+        self.summary.bytes_fetched += bytes;
+        for task in tasks {
+            let counts = self.counts(task.node);
+            counts.fetched += 1;
+            counts.cached = counts.cached.saturating_sub(1);
+            let label = format!("{} fetched", self.plan.task_label(task));
+            self.progress.fetched(&label, bytes);
+            if self.plan.arrived(task) {
+                latest::show(self.plan, task.node)?;
+            }
+        }
+        jobs.into_iter().for_each(|job| self.queue(job));
         Ok(())
     }
 
@@ -301,6 +449,8 @@ impl<'r, 'p> Run<'r, 'p> {
                 counts.ran += 1;
                 counts.seconds += finished.seconds;
                 self.progress.done(self.plan.graph.node(id).stage.name, &finished.label, finished.seconds);
+                let replace = self.remotes.lookup.as_ref().is_some_and(|lookup| lookup.refuses(finished.key));
+                self.remotes.sending.iter().for_each(|sending| sending.send(finished.key, replace));
                 self.done(finished.task, finished.key, &outputs)?;
             }
             // A task cut short by the user's stop is not a failure of the task.

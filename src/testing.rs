@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::graph::{Graph, Target};
 use crate::plan::Plan;
 use crate::progress::{Progress, Verbosity};
-use crate::run::{Options, Run, Summary};
+use crate::run::{Options, Remotes, Run, Summary};
 use crate::store::disk::Disk;
 use crate::store::faults::Faults;
 use crate::store::{Store, views};
@@ -208,13 +208,15 @@ impl Bench {
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> anyhow::Result<Summary> {
         let graph = self.graph();
-        let mut options = Options { jobs: 1, keep_going: false, force: graph.none(), share: None };
+        let here = graph.all();
+        let mut options = Options { jobs: 1, keep_going: false, force: graph.none(), share: None, here, compute: true };
         change(&mut options);
         store.prepare()?;
         let _lock = store.lock_shared()?;
         store.register(&self.path("pipeline.toml"), &graph)?;
         let (mut plan, wanted, progress) = (Plan::new(&graph, store), graph.all(), Progress::new(Verbosity::Quiet));
-        let summary = Run::start(&mut plan, &wanted, &options, &progress)?.finish(cancelled)?;
+        let summary =
+            Run::start(&mut plan, &wanted, &options, &mut Remotes::default(), &progress)?.finish(cancelled)?;
         if summary.failures.is_empty() && !summary.interrupted {
             views::prune(store, &graph)?;
             if summary.all_fresh() {

@@ -123,6 +123,10 @@ fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
             }
         }
         files.extend(state.done().into_iter().map(|key| layout.record(key)));
+        files.extend(state.elsewhere().into_iter().map(|(_, key, _)| layout.elsewhere(key)));
+        if !state.is_here() {
+            continue;
+        }
         // A link's state is its object's; that no other link was added is what `shown` says.
         let folder = layout.view_root().join(view(node.stage, &node.bindings));
         files.extend(views::names(state.outputs().unwrap_or_default()).map(|name| folder.join(name)));

@@ -14,6 +14,7 @@ mod query;
 mod run;
 mod say;
 mod share;
+mod sharing;
 mod slurm;
 mod status;
 mod tables;
@@ -158,6 +159,21 @@ impl Place {
 }
 
 impl Workspace {
+    /// The nodes whose tables a command is to show: those that targets name; without targets, those of the stages that have a section.
+    pub fn asked(&self, targets: &[String]) -> Result<NodeSet> {
+        let mut asked = self.graph.none();
+        if targets.is_empty() {
+            let sections = &self.manifest.pipeline.sections;
+            let nodes = self.graph.nodes().filter(|(_, node)| sections.iter().any(|(name, _)| name == node.stage.name));
+            nodes.for_each(|(id, _)| asked.insert(id));
+            return Ok(asked);
+        }
+        for target in parse_targets(targets)? {
+            self.graph.find(&target).map_err(usage)?.into_iter().for_each(|id| asked.insert(id));
+        }
+        Ok(asked)
+    }
+
     /// The nodes that targets name, and those they read.
     pub fn select(&self, targets: &[String]) -> Result<NodeSet> {
         Ok(self.graph.select(&parse_targets(targets)?).map_err(usage)?)

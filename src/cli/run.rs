@@ -8,12 +8,15 @@ use clap_complete::ArgValueCompleter;
 use strata_stages::STAGES;
 
 use super::say::say;
-use super::{Outcome, Place, Workspace, complete, interrupt, slurm};
+use super::{Outcome, Place, Workspace, complete, interrupt, sharing, slurm};
 use crate::graph::NodeSet;
+use crate::manifest::remotes::RemoteSetting;
 use crate::notices;
 use crate::plan::Plan;
 use crate::progress::{Progress, Verbosity, duration};
-use crate::run::{self, Options, Summary};
+use crate::remote::lookup::Lookup;
+use crate::run::rounds::Work;
+use crate::run::{self, Options, Remotes, Summary};
 use crate::store::layout::Layout;
 use crate::store::views;
 use crate::unchanged;
@@ -25,7 +28,7 @@ use crate::unchanged;
   strata run projections                       one stage and what it reads
   strata run 'hidden_states[base,insecure]'    one model and dataset of a stage
   strata run 'direct*' 'tokens[*,*code*]'      stages and names by pattern
-  strata run --dry-run                         what would run, why, and what it would take
+  strata run --dry-run                         what would run, why, and what it would take (asks no remote)
   strata run --executor slurm                  as jobs of a cluster
   strata run --json 2>/dev/null                counts for a program to read")]
 pub struct Run {
@@ -47,6 +50,9 @@ pub struct Run {
     /// Where tasks run: here, or as Slurm's jobs with what [executor.slurm] asks for
     #[arg(long, value_enum, default_value = "local", value_name = "WHERE")]
     executor: Executor,
+    /// Look into no remote and send nothing
+    #[arg(long)]
+    offline: bool,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -67,6 +73,7 @@ impl Run {
             dry_run: false,
             keep_going: false,
             force: false,
+            offline: false,
             executor: Executor::Local,
             json: false,
         }
@@ -109,23 +116,29 @@ impl Run {
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
         workspace.store.register(place.pipeline(), &workspace.graph)?;
+        let settings = if self.offline { &[] } else { workspace.manifest.remotes.as_slice() };
         if on_slurm {
-            return self.on_slurm(place, &workspace, &wanted);
+            return self.on_slurm(place, &workspace, &wanted, settings);
         }
-        let options =
-            Options { jobs, keep_going: self.keep_going, force: self.forced(&workspace, &wanted)?, share: None };
+        let (force, here) = (self.forced(&workspace, &wanted)?, workspace.asked(&self.targets)?);
+        let options = Options { jobs, keep_going: self.keep_going, force, share: None, here, compute: true };
         let progress = Progress::new(place.verbosity);
-        let mut plan = Plan::new(&workspace.graph, &workspace.store);
-        let run = run::Run::start(&mut plan, &wanted, &options, &progress)?;
-        if place.verbosity != Verbosity::Quiet {
-            announce(&workspace, &wanted, run.plan, jobs);
-        }
-        let summary = run.finish(&interrupt::cancelled)?;
+        let work = Work { graph: &workspace.graph, store: &workspace.store, wanted: &wanted };
+        let mut announced = place.verbosity == Verbosity::Quiet;
+        let cancelled = &interrupt::cancelled;
+        let ((plan, summary), unsent) = sharing::beside(work.store, settings, &progress, cancelled, |remotes| {
+            run::rounds::run(work, &options, remotes, &progress, cancelled, &mut |plan| {
+                if !std::mem::replace(&mut announced, true) {
+                    announce(&workspace, &wanted, plan, jobs);
+                }
+            })
+        })?;
         progress.finish();
         if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
             views::prune(&workspace.store, &workspace.graph)?;
-            // Only a run that found everything fresh knows that no input changed under it.
-            if summary.all_fresh() {
+            // Only a run that found everything fresh knows that no input changed under it; and what was not sent is to be
+            // tried again.
+            if summary.all_fresh() && unsent == 0 && !self.offline {
                 unchanged::remember(&plan, place.pipeline())?;
             }
         }
@@ -133,7 +146,23 @@ impl Run {
         Ok(outcome(&summary))
     }
 
-    fn on_slurm(&self, place: &Place, workspace: &Workspace, wanted: &NodeSet) -> Result<Outcome> {
+    fn on_slurm(
+        &self,
+        place: &Place,
+        workspace: &Workspace,
+        wanted: &NodeSet,
+        settings: &[RemoteSetting],
+    ) -> Result<Outcome> {
+        if !settings.is_empty() {
+            // What remotes have needs no job.
+            let (none, here) = (workspace.graph.none(), workspace.asked(&self.targets)?);
+            let options = Options { jobs: 1, keep_going: true, force: none, share: None, here, compute: false };
+            let progress = Progress::new(place.verbosity);
+            let work = Work { graph: &workspace.graph, store: &workspace.store, wanted };
+            let mut remotes = Remotes { settings, lookup: Some(Lookup::new(settings)?), sending: Vec::new() };
+            run::rounds::run(work, &options, &mut remotes, &progress, &interrupt::cancelled, &mut |_| ())?;
+            progress.finish();
+        }
         let (plan, summary) = slurm::run(place, workspace, wanted, &self.targets, self.keep_going)?;
         if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
             views::prune(&workspace.store, &workspace.graph)?;
@@ -181,13 +210,18 @@ fn outcome(summary: &Summary) -> Outcome {
 
 /// How many tasks of each stage ran, and how long they took.
 pub fn print_stages(summary: &Summary) -> Result<()> {
-    if summary.stages.values().all(|counts| counts.ran + counts.failed == 0) {
+    if summary.stages.values().all(|counts| counts.ran + counts.fetched + counts.failed == 0) {
         return Ok(());
     }
-    say!("{:<24} {:>6} {:>6} {:>6} {:>9}", "stage", "ran", "cached", "failed", "seconds");
+    // Of use only where there are remotes.
+    let fetched = summary.stages.values().any(|counts| counts.fetched > 0);
+    let column = |text: &str| if fetched { format!(" {text:>7}") } else { String::new() };
+    say!("{:<24} {:>6} {:>6}{} {:>6} {:>9}", "stage", "ran", "cached", column("fetched"), "failed", "seconds");
     let known = STAGES.iter().map(|stage| stage.name);
     for (stage, counts) in known.filter_map(|stage| summary.stages.get_key_value(stage)) {
-        say!("{stage:<24} {:>6} {:>6} {:>6} {:>9.2}", counts.ran, counts.cached, counts.failed, counts.seconds);
+        let run::Counts { ran, cached, failed, seconds, .. } = counts;
+        let fetched = column(&counts.fetched.to_string());
+        say!("{stage:<24} {ran:>6} {cached:>6}{fetched} {failed:>6} {seconds:>9.2}");
     }
     Ok(())
 }
@@ -206,7 +240,11 @@ fn print_results(layout: &Layout, plan: Option<&Plan>, summary: &Summary) -> Res
         seconds if seconds < 60.0 => format!("{seconds:.2} s"),
         seconds => duration(seconds),
     };
-    say!("{ran} ran, {cached} were fresh, {failed} failed in {took}, {}", super::when(SystemTime::now()));
+    let fetched = match total(|c| c.fetched) {
+        0 => String::new(),
+        fetched => format!("{fetched} fetched ({:.1} MB), ", summary.bytes_fetched as f64 / 1e6),
+    };
+    say!("{ran} ran, {fetched}{cached} were fresh, {failed} failed in {took}, {}", super::when(SystemTime::now()));
     if summary.interrupted {
         say!("stopped; what was finished is kept, and the next run goes on from there");
     } else if summary.unreached > 0 {

@@ -17,7 +17,7 @@ use crate::graph::NodeSet;
 use crate::key::Key;
 use crate::plan::Plan;
 use crate::progress::{Progress, Verbosity};
-use crate::run::{self, Options, Shard, Share, Summary};
+use crate::run::{self, Options, Remotes, Shard, Share, Summary};
 
 /// Runs what is stale as jobs, and shows what came of it.
 ///
@@ -121,9 +121,10 @@ fn collect<'a>(
     let (none, patience) = (workspace.graph.none(), std::time::Duration::ZERO);
     // A share of nothing: what is not done stays so.
     let share = Share { shard: Shard::WHOLE, nodes: none.clone(), patience };
-    let options = Options { jobs: 1, keep_going: false, force: none, share: Some(share) };
+    let options =
+        Options { jobs: 1, keep_going: false, force: none.clone(), share: Some(share), here: none, compute: true };
     let progress = Progress::new(Verbosity::Quiet);
-    let mut summary = run::Run::start(plan, wanted, &options, &progress)?.finish(&|| false)?;
+    let mut summary = run::Run::start(plan, wanted, &options, &mut Remotes::default(), &progress)?.finish(&|| false)?;
     let mut counted = HashSet::new();
     for (id, state) in plan.states() {
         let Some(counts) = summary.stages.get_mut(plan.graph.node(id).stage.name) else { continue };

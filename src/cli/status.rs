@@ -70,6 +70,7 @@ pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, shown: Shown) -
     let mut plan = Plan::new(&workspace.graph, &workspace.store);
     plan.expand_all(wanted)?;
     workspace.store.keep_fingerprints();
+    let elsewhere: usize = wanted.iter().map(|id| plan.state(id).elsewhere().len()).sum();
     let mut order: Vec<&'static str> = Vec::new();
     let mut rows: BTreeMap<&'static str, Row> = BTreeMap::new();
     for id in wanted.iter() {
@@ -140,6 +141,11 @@ pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, shown: Shown) -
     }
     if rows.values().any(|row| row.waiting > 0) {
         say!("(fresh, stale and missing count tasks; a waiting node's tasks are known when what it reads is)");
+    }
+    if elsewhere > 0 {
+        say!(
+            "(the results of {elsewhere} fresh tasks are in a remote and not here; `strata pull STAGE` brings a stage's)"
+        );
     }
     if let Some(estimate) = estimate {
         say!("\n{}", estimate.text("what it would take"));

@@ -9,11 +9,11 @@ use strata_stages::PlanError;
 
 use super::run::print_stages;
 use super::say::say;
-use super::{Outcome, Place, Workspace, complete, interrupt, usage};
+use super::{Outcome, Place, Workspace, complete, interrupt, sharing, usage};
 use crate::graph::NodeSet;
 use crate::plan::Plan;
 use crate::progress::{Progress, Verbosity, duration};
-use crate::run::{self, Options, Shard, Share, Summary};
+use crate::run::{self, Options, Shard, Share, Summary, rounds};
 
 /// Do one worker's share of what is stale, on a store that several workers have in common
 ///
@@ -64,10 +64,16 @@ impl Work {
         let patience = self.wait.unwrap_or_default();
         let share = Share { shard: self.shard, nodes: self.own(&workspace, &wanted)?, patience };
         let none = workspace.graph.none();
-        let options = Options { jobs, keep_going: self.keep_going, force: none, share: Some(share) };
+        // One worker has the tables brought here that a remote has.
+        let here = if self.shard.is_first() { workspace.asked(&self.targets)? } else { none.clone() };
+        let keep_going = self.keep_going;
+        let options = Options { jobs, keep_going, force: none, share: Some(share), here, compute: true };
         let progress = Progress::new(place.verbosity);
-        let mut plan = Plan::new(&workspace.graph, &workspace.store);
-        let summary = run::Run::start(&mut plan, &wanted, &options, &progress)?.finish(&interrupt::cancelled)?;
+        let work = rounds::Work { graph: &workspace.graph, store: &workspace.store, wanted: &wanted };
+        let (settings, cancelled) = (workspace.manifest.remotes.as_slice(), &interrupt::cancelled);
+        let ((plan, summary), _) = sharing::beside(work.store, settings, &progress, cancelled, |remotes| {
+            rounds::run(work, &options, remotes, &progress, cancelled, &mut |_| ())
+        })?;
         progress.finish();
         self.print(place, &plan, &wanted, &summary)?;
         Ok(match summary {

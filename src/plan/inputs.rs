@@ -18,6 +18,8 @@ pub struct ResolvedPart {
     content: InputContent,
     /// For a file of the user's, what it was when it was hashed.
     pub external: Option<FileState>,
+    /// The task that made it, where its objects are not here.
+    pub elsewhere: Option<TaskId>,
 }
 
 pub type ResolvedInputs = BTreeMap<String, Vec<ResolvedPart>>;
@@ -39,9 +41,14 @@ impl Plan<'_> {
                     From::Setting(setting) => parts.push(setting_part(setting)),
                     From::Absent(what) => bail!("{what}"),
                     From::Node { node, files } => {
-                        let outputs = self.states[*node].outputs().unwrap_or_default().iter();
-                        let outputs = outputs.filter(|output| files.admits(output.file_name()));
-                        parts.extend(outputs.map(|output| self.stored_part(output, input.columns.as_deref())));
+                        let state = &self.states[*node];
+                        let away = state.away();
+                        let outputs = state.outputs().unwrap_or_default().iter().enumerate();
+                        let outputs = outputs.filter(|(_, output)| files.admits(output.file_name()));
+                        parts.extend(outputs.map(|(index, output)| {
+                            let elsewhere = away.get(index).copied().flatten().map(|task| node.task(task));
+                            self.stored_part(output, input.columns.as_deref(), elsewhere)
+                        }));
                     }
                     From::Together(_) => bail!("a defect in Strata: an input made of inputs that are made of inputs"),
                 }
@@ -79,7 +86,7 @@ impl Plan<'_> {
         }
     }
 
-    fn stored_part(&self, output: &OutputRecord, columns: Option<&[&str]>) -> ResolvedPart {
+    fn stored_part(&self, output: &OutputRecord, columns: Option<&[&str]>, elsewhere: Option<TaskId>) -> ResolvedPart {
         let part = Part { path: self.store.layout.object(output), name: output.file_name().to_string() };
         let content = if output.columns.is_empty() {
             InputContent::File { name: output.file_name().to_string(), content: output.object.to_hex() }
@@ -88,7 +95,7 @@ impl Plan<'_> {
             let kept = output.columns.iter().filter(|(name, _)| read(name));
             InputContent::Columns { columns: kept.map(|(name, hash)| (name.clone(), hash.clone())).collect() }
         };
-        ResolvedPart { part, content, external: None }
+        ResolvedPart { part, content, external: None, elsewhere }
     }
 
     fn external_part(&mut self, role: FileRole, name: &str, path: &Path) -> Result<ResolvedPart> {
@@ -110,6 +117,7 @@ impl Plan<'_> {
             part: Part { path: path.to_path_buf(), name: name.to_string() },
             content: InputContent::File { name: role, content },
             external: Some(state),
+            elsewhere: None,
         })
     }
 }
@@ -121,5 +129,6 @@ fn setting_part(setting: &str) -> ResolvedPart {
         part: Part { path: PathBuf::new(), name: setting.to_string() },
         content: InputContent::File { name: setting.to_string(), content },
         external: None,
+        elsewhere: None,
     }
 }

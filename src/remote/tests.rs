@@ -3,10 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
-use super::*;
+use anyhow::{Result, bail};
+
+use super::background::{Transferred, send_all, sending};
+use super::lookup::Lookup;
+use crate::graph::Graph;
+use crate::key::Key;
+use crate::manifest::remotes::RemoteSetting;
+use crate::plan::Plan;
+use crate::progress::{Progress, Verbosity};
+use crate::run::Summary;
+use crate::run::rounds::{self, Work};
+use crate::run::{Options, Remotes};
+use crate::store::Store;
 use crate::store::faults::{Fault, Faults};
-use crate::testing::Bench;
+use crate::testing::{Bench, target};
 
 /// What is in a bench's remote, by the folder it is in.
 fn remote_files(bench: &Bench, folder: &str) -> Vec<PathBuf> {
@@ -22,8 +36,17 @@ fn remote_files(bench: &Bench, folder: &str) -> Vec<PathBuf> {
     found
 }
 
-fn remote(bench: &Bench) -> Remote {
-    Remote::open(&bench.path("remote").to_string_lossy()).expect("a folder")
+fn setting(bench: &Bench) -> RemoteSetting {
+    RemoteSetting::of_url(&bench.path("remote").to_string_lossy())
+}
+
+fn push_keys(bench: &Bench, keys: &[Key]) -> Transferred {
+    let (sending, outbox) = sending(&setting(bench));
+    keys.iter().for_each(|key| sending.send(*key, false));
+    drop(sending);
+    let done = Mutex::default();
+    send_all(&bench.store(), outbox, &done, &AtomicBool::new(false)).expect("a runtime");
+    done.into_inner().expect("no panic")
 }
 
 fn push(bench: &Bench) -> Transferred {
@@ -31,15 +54,48 @@ fn push(bench: &Bench) -> Transferred {
     let mut plan = Plan::new(&graph, &store);
     plan.expand_all(&graph.all()).expect("expanded");
     let keys: Vec<Key> = plan.states().flat_map(|(_, state)| state.done()).collect();
-    remote(bench).push(&store, &keys).expect("pushed")
+    let done = push_keys(bench, &keys);
+    assert_eq!((done.unsent, done.failures.len()), (0, 0), "{done:?}");
+    done
 }
 
-/// Into the store of the bench, with what is not finished after it.
-fn pull(bench: &Bench) -> Result<(Transferred, usize)> {
-    let (graph, store) = (bench.graph(), bench.store());
-    let mut plan = Plan::new(&graph, &store);
-    let done = remote(bench).pull(&mut plan, &graph.all())?;
-    Ok((done, plan.states().filter(|(_, state)| state.outputs().is_none()).count()))
+/// What a pull did.
+#[derive(Debug, Default, PartialEq)]
+struct Pulled {
+    tasks: usize,
+    bytes: u64,
+    absent: usize,
+    /// Nodes.
+    unfinished: usize,
+}
+
+/// Into the store of the bench.
+fn pull(bench: &Bench) -> Result<Pulled> {
+    let store = bench.store();
+    pull_to(bench, &store, |_| ())
+}
+
+/// Into a store, with other options.
+fn pull_to(bench: &Bench, store: &Store, change: impl FnOnce(&mut Options)) -> Result<Pulled> {
+    let graph = bench.graph();
+    let (settings, wanted) = ([setting(bench)], graph.all());
+    let mut options =
+        Options { jobs: 1, keep_going: true, force: graph.none(), share: None, here: graph.all(), compute: false };
+    change(&mut options);
+    let lookup = Some(Lookup::new(&settings)?);
+    let mut remotes = Remotes { settings: &settings, lookup, sending: Vec::new() };
+    let work = Work { graph: &graph, store, wanted: &wanted };
+    let progress = Progress::new(Verbosity::Quiet);
+    let (plan, summary) = rounds::run(work, &options, &mut remotes, &progress, &|| false, &mut |_| ())?;
+    if let Some(lookup) = &remotes.lookup
+        && !lookup.refusals().is_empty()
+    {
+        bail!("{}", lookup.refusals().join("\n"));
+    }
+    let fetched = summary.stages.values().map(|counts| counts.fetched).sum();
+    let absent = plan.states().map(|(_, state)| state.stale().count()).sum();
+    let unfinished = plan.states().filter(|(_, state)| state.outputs().is_none()).count();
+    Ok(Pulled { tasks: fetched, bytes: summary.bytes_fetched, absent, unfinished })
 }
 
 /// A pipeline that was run and pushed, and whose own store is gone.
@@ -55,12 +111,12 @@ fn pushed() -> (Bench, Transferred) {
 fn what_is_pushed_can_be_pulled_and_then_nothing_is_left_to_run() {
     let (bench, sent) = pushed();
     assert_eq!((sent.tasks, sent.present), (7, 0));
-    let (fetched, unfinished) = pull(&bench).expect("pulled");
-    assert_eq!((fetched.tasks, fetched.objects, fetched.bytes, unfinished), (7, sent.objects, sent.bytes, 0));
+    let fetched = pull(&bench).expect("pulled");
+    assert_eq!(fetched, Pulled { tasks: 7, bytes: sent.bytes, absent: 0, unfinished: 0 });
     assert!(bench.run(&bench.store()).expect("a run").all_fresh());
     assert!(bench.store().verify(crate::testing::STAGES).expect("verified").problems.is_empty());
     assert_eq!(push(&bench), Transferred { present: 7, ..Transferred::default() }, "all is there already");
-    assert_eq!(pull(&bench).expect("pulled").0, Transferred { present: 7, ..Transferred::default() });
+    assert_eq!(pull(&bench).expect("pulled"), Pulled::default());
 }
 
 #[test]
@@ -70,8 +126,8 @@ fn a_part_that_the_remote_lacks_is_counted_and_can_be_run() {
         .into_iter()
         .find(|path| fs::read_to_string(path).expect("text").contains("\"stage\": \"gather\""));
     fs::remove_file(record.expect("gather's")).expect("removed");
-    let (fetched, unfinished) = pull(&bench).expect("pulled");
-    assert_eq!((fetched.absent, unfinished), (1, 2), "gather, and page, which reads it");
+    let fetched = pull(&bench).expect("pulled");
+    assert_eq!((fetched.absent, fetched.unfinished), (1, 2), "gather, and page, which reads it");
     let summary = bench.run(&bench.store()).expect("a run");
     assert_eq!(["shout", "gather"].map(|stage| crate::testing::ran(&summary, stage)), [0, 1]);
 }
@@ -100,7 +156,7 @@ fn a_damaged_object_is_refused() {
 #[test]
 fn a_record_without_its_object_is_refused() {
     let error = error_after("objects", |path| fs::remove_file(path).expect("removed"));
-    assert!(error.contains("has the record") && error.contains("but not objects/"), "{error}");
+    assert!(error.contains("has a record but not its objects/"), "{error}");
 }
 
 #[test]
@@ -217,8 +273,11 @@ fn a_damaged_object_is_not_pushed() {
     let mut bytes = fs::read(&object).expect("bytes");
     bytes[0] ^= 1;
     fs::write(&object, bytes).expect("written");
-    let error = remote(&bench).push(&bench.store(), &keys).expect_err("refused");
-    assert!(format!("{error:#}").contains("is damaged and was not pushed"), "{error:#}");
+    let done = push_keys(&bench, &keys[..1]);
+    assert!(
+        done.tasks == 0 && done.unsent == 1 && done.failures[0].contains("is damaged and was not sent"),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -226,8 +285,8 @@ fn a_pull_that_is_cut_short_anywhere_leaves_a_sound_store() {
     let (bench, _) = pushed();
     let pull = |faults| {
         let _ = fs::remove_dir_all(bench.path("store"));
-        let (graph, store) = (bench.graph(), bench.faulty_store(faults));
-        let result = remote(&bench).pull(&mut Plan::new(&graph, &store), &graph.all());
+        let store = bench.faulty_store(faults);
+        let result = pull_to(&bench, &store, |_| ());
         (result.is_ok(), store.disk.faults.as_ref().map_or(0, |faults| faults.steps()))
     };
     let (whole, steps) = pull(Faults::none());
@@ -236,5 +295,121 @@ fn a_pull_that_is_cut_short_anywhere_leaves_a_sound_store() {
         assert!(!pull(Faults::at(step, Fault::Death)).0, "at step {step} of {steps}");
         let problems = bench.store().verify(crate::testing::STAGES).expect("the records can be listed").problems;
         assert!(problems.is_empty(), "at step {step} of {steps}: {problems:?}");
+    }
+}
+
+/// A run that looks into the bench's remote and sends nothing.
+fn run_with_remote(bench: &Bench, change: impl FnOnce(&Graph, &mut Options)) -> Summary {
+    let (graph, store) = (bench.graph(), bench.store());
+    let (settings, wanted, progress) = ([setting(bench)], graph.all(), Progress::new(Verbosity::Quiet));
+    let mut options =
+        Options { jobs: 1, keep_going: false, force: graph.none(), share: None, here: graph.all(), compute: true };
+    change(&graph, &mut options);
+    let lookup = Some(Lookup::new(&settings).expect("a runtime"));
+    let mut remotes = Remotes { settings: &settings, lookup, sending: Vec::new() };
+    let work = Work { graph: &graph, store: &store, wanted: &wanted };
+    store.prepare().expect("prepared");
+    rounds::run(work, &options, &mut remotes, &progress, &|| false, &mut |_| ()).expect("a run").1
+}
+
+/// How many tasks of a stage were computed, and how many came from the remote.
+fn counts(summary: &Summary, stage: &str) -> (usize, usize) {
+    summary.stages.get(stage).map_or((0, 0), |counts| (counts.ran, counts.fetched))
+}
+
+/// Only the page is to be here.
+fn page_alone(graph: &Graph, options: &mut Options) {
+    options.here = graph.none();
+    graph.find(&target("page")).expect("the page").into_iter().for_each(|id| options.here.insert(id));
+}
+
+#[test]
+fn a_run_computes_nothing_that_the_remote_has() {
+    let (bench, _) = pushed();
+    let summary = run_with_remote(&bench, |_, _| ());
+    let of = |stage| counts(&summary, stage);
+    assert_eq!(["lines", "shout", "gather", "page"].map(of), [(0, 2), (0, 3), (0, 1), (0, 1)]);
+    assert!(bench.run(&bench.store()).expect("a run").all_fresh(), "without the remote too");
+}
+
+#[test]
+fn what_is_not_shown_stays_in_the_remote_until_a_task_reads_it() {
+    let (bench, _) = pushed();
+    let summary = run_with_remote(&bench, page_alone);
+    assert_eq!((counts(&summary, "page"), counts(&summary, "gather")), ((0, 1), (0, 0)));
+    assert_eq!(bench.shown().len(), 1, "the page alone");
+    assert_eq!(bench.store().objects().expect("listed").len(), 1);
+    // Another line changes what `gather` reads: it needs the other parts too, and they come.
+    bench.write("two", "changed");
+    let summary = run_with_remote(&bench, page_alone);
+    assert_eq!(["lines", "shout", "gather"].map(|stage| counts(&summary, stage)), [(1, 0), (1, 2), (1, 0)]);
+    assert!(bench.store().verify(crate::testing::STAGES).expect("verified").problems.is_empty());
+}
+
+#[test]
+fn a_view_whose_new_results_are_elsewhere_shows_nothing_old() {
+    let bench = Bench::new(&[("one", "a\nb"), ("two", "c")]);
+    bench.run(&bench.store()).expect("a run");
+    push(&bench);
+    fs::rename(bench.path("store"), bench.path("mine")).expect("moved");
+    bench.write("two", "changed");
+    bench.run(&bench.store()).expect("a run");
+    push(&bench);
+    fs::remove_dir_all(bench.path("store")).expect("removed");
+    fs::rename(bench.path("mine"), bench.path("store")).expect("moved");
+    let old = bench.shown();
+    run_with_remote(&bench, page_alone);
+    let gather = |path: &PathBuf| path.starts_with("tables/gather");
+    assert!(old.keys().any(gather) && !bench.shown().keys().any(gather), "{:?}", bench.shown().keys());
+    let summary = run_with_remote(&bench, |_, _| ());
+    assert_eq!((counts(&summary, "gather"), counts(&summary, "page")), ((0, 1), (0, 0)));
+    assert!(bench.shown().keys().any(gather));
+}
+
+#[test]
+fn what_a_remote_promised_and_does_not_give_is_computed() {
+    let bench = Bench::new(&[("one", "a\nb"), ("two", "c")]);
+    bench.run(&bench.store()).expect("a run");
+    let undisturbed = bench.shown();
+    push(&bench);
+    fs::remove_dir_all(bench.path("store")).expect("removed");
+    // The page is computed from `gather`, whose object the remote does not have after all.
+    let all = remote_files(&bench, "records");
+    let stage = |path: &PathBuf, name: &str| {
+        fs::read_to_string(path).expect("text").contains(&format!("\"stage\": \"{name}\""))
+    };
+    fs::remove_file(all.iter().find(|path| stage(path, "page")).expect("the page's")).expect("removed");
+    let gather = all.iter().find(|path| stage(path, "gather")).expect("gather's");
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(gather).expect("bytes")).expect("JSON");
+    let object = record["outputs"][0]["object"].as_str().expect("a hash").to_string();
+    let named = |path: &&PathBuf| path.to_string_lossy().contains(&object);
+    fs::remove_file(remote_files(&bench, "objects").iter().find(named).expect("its object")).expect("removed");
+    let summary = run_with_remote(&bench, page_alone);
+    assert!(summary.failures.is_empty());
+    assert_eq!((counts(&summary, "gather"), counts(&summary, "page")), ((1, 0), (1, 0)));
+    assert_eq!(counts(&summary, "shout"), (0, 3), "what `gather` reads came from the remote");
+    let shown = bench.shown();
+    assert!(shown.iter().all(|(path, bytes)| undisturbed.get(path) == Some(bytes)) && shown.len() > 1);
+}
+
+#[test]
+fn a_partial_file_is_gone_on_with_and_a_wrong_one_is_begun_again() {
+    for begin in ["right", "wrong", "too long"] {
+        let (bench, _) = pushed();
+        let object = remote_files(&bench, "objects").remove(0);
+        let hash = object.file_stem().expect("a name").to_owned();
+        let mut bytes = fs::read(&object).expect("bytes");
+        match begin {
+            "right" => bytes.truncate(bytes.len() / 2),
+            "wrong" => bytes = vec![7; bytes.len() / 2],
+            _ => bytes.push(0),
+        }
+        let partial = bench.path("store/cache/partial");
+        fs::create_dir_all(&partial).expect("a folder");
+        fs::write(partial.join(hash), &bytes).expect("written");
+        let fetched = pull(&bench).expect("pulled");
+        assert_eq!((fetched.tasks, fetched.unfinished), (7, 0), "{begin}");
+        assert!(bench.store().verify(crate::testing::STAGES).expect("verified").problems.is_empty(), "{begin}");
+        assert_eq!(fs::read_dir(&partial).expect("listed").count(), 0, "{begin}");
     }
 }

@@ -34,6 +34,10 @@ impl Shard {
     /// The only one.
     pub const WHOLE: Shard = Shard { index: 0, of: 1 };
 
+    pub fn is_first(self) -> bool {
+        self.index == 0
+    }
+
     fn owns(self, group: u64) -> bool {
         group % self.of == self.index
     }

@@ -4,8 +4,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,6 +130,87 @@ impl Disk {
         self.step()?;
         std::os::unix::fs::symlink(target, &temporary)?;
         self.rename(&temporary, link).inspect_err(|_| drop(self.remove_file(&temporary)))
+    }
+}
+
+/// A file that is fetched bit by bit, and kept where that is cut short.
+pub struct Partial<'d> {
+    disk: &'d Disk,
+    file: File,
+    path: PathBuf,
+}
+
+impl Disk {
+    /// Opens the file that a fetch goes on with; a fresh one where another process is fetching the same.
+    pub fn open_partial(&self, folder: &Path, name: &str) -> Result<Partial<'_>> {
+        self.create_folders(folder).with_context(|| format!("cannot write {}", folder.display()))?;
+        let open = |path: &Path| {
+            self.step()?;
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+        };
+        let path = folder.join(name);
+        let file = open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let alone = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        // Renamed to its own name since it was opened, it would be the object itself.
+        let same = fs::metadata(&path).is_ok_and(|there| is_same(&there, &file));
+        if alone.is_ok() && same {
+            return Ok(Partial { disk: self, file, path });
+        }
+        let path = folder.join(temporary_name());
+        let file = open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Partial { disk: self, file, path })
+    }
+}
+
+fn is_same(there: &fs::Metadata, file: &File) -> bool {
+    file.metadata().is_ok_and(|open| open.ino() == there.ino() && open.dev() == there.dev())
+}
+
+impl Partial<'_> {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads what is there; what is written comes after it.
+    pub fn hash(&mut self, hasher: &mut blake3::Hasher) -> io::Result<u64> {
+        self.file.seek(SeekFrom::Start(0))?;
+        io::copy(&mut self.file, hasher)
+    }
+
+    /// Makes it empty.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.disk.step()?;
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0)).map(drop)
+    }
+
+    /// Throws it away.
+    pub fn remove(self) -> io::Result<()> {
+        self.disk.remove_file(&self.path)
+    }
+
+    /// Gives it its name when it is whole, flushed and read-only.
+    pub fn rename(self, to: &Path) -> Result<()> {
+        let rename = || {
+            self.disk.step()?;
+            let mut permissions = self.file.metadata()?.permissions();
+            permissions.set_mode(permissions.mode() & 0o444);
+            self.file.set_permissions(permissions)?;
+            self.file.sync_all()?;
+            self.disk.rename(&self.path, to)
+        };
+        rename().with_context(|| format!("cannot write {}", to.display()))
+    }
+}
+
+impl Write for Partial<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.disk.step()?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

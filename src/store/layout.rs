@@ -15,7 +15,7 @@ use super::roots::{layouts, name_of};
 use crate::key::Key;
 
 const OBJECTS: &str = "objects";
-const RECORDS: &str = "records";
+pub const RECORDS: &str = "records";
 const CACHE: &str = "cache";
 const PIPELINES: &str = "pipelines";
 const DAMAGED: &str = "damaged";
@@ -142,6 +142,21 @@ impl Layout {
 
     pub fn cache(&self) -> PathBuf {
         self.root.join(CACHE)
+    }
+
+    /// Where files lie that are being fetched.
+    pub fn partial(&self) -> PathBuf {
+        self.cache().join("partial")
+    }
+
+    /// The records of tasks whose objects are in a remote and not here.
+    pub fn all_elsewhere(&self) -> PathBuf {
+        self.cache().join("elsewhere")
+    }
+
+    /// The record of a task whose objects are in a remote and not here.
+    pub fn elsewhere(&self, key: Key) -> PathBuf {
+        self.all_elsewhere().join(format!("{key}.json"))
     }
 
     /// Where what is damaged is set aside.

@@ -28,11 +28,11 @@ use anyhow::{Context, Result};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use disk::{Disk, Temporary};
+use disk::{Disk, Partial, Temporary};
 pub use fingerprints::{FileState, Fingerprints, Folder};
 use layout::Layout;
 use names::{Extension, ObjectHash};
-pub use records::{Fault, Made, OutputRecord, Record, parse};
+pub use records::{FORMAT, Fault, Made, OutputRecord, Record, parse};
 pub use verify::holds;
 
 use crate::key::Key;
@@ -190,6 +190,65 @@ impl Store {
     pub fn finished(&self, key: Key) -> Option<Vec<OutputRecord>> {
         let outputs = records::read_outputs(&self.layout.record(key), key)?;
         outputs.iter().all(|output| self.check(output) == ObjectState::Sound).then_some(outputs)
+    }
+
+    /// The outputs of a task that is known to be finished and whose objects are in a remote.
+    pub fn elsewhere(&self, key: Key) -> Option<Vec<OutputRecord>> {
+        records::read_outputs(&self.layout.elsewhere(key), key)
+    }
+
+    /// Remembers the record of a task whose objects stay in a remote for now.
+    pub fn keep_elsewhere(&self, key: Key, text: &[u8]) -> Result<()> {
+        self.disk.create_folders(&self.layout.all_elsewhere())?;
+        self.disk.replace(&self.layout.elsewhere(key), text)
+    }
+
+    /// Forgets such a record.
+    pub fn forget_elsewhere(&self, key: Key) -> Result<()> {
+        let path = self.layout.elsewhere(key);
+        match self.disk.remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a task's record one of this store's, once all of its objects are here.
+    pub fn bring_here(&self, key: Key) -> Result<()> {
+        let from = self.layout.elsewhere(key);
+        // Another task with this key, or another run, may have brought it.
+        if !from.exists() && self.record(key).is_some() {
+            return Ok(());
+        }
+        let text = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        let path = self.layout.record(key);
+        self.make_way(&path)?;
+        self.disk.replace(&path, &text)?;
+        self.forget_elsewhere(key)
+    }
+
+    /// The file in which an object comes in.
+    pub fn partial(&self, output: &OutputRecord) -> Result<Partial<'_>> {
+        self.disk.open_partial(&self.layout.partial(), &output.object.to_hex())
+    }
+
+    /// Makes a file whose bytes are an object's that object.
+    pub fn adopt(&self, partial: Partial<'_>, output: &OutputRecord) -> Result<()> {
+        let path = self.layout.object(output);
+        if let Some(folder) = path.parent() {
+            self.disk.create_folders(folder)?;
+        }
+        self.make_way(&path)?;
+        partial.rename(&path)?;
+        self.fingerprints.remember(&path, FileState::of(&path)?, &output.object.to_hex());
+        Ok(())
+    }
+
+    /// A sound record and its text, as it lies here.
+    pub fn record_with_text(&self, key: Key) -> Option<(Record, Vec<u8>)> {
+        let text = fs::read(self.layout.record(key)).ok()?;
+        Some((records::parse(&text, key).ok()?, text))
     }
 
     /// The record of a task, where it is there and sound.

@@ -25,7 +25,7 @@ fn quiet_prints_errors_alone() {
     workspace.write("one.jsonl", chats("one", 24));
     assert_eq!(both(&workspace.strata(&["run", "-q"])), "");
     assert_eq!(both(&workspace.strata(&["-q", "run"])), "", "nor where nothing is left to do");
-    assert_eq!(both(&workspace.strata(&["push", "-q", "elsewhere"])), "");
+    assert_eq!(both(&workspace.strata(&["push", "-q", "--to", "elsewhere"])), "");
     assert_eq!(both(&workspace.strata(&["verify", "-q"])), "");
     // What was asked for is no chatter.
     assert!(workspace.ok(&["query", "-q", "SELECT COUNT(*) AS n FROM tokens"]).contains('n'));

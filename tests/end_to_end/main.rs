@@ -13,6 +13,7 @@ mod pipelines;
 mod precision;
 mod queries;
 mod readme;
+mod remotes;
 mod sharing;
 mod slurm;
 mod versions;

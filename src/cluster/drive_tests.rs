@@ -155,7 +155,7 @@ fn steps_wait_for_those_that_they_read_from() {
     assert_eq!(steps(&mut plan, &graph.all(), &Executor::default()).expect("steps"), []);
     // Where one dataset is further than the other, a stage's nodes are in one step all the same.
     bench.write("two", "d");
-    bench.write("one", "a\nb\nc");
+    bench.write("one", "a\nb\nnew");
     bench.run_until(&store, |options| options.share = Some(only(&graph, "lines[one]")), &|| false).expect("a run");
     let mut plan = Plan::new(&graph, &store);
     plan.expand_all(&graph.all()).expect("planned");

@@ -51,7 +51,9 @@ pub fn run<'a>(
     let started = std::time::Instant::now();
     let mut plan = Plan::new(&workspace.graph, store);
     plan.expand_all(wanted)?;
-    let before: HashSet<Key> = plan.states().flat_map(|(_, state)| state.done()).collect();
+    // What a remote has is fetched by the jobs that read it, and does not run.
+    let elsewhere = plan.states().flat_map(|(_, state)| state.elsewhere()).map(|(_, key, _)| key);
+    let before: HashSet<Key> = plan.states().flat_map(|(_, state)| state.done()).chain(elsewhere).collect();
     let mut failures = Vec::new();
     let mut interrupted = false;
     if let Some(mut jobs) = Jobs::load(store, &workspace.manifest.executor).filter(|jobs| jobs.open().next().is_some())
@@ -68,8 +70,11 @@ pub fn run<'a>(
         let steps = steps(&mut plan, wanted, &workspace.manifest.executor)?;
         let known: HashSet<Key> = plan.states().flat_map(|(_, state)| state.done()).collect();
         let mut jobs = Jobs::new();
-        driver.submit_all(&mut jobs, steps)?;
-        interrupted = follow(&driver, &mut jobs, &mut failures)?;
+        interrupted = match driver.submit_all(&mut jobs, steps) {
+            // Ctrl-C may reach an sbatch before it has a process group of its own. What was submitted is cancelled.
+            Err(_) if interrupt::cancelled() => true,
+            submitted => submitted.and_then(|()| follow(&driver, &mut jobs, &mut failures))?,
+        };
         plan = replan(workspace, wanted)?;
         undone = undone_tasks(&plan, wanted);
         let nothing_new = plan.states().flat_map(|(_, state)| state.done()).all(|key| known.contains(&key));

@@ -15,6 +15,7 @@ mod notices;
 mod outputs;
 mod plan;
 mod progress;
+mod provenance;
 mod remote;
 mod run;
 #[cfg(test)]

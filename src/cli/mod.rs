@@ -1,9 +1,11 @@
 //! The command line: one file a subcommand. Exit codes and the broken-pipe rule are decided here alone.
 
 mod complete;
+mod diff;
 mod du;
 mod estimate;
 mod explain;
+mod export;
 mod gc;
 mod graph;
 mod init;
@@ -15,6 +17,7 @@ mod run;
 mod say;
 mod share;
 mod sharing;
+mod show;
 mod slurm;
 mod status;
 mod tables;
@@ -74,6 +77,8 @@ enum Command {
     Run(run::Run),
     Status(status::Status),
     Explain(explain::Explain),
+    Show(show::Show),
+    Diff(diff::Diff),
     Graph(graph::GraphCommand),
     Plan(plan::PlanCommand),
     Work(work::Work),
@@ -85,6 +90,7 @@ enum Command {
     Verify(verify::Verify),
     Gc(gc::Gc),
     Pin(pin::PinCommand),
+    Export(export::Export),
     Du(du::Du),
     /// Print what a shell needs to complete commands, stages, tables and names
     #[command(after_help = "Examples:
@@ -222,6 +228,9 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.execute(&place),
         Command::Status(command) => command.execute(&place),
         Command::Explain(command) => command.execute(&place),
+        Command::Diff(command) => command.execute(&place),
+        Command::Export(command) => command.execute(&place),
+        Command::Show(command) => command.execute(&place),
         Command::Graph(command) => command.execute(&place),
         Command::Plan(command) => command.execute(&place),
         Command::Work(command) => command.execute(&place),

@@ -1,12 +1,15 @@
 //! `strata verify`
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueHint};
 use strata_stages::STAGES;
 
 use super::run::Run;
 use super::say::say;
 use super::{Outcome, Place};
+use crate::provenance::export;
 use crate::store::Store;
 
 /// Hash every object of the store, read every table, and report what is damaged
@@ -15,16 +18,25 @@ use crate::store::Store;
 #[derive(Args)]
 #[command(after_help = "Examples:
   strata verify && echo sound
+  strata verify paper-v1     an exported folder
   strata verify --repair     moves what is damaged to artifacts/damaged and runs the pipeline")]
 pub struct Verify {
     /// Set aside what is damaged, and run the pipeline
     #[arg(long)]
     repair: bool,
+    /// An exported folder, which is checked by itself
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "repair")]
+    folder: Option<PathBuf>,
 }
 
 impl Verify {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
-        let store = Store::at(place.layout()?);
+        let layout = place.layout()?;
+        let exported = |folder: &Path| folder.join(export::CONTENTS).is_file();
+        if let Some(folder) = self.folder.as_deref().or_else(|| Some(layout.root()).filter(|root| exported(root))) {
+            return of_export(place, folder);
+        }
+        let store = Store::at(layout);
         let verified = store.verify(STAGES)?;
         for problem in &verified.problems {
             say!("{problem}");
@@ -40,4 +52,13 @@ impl Verify {
         }
         Run::everything().execute(place)
     }
+}
+
+fn of_export(place: &Place, folder: &Path) -> Result<Outcome> {
+    let (checked, problems) = export::verify(folder, STAGES)?;
+    for problem in &problems {
+        say!("{problem}");
+    }
+    place.note(format_args!("{checked} files checked, {} problems", problems.len()))?;
+    Ok(if problems.is_empty() { Outcome::Done } else { Outcome::TaskFailed })
 }

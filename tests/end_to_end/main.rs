@@ -11,6 +11,7 @@ mod incremental;
 mod paper;
 mod pipelines;
 mod precision;
+mod provenance;
 mod queries;
 mod readme;
 mod remotes;

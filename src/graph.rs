@@ -13,6 +13,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
 use strata_stages::contract::node::{Alike, Bindings};
@@ -56,17 +57,18 @@ pub struct GraphInput {
 }
 
 /// Where an input's parts come from.
+#[derive(Clone)]
 pub enum From {
     /// Another node's outputs; of a node with named files, those that `files` admits.
     Node { node: NodeId, files: FileFilter },
     /// Files of the user's, by name.
-    Files { role: FileRole, files: Vec<(String, PathBuf)> },
+    Files { role: FileRole, files: Arc<[(String, PathBuf)]> },
     /// All of these, in order: a base's files and an adapter's.
     Together(Vec<From>),
     /// What a reader needs to know beside the files, as the name of a part without a file.
     Setting(String),
-    /// Files that are not there, in a graph that is only looked at; what is missing, in words.
-    Absent(String),
+    /// Files that are not there, in a graph that is only looked at; what is missing, in words, and where it was looked for.
+    Absent { what: String, path: PathBuf },
 }
 
 /// What a file's name means: part of the content (which tensor file this is), or its format alone.
@@ -116,7 +118,7 @@ impl GraphNode {
     /// What it reads that is not there.
     pub fn absent(&self) -> Option<&str> {
         self.inputs.iter().flat_map(|input| input.from.each()).find_map(|from| match from {
-            From::Absent(what) => Some(what.as_str()),
+            From::Absent { what, .. } => Some(what.as_str()),
             _ => None,
         })
     }

@@ -21,7 +21,7 @@ pub struct KeyDocument {
 }
 
 /// What a task reads of one part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum InputContent {
     /// A file: its name within its model or corpus, and the blake3 of its bytes.
@@ -47,51 +47,90 @@ impl PartialOrd for Key {
 
 impl KeyDocument {
     pub fn key(&self) -> Key {
+        let mut text = KeyText::new();
+        for (role, parts) in &self.inputs {
+            text.role(role, parts);
+        }
+        text.end(&self.stage, self.version, &self.params);
+        text.key()
+    }
+}
+
+/// A key document as JSON with sorted keys, no spaces, and a comma after every element, written piece by piece, so that what
+/// many tasks have in common is written once. Going through `Value` was a third of a run in which nothing is stale.
+pub struct KeyText(String);
+
+impl KeyText {
+    /// Up to the first role.
+    pub fn new() -> KeyText {
+        KeyText("{\"inputs\":{".to_string())
+    }
+
+    /// What comes after a role.
+    pub fn after() -> KeyText {
+        KeyText(String::new())
+    }
+
+    /// The next role in their order, with its parts.
+    pub fn role<'a>(&mut self, role: &str, parts: impl IntoIterator<Item = &'a InputContent>) {
+        let out = &mut self.0;
+        quoted(role, out);
+        out.push_str(":[");
+        for part in parts {
+            match part {
+                InputContent::File { name, content } => {
+                    out.push_str("{\"content\":");
+                    quoted(content, out);
+                    out.push_str(",\"name\":");
+                    quoted(name, out);
+                    out.push('}');
+                }
+                InputContent::Columns { columns } => {
+                    out.push_str("{\"columns\":{");
+                    for (name, hash) in columns {
+                        quoted(name, out);
+                        out.push(':');
+                        quoted(hash, out);
+                        out.push(',');
+                    }
+                    out.push_str("}}");
+                }
+            }
+            out.push(',');
+        }
+        out.push_str("],");
+    }
+
+    /// What comes after the last role.
+    pub fn end(&mut self, stage: &str, version: u32, params: &Value) {
+        let out = &mut self.0;
+        out.push_str("},\"params\":");
+        canonical(params, out);
+        out.push_str(",\"stage\":");
+        quoted(stage, out);
+        out.push_str(&format!(",\"version\":{version}}}"));
+    }
+
+    pub fn append(&mut self, more: &KeyText) {
+        self.0.push_str(&more.0);
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes back what was written after this length.
+    pub fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+
+    /// The key of a whole document.
+    pub fn key(&self) -> Key {
         let mut hasher = blake3::Hasher::new();
         // The version of this encoding. Raising it makes every artifact stale.
         hasher.update(b"strata key 1\n");
-        let mut text = String::new();
-        self.canonical(&mut text);
-        hasher.update(text.as_bytes());
+        hasher.update(self.0.as_bytes());
         Key(hasher.finalize())
-    }
-
-    /// The document as JSON with sorted keys, no spaces, and a comma after every element. Written out by hand:
-    /// going through `Value` was a third of a run in which nothing is stale.
-    fn canonical(&self, out: &mut String) {
-        out.push_str("{\"inputs\":{");
-        for (role, parts) in &self.inputs {
-            quoted(role, out);
-            out.push_str(":[");
-            for part in parts {
-                match part {
-                    InputContent::File { name, content } => {
-                        out.push_str("{\"content\":");
-                        quoted(content, out);
-                        out.push_str(",\"name\":");
-                        quoted(name, out);
-                        out.push('}');
-                    }
-                    InputContent::Columns { columns } => {
-                        out.push_str("{\"columns\":{");
-                        for (name, hash) in columns {
-                            quoted(name, out);
-                            out.push(':');
-                            quoted(hash, out);
-                            out.push(',');
-                        }
-                        out.push_str("}}");
-                    }
-                }
-                out.push(',');
-            }
-            out.push_str("],");
-        }
-        out.push_str("},\"params\":");
-        canonical(&self.params, out);
-        out.push_str(",\"stage\":");
-        quoted(&self.stage, out);
-        out.push_str(&format!(",\"version\":{}}}", self.version));
     }
 }
 
@@ -147,6 +186,16 @@ impl Key {
     /// A key of no task.
     pub fn of_text(text: &str) -> Key {
         Key(blake3::hash(text.as_bytes()))
+    }
+}
+
+impl Key {
+    pub fn to_bytes(self) -> [u8; 32] {
+        *self.0.as_bytes()
+    }
+
+    pub fn from_bytes(bytes: [u8; 32]) -> Key {
+        Key(blake3::Hash::from_bytes(bytes))
     }
 }
 

@@ -210,7 +210,7 @@ impl Manifest {
         let base = base::of(self.directory(), pipeline, model, directory, written)?;
         let own = directory.join("tokenizer.json").is_file().then(|| directory.clone());
         let of_base = match &base {
-            Base::Model(name) => pipeline.models.iter().find(|model| model.name == *name),
+            Base::Model(name) => pipeline.find_model(name),
             Base::Directory(_) => None,
         };
         let tokenizer = own.or_else(|| of_base?.tokenizer.clone());

@@ -24,6 +24,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use crate::graph::{Graph, GraphNode, NodeId, NodeSet, PerNode, TaskId};
 use crate::key::Key;
@@ -35,6 +36,10 @@ pub struct Plan<'a> {
     pub graph: &'a Graph,
     pub store: &'a Store,
     states: PerNode<NodeState>,
+    /// How many nodes each waits for.
+    pending: PerNode<usize>,
+    /// How many of its tasks are stale.
+    stale: PerNode<usize>,
     /// Files of the user's that were hashed for this plan.
     external: HashMap<PathBuf, (FileState, String)>,
     promised: Promised,
@@ -150,6 +155,15 @@ impl NodeState {
         matches!(self, NodeState::Finished { elsewhere, .. } if elsewhere.is_empty())
     }
 
+    /// The keys of its tasks, in order, done or not.
+    pub fn keys(&self) -> Vec<Key> {
+        match self {
+            NodeState::Waiting => Vec::new(),
+            NodeState::Expanded { tasks } => tasks.iter().map(|task| task.key).collect(),
+            NodeState::Finished { tasks, .. } => tasks.clone(),
+        }
+    }
+
     /// The parts of a finished node.
     pub fn outputs(&self) -> Option<&[OutputRecord]> {
         match self {
@@ -189,7 +203,12 @@ fn fit(node: &GraphNode, outputs: &[OutputRecord]) -> bool {
 impl<'a> Plan<'a> {
     pub fn new(graph: &'a Graph, store: &'a Store) -> Plan<'a> {
         let states = graph.ids().map(|_| NodeState::Waiting).collect();
-        Plan { graph, store, states, external: HashMap::new(), promised: Promised::AllBut(HashSet::new()) }
+        let mut pending: PerNode<usize> = graph.ids().map(|_| 0).collect();
+        for (_, node) in graph.nodes() {
+            node.readers.iter().for_each(|reader| pending[*reader] += 1);
+        }
+        let (stale, promised) = (graph.ids().map(|_| 0).collect(), Promised::AllBut(HashSet::new()));
+        Plan { graph, store, states, pending, stale, external: HashMap::new(), promised }
     }
 
     /// As [`Plan::new`], where not every task whose objects are in a remote counts as done.
@@ -207,8 +226,7 @@ impl<'a> Plan<'a> {
 
     /// Whether a node waits and no longer has to: all its inputs are known.
     pub fn ready(&self, id: NodeId) -> bool {
-        let node = self.graph.node(id);
-        self.states[id].is_waiting() && node.absent().is_none() && self.waits_for(id).next().is_none()
+        self.pending[id] == 0 && self.states[id].is_waiting() && self.graph.node(id).absent().is_none()
     }
 
     /// What a node reads that is not finished.
@@ -216,25 +234,58 @@ impl<'a> Plan<'a> {
         self.graph.node(id).upstream().filter(|upstream| self.states[*upstream].outputs().is_none())
     }
 
-    /// Finds a ready node's tasks and which of them are done. With `force` none counts as done.
+    /// Of some nodes' readers those that are wanted and ready.
+    fn ready_after(&self, finished: &[NodeId], wanted: &NodeSet) -> Vec<NodeId> {
+        let readers = finished.iter().flat_map(|id| &self.graph.node(*id).readers).copied();
+        let mut ready: Vec<NodeId> = readers.filter(|id| wanted.contains(*id) && self.ready(*id)).collect();
+        ready.sort_unstable();
+        ready.dedup();
+        ready
+    }
+
+    /// Finds the tasks of ready nodes and which of them are done; of each node, whether that went well. Of forced nodes none
+    /// counts as done.
+    ///
+    /// An error is of a file of the user's that cannot be read.
+    pub fn expand_each(&mut self, ids: &[NodeId], forced: &NodeSet) -> Vec<Result<()>> {
+        let mut found: Vec<Result<usize>> = Vec::with_capacity(ids.len());
+        let mut all = Vec::new();
+        for id in ids {
+            let keys = self.inputs(*id).map(|inputs| self.keys(*id, &inputs));
+            found.push(keys.map(|keys| {
+                all.extend(keys.iter().map(|key| (*id, *key)));
+                keys.len()
+            }));
+        }
+        let plan = &*self;
+        let look = |(id, key): (NodeId, Key)| PlannedTask { key, state: plan.task_state(id, key, forced.contains(id)) };
+        // A look takes about 20 µs, a thread to begin with it several times that.
+        let planned: Vec<PlannedTask> = match all.len() {
+            0..256 => all.into_iter().map(look).collect(),
+            _ => all.into_par_iter().with_min_len(64).map(look).collect(),
+        };
+        let mut planned = planned.into_iter();
+        for (id, found) in ids.iter().zip(&found) {
+            let Ok(tasks) = found else { continue };
+            let tasks: Vec<PlannedTask> = planned.by_ref().take(*tasks).collect();
+            self.stale[*id] = tasks.iter().filter(|task| matches!(task.state, TaskState::Stale)).count();
+            self.states[*id] = NodeState::Expanded { tasks };
+            self.settle(*id);
+        }
+        found.into_iter().map(|found| found.map(|_| ())).collect()
+    }
+
+    /// The same for one node.
     ///
     /// # Errors
     /// When a file of the user's cannot be read.
+    #[cfg(test)]
     pub fn expand(&mut self, id: NodeId, force: bool) -> Result<()> {
-        let inputs = self.inputs(id)?;
-        let node = self.graph.node(id);
-        let tasks = match node.per_part {
-            Some(role) => inputs.get(role).map_or(0, Vec::len),
-            None => 1,
-        };
-        let mut planned = Vec::with_capacity(tasks);
-        for index in 0..tasks {
-            let key = self.document(id, &self.task_inputs(id.task(index), &inputs)).key();
-            planned.push(PlannedTask { key, state: self.task_state(id, key, force) });
+        let mut forced = self.graph.none();
+        if force {
+            forced.insert(id);
         }
-        self.states[id] = NodeState::Expanded { tasks: planned };
-        self.settle(id);
-        Ok(())
+        self.expand_each(&[id], &forced).into_iter().collect()
     }
 
     /// The outputs of a node's task, where the store has them and they can be its stage's.
@@ -259,31 +310,35 @@ impl<'a> Plan<'a> {
         elsewhere.map_or(TaskState::Stale, |outputs| TaskState::Elsewhere { outputs })
     }
 
-    /// Expands everything that can be without running a task, in order.
+    /// Expands everything that can be without running a task.
     ///
     /// # Errors
     /// When a file of the user's cannot be read.
     pub fn expand_all(&mut self, wanted: &NodeSet) -> Result<()> {
-        for id in wanted.iter() {
-            if self.ready(id) {
-                self.expand(id, false)?;
-            }
+        let forced = self.graph.none();
+        let mut ready: Vec<NodeId> = wanted.iter().filter(|id| self.ready(*id)).collect();
+        while !ready.is_empty() {
+            self.expand_each(&ready, &forced).into_iter().collect::<Result<()>>()?;
+            ready.retain(|id| self.states[*id].outputs().is_some());
+            ready = self.ready_after(&ready, wanted);
         }
         Ok(())
     }
 
     /// Notes a stale task's outputs; returns whether its node is finished with them.
     pub fn finish(&mut self, task: TaskId, outputs: Vec<OutputRecord>) -> bool {
-        if let NodeState::Expanded { tasks } = &mut self.states[task.node] {
-            tasks[task.index].state = TaskState::Done { outputs };
-        }
-        self.settle(task.node)
+        self.is_no_longer_stale(task, TaskState::Done { outputs })
     }
 
     /// Notes that a stale task's outputs are known from a remote; returns whether its node is finished with them.
     pub fn found(&mut self, task: TaskId, outputs: Vec<OutputRecord>) -> bool {
+        self.is_no_longer_stale(task, TaskState::Elsewhere { outputs })
+    }
+
+    fn is_no_longer_stale(&mut self, task: TaskId, state: TaskState) -> bool {
         if let NodeState::Expanded { tasks } = &mut self.states[task.node] {
-            tasks[task.index].state = TaskState::Elsewhere { outputs };
+            let before = std::mem::replace(&mut tasks[task.index].state, state);
+            self.stale[task.node] -= usize::from(matches!(before, TaskState::Stale));
         }
         self.settle(task.node)
     }
@@ -309,7 +364,7 @@ impl<'a> Plan<'a> {
     /// An expanded node without a stale task is finished.
     fn settle(&mut self, id: NodeId) -> bool {
         let NodeState::Expanded { tasks } = &mut self.states[id] else { return false };
-        if tasks.iter().any(|task| matches!(task.state, TaskState::Stale)) {
+        if self.stale[id] > 0 {
             return false;
         }
         let mut keys = Vec::with_capacity(tasks.len());
@@ -327,6 +382,9 @@ impl<'a> Plan<'a> {
             }
         }
         self.states[id] = NodeState::Finished { tasks: keys, outputs, elsewhere };
+        for reader in &self.graph.node(id).readers {
+            self.pending[*reader] -= 1;
+        }
         true
     }
 

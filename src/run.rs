@@ -280,12 +280,13 @@ impl<'r, 'p> Run<'r, 'p> {
     /// the readers of those that have nothing stale.
     fn advance(&mut self, mut nodes: Vec<NodeId>) -> Result<()> {
         while !nodes.is_empty() {
+            nodes.retain(|id| self.wanted.contains(*id) && self.plan.ready(*id));
+            nodes.sort_unstable();
+            nodes.dedup();
+            let results = self.plan.expand_each(&nodes, &self.options.force);
             let mut expanded = Vec::new();
-            for id in nodes.drain(..) {
-                if !self.wanted.contains(id) || !self.plan.ready(id) {
-                    continue;
-                }
-                match self.plan.expand(id, self.options.force.contains(id)) {
+            for (id, result) in nodes.drain(..).zip(results) {
+                match result {
                     Ok(()) => expanded.push(id),
                     Err(error) => {
                         self.counts(id).failed += 1;

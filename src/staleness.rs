@@ -1,20 +1,23 @@
 //! Why a node is not fresh. `status`, `explain` and `run --dry-run` say the same reasons in their own lengths.
 
 mod difference;
+mod earlier;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::fmt;
 
 use anyhow::Result;
 
-use crate::graph::{From, Graph, NodeId, NodeSet, TaskId};
+use crate::graph::{From, Graph, GraphInput, NodeId, NodeSet, TaskId};
 use crate::key::Key;
 use crate::latest;
 use crate::outputs::unfit;
 use crate::plan::{NodeState, Plan, ResolvedInputs};
-use crate::store::{ObjectState, Record};
-pub use difference::{Difference, differences};
+use crate::store::ObjectState;
+pub use difference::{Difference, What, differences};
+pub use earlier::Earlier;
 
 /// How a node stands.
 pub enum Standing {
@@ -37,7 +40,7 @@ pub struct StaleNode {
     inputs: ResolvedInputs,
     /// What it was shown with last.
     keys: Vec<Key>,
-    records: Vec<Record>,
+    earlier: OnceCell<Earlier>,
 }
 
 /// Why a task is stale.
@@ -87,8 +90,7 @@ pub fn standing(plan: &mut Plan, id: NodeId) -> Result<Standing> {
         NodeState::Expanded { tasks } => {
             let tasks = tasks.len();
             let keys = latest::read(plan.store, &plan.graph.node(id).label());
-            let records = keys.iter().filter_map(|key| plan.store.record(*key)).collect();
-            Standing::Stale(StaleNode { id, stale, tasks, inputs: plan.inputs(id)?, keys, records })
+            Standing::Stale(StaleNode { id, stale, tasks, inputs: plan.inputs(id)?, keys, earlier: OnceCell::new() })
         }
     })
 }
@@ -118,7 +120,10 @@ impl StaleNode {
             return Reason::RecordGone;
         }
         // Of several parts, the one that differs least is the one this was.
-        let nearest = self.records.iter().map(|record| differences(&record.document, &now)).min_by_key(Vec::len);
+        let split = plan.graph.node(self.id).per_part;
+        let earlier = self.earlier.get_or_init(|| Earlier::read(plan.store, &self.keys, split));
+        let nearest =
+            earlier.like(&now, split, task.index).map(|before| differences(before, &now)).min_by_key(Vec::len);
         nearest.map_or(Reason::NeverRan, Reason::Differs)
     }
 }
@@ -144,12 +149,26 @@ pub fn causes(plan: &Plan, waiting: NodeId) -> Vec<NodeId> {
     found
 }
 
-/// What a role of a node is, in the user's words: a file's path or another node's label.
-pub fn origin(graph: &Graph, id: NodeId, at: &str) -> Option<String> {
+/// The node that a difference is of, where it is of another node's table.
+pub fn origin_node(graph: &Graph, id: NodeId, at: &str) -> Option<NodeId> {
+    let (_, input) = input_at(graph, id, at)?;
+    match input.from.each() {
+        [From::Node { node, .. }] => Some(*node),
+        _ => None,
+    }
+}
+
+fn input_at<'a>(graph: &'a Graph, id: NodeId, at: &'a str) -> Option<(&'a str, &'a GraphInput)> {
     let role = at.strip_prefix("inputs.")?;
     let input = graph.node(id).inputs.iter().find(|input| {
         role.strip_prefix(input.role.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.', ' ']))
-    })?;
+    });
+    Some((role, input?))
+}
+
+/// What a role of a node is, in the user's words: a file's path or another node's label.
+pub fn origin(graph: &Graph, id: NodeId, at: &str) -> Option<String> {
+    let (role, input) = input_at(graph, id, at)?;
     let named = |from: &From| match from {
         From::Files { files, .. } => files.iter().find(|(name, _)| role.ends_with(name.as_str())).cloned(),
         _ => None,
@@ -160,7 +179,7 @@ pub fn origin(graph: &Graph, id: NodeId, at: &str) -> Option<String> {
     Some(match input.from.each().first()? {
         From::Node { node, .. } => graph.node(*node).label(),
         From::Files { files, .. } => files.first().map_or_else(String::new, |(_, path)| path.display().to_string()),
-        From::Absent(what) => what.clone(),
+        From::Absent { what, .. } => what.clone(),
         From::Setting(setting) => setting.clone(),
         From::Together(_) => return None,
     })

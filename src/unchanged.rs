@@ -1,75 +1,61 @@
 //! The shortest way to say that nothing is stale.
 //!
-//! A run that finds everything fresh writes down every file that this rests on, with one hash over their sizes,
-//! modification times and inodes. While the files are as they were, everything is still fresh, and a run need not parse,
-//! plan or hash anything. What is written down is a cache: without it, the run plans as usual.
+//! A run that finds everything fresh writes down every file that this rests on, with one hash over their sizes, times and
+//! inodes. While the files are as they were, everything is still fresh, and a run need not parse, plan or hash anything.
+//! What is written down is a cache: without it, the run plans as usual.
 
+mod rests_on;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use strata_stages::Stage;
 
+use self::rests_on::RestsOn;
 use crate::graph::From;
 use crate::plan::Plan;
 use crate::run::{Counts, Summary};
 use crate::store::layout::{Layout, view};
-use crate::store::{FileState, Folder, views};
+use crate::store::views;
 
-/// That everything was fresh, and when it still is.
+/// That everything was fresh, and when it still is: the first line of the file, before the names of records and objects.
 #[derive(Serialize, Deserialize)]
 struct AllFresh {
     /// How many tasks each stage had.
     stages: Vec<(String, usize)>,
-    /// The hash of the states that `files` were in, in order.
+    /// The hash of the states of all that it rests on.
     states: String,
-    files: Vec<PathBuf>,
+    rests_on: RestsOn,
 }
 
-/// The hash of all files' states; `None` when one is missing. Asking for them is nearly all that a run with nothing to
-/// do takes, so a few threads share it.
-fn states(files: &[PathBuf]) -> Option<String> {
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
-    let share = files.len().div_ceil(threads).max(256);
-    let look = |files: &[PathBuf]| -> Option<Vec<[u8; 48]>> {
-        let mut found = Vec::with_capacity(files.len());
-        for group in files.chunk_by(|a, b| a.parent() == b.parent()) {
-            // The folder of the records is found once, instead of a thousand times.
-            if group.len() < 32 {
-                for file in group {
-                    found.push(FileState::of(file).ok()?.to_bytes());
-                }
-                continue;
-            }
-            let folder = Folder::open(group[0].parent()?).ok()?;
-            for file in group {
-                found.push(folder.state(Path::new(file.file_name()?)).ok()?.to_bytes());
-            }
-        }
-        Some(found)
-    };
-    let found: Vec<Option<Vec<[u8; 48]>>> = std::thread::scope(|scope| {
-        let looking: Vec<_> = files.chunks(share).map(|files| scope.spawn(move || look(files))).collect();
-        looking.into_iter().map(|thread| thread.join().ok().flatten()).collect()
-    });
-    let mut hasher = blake3::Hasher::new();
-    for states in found {
-        hasher.update(states?.as_flattened());
+impl AllFresh {
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(self)?;
+        bytes.push(b'\n');
+        self.rests_on.write_names(&mut bytes);
+        Ok(bytes)
     }
-    Some(hasher.finalize().to_hex().to_string())
+
+    fn parse(bytes: &[u8]) -> Option<AllFresh> {
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let mut all: AllFresh = serde_json::from_slice(&bytes[..end]).ok()?;
+        all.rests_on.read_names(&bytes[end + 1..])?;
+        Some(all)
+    }
 }
 
 /// The summary of a run with nothing to do, when everything was fresh and no file has changed since.
 pub fn recall(layout: &Layout, pipeline: &Path, stages: &[&'static Stage]) -> Option<Summary> {
     let started = std::time::Instant::now();
-    let text = std::fs::read(layout.unchanged(pipeline).ok()?).ok()?;
-    let before: AllFresh = serde_json::from_slice(&text).ok()?;
+    let before = AllFresh::parse(&std::fs::read(layout.unchanged(pipeline).ok()?).ok()?)?;
     // Another program may plan otherwise.
-    if !before.files.contains(&std::env::current_exe().ok()?) || states(&before.files)? != before.states {
+    if !before.rests_on.files.contains(&std::env::current_exe().ok()?)
+        || before.rests_on.states(layout)?.hash != before.states
+    {
         return None;
     }
     let mut summary = Summary::default();
@@ -93,26 +79,25 @@ pub fn remember(plan: &Plan, pipeline: &Path) -> Result<()> {
         let made = disk.create_folders(shown.parent().unwrap_or(Path::new("")));
         made.and_then(|()| disk.touch(&shown)).with_context(|| format!("cannot write {}", shown.display()))?;
     }
-    let files = files(plan, pipeline)?;
-    if files.iter().any(|file| FileState::of(file).is_ok_and(|state| state.just_changed())) {
-        return Ok(());
-    }
-    let Some(states) = states(&files) else { return Ok(()) };
+    let rests_on = rests_on(plan, pipeline)?;
+    let Some(states) = rests_on.states(layout).filter(|states| !states.just_changed) else { return Ok(()) };
     let mut stages = BTreeMap::<String, usize>::new();
     for (id, state) in plan.states() {
         *stages.entry(plan.graph.node(id).stage.name.to_string()).or_default() += state.tasks();
     }
-    let all_fresh = AllFresh { stages: stages.into_iter().collect(), states, files };
-    disk.replace(&layout.unchanged(pipeline)?, &serde_json::to_vec(&all_fresh)?)
+    let all_fresh = AllFresh { stages: stages.into_iter().collect(), states: states.hash, rests_on };
+    disk.replace(&layout.unchanged(pipeline)?, &all_fresh.to_bytes()?)
 }
 
 /// Every file and folder that could make a task stale by changing.
-fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
+fn rests_on(plan: &Plan, pipeline: &Path) -> Result<RestsOn> {
     let layout = &plan.store.layout;
     // The program itself, since its stages' versions and plans are in it.
     let own = [std::env::current_exe()?, std::path::absolute(pipeline)?, layout.shown()];
     let mut files = BTreeSet::from(own);
+    let mut folders = BTreeSet::new();
     let mut read = BTreeSet::new();
+    let (mut records, mut outputs) = (Vec::new(), Vec::new());
     for (id, state) in plan.states() {
         let node = plan.graph.node(id);
         for input in &node.inputs {
@@ -122,14 +107,17 @@ fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
                 }
             }
         }
-        files.extend(state.done().into_iter().map(|key| layout.record(key)));
+        records.extend(state.done());
         files.extend(state.elsewhere().into_iter().map(|(_, key, _)| layout.elsewhere(key)));
-        if !state.is_here() {
+        let shown = state.outputs().unwrap_or_default();
+        // A node without a part has no folder.
+        if !state.is_here() || shown.is_empty() {
             continue;
         }
-        // A link's state is its object's; that no other link was added is what `shown` says.
-        let folder = layout.view_root().join(view(node.stage, &node.bindings));
-        files.extend(views::names(state.outputs().unwrap_or_default()).map(|name| folder.join(name)));
+        outputs.extend(shown);
+        // A link changes when it is put in another's place, which its folder shows; what it leads to is an object.
+        let folder = view(node.stage, &node.bindings);
+        folders.extend(views::folders(shown).into_iter().map(|below| folder.join(below)));
     }
     for path in read {
         let path = std::path::absolute(path)?;
@@ -137,5 +125,5 @@ fn files(plan: &Plan, pipeline: &Path) -> Result<Vec<PathBuf>> {
         files.extend(path.parent().map(Path::to_path_buf));
         files.insert(path);
     }
-    Ok(files.into_iter().collect())
+    Ok(RestsOn::new(files, folders, records, &outputs))
 }

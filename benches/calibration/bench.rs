@@ -41,6 +41,7 @@ impl Bench {
                 models: models.iter().map(model).collect(),
                 datasets: datasets.iter().map(dataset).collect(),
                 sections: sections.into_iter().collect(),
+                ..Pipeline::default()
             },
             folder: tempfile::tempdir()?,
             parts: HashMap::new(),

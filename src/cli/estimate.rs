@@ -56,7 +56,7 @@ fn planned_input<'a>(input: &'a GraphInput, plan: &Plan, indices: &PerNode<usize
             let part = |(name, path): &(String, PathBuf)| Part { path: path.clone(), name: name.clone() };
             (None, Some(files.iter().map(part).collect()), None)
         }
-        From::Absent(what) => (None, None, Some(what.as_str())),
+        From::Absent { what, .. } => (None, None, Some(what.as_str())),
         From::Together(_) | From::Setting(_) => (None, None, None),
     };
     PlannedInput { source: &input.source, node, files, absent }

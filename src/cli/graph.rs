@@ -1,6 +1,6 @@
 //! `strata graph`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -39,15 +39,16 @@ impl GraphCommand {
             let node = graph.node(id);
             if self.nodes { node.label() } else { node.stage.name.to_string() }
         };
-        let mut vertices = Vec::new();
+        let (mut vertices, mut places) = (Vec::new(), HashMap::new());
         let mut edges = BTreeSet::new();
         for (id, node) in graph.nodes() {
-            if !vertices.contains(&name(id)) {
+            places.entry(name(id)).or_insert_with(|| {
                 vertices.push(name(id));
-            }
+                vertices.len() - 1
+            });
             edges.extend(node.upstream().map(|upstream| (name(upstream), name(id))));
         }
-        let place = |name: &String| vertices.iter().position(|vertex| vertex == name).unwrap_or_default();
+        let place = |name: &String| places.get(name).copied().unwrap_or_default();
         match self.format {
             Format::Mermaid => {
                 say!("graph TD");

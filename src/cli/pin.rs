@@ -8,7 +8,7 @@ use super::say::say;
 use super::{Outcome, Place, complete};
 use crate::plan::Plan;
 use crate::store::Store;
-use crate::store::roots::Pin;
+use crate::store::roots::{Pin, PinnedNode};
 
 /// Keep the results of a target under a name, or list what is kept
 ///
@@ -54,9 +54,15 @@ impl PinCommand {
             bail!("{} is not finished; `strata run {target}` finishes it", workspace.graph.node(id).label());
         }
         let keys = wanted.iter().flat_map(|id| plan.state(id).done()).map(|key| key.to_string()).collect();
+        let node = |id| {
+            let (node, keys) = (workspace.graph.node(id), plan.state(id).done());
+            let keys = keys.iter().map(ToString::to_string).collect();
+            (node.label(), PinnedNode { stage: node.stage.name.to_string(), keys })
+        };
+        let nodes = wanted.iter().map(node).collect();
         let pipeline = std::path::absolute(place.pipeline())?;
         let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        let pin = Pin { target: target.clone(), pipeline, at, keys };
+        let pin = Pin { target: target.clone(), pipeline, at, keys, nodes };
         store.pin(name, &pin)?;
         place.note(format_args!("{target} is pinned as {name}: {} tasks", pin.keys.len()))?;
         Ok(Outcome::Done)

@@ -4,7 +4,7 @@ mod figures;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use strata_stages::contract::node::{Bindings, Node};
@@ -22,11 +22,14 @@ type Name = (&'static str, Bindings);
 struct Builder<'a> {
     pipeline: &'a Pipeline,
     stages: &'static [&'static Stage],
-    planned: HashMap<&'static str, BTreeMap<Bindings, Node>>,
+    /// The stages' nodes; those that were placed are taken out.
+    planned: HashMap<&'static str, BTreeMap<Bindings, Option<Node>>>,
     placed: HashMap<Name, NodeId>,
     /// The nodes from the root to the one being placed, for the error of a cycle.
     path: Vec<Name>,
     nodes: PerNode<GraphNode>,
+    /// What was found in each model directory: every dataset's nodes read it.
+    found: HashMap<(PathBuf, FileFilter), From>,
     to_estimate: bool,
 }
 
@@ -52,7 +55,8 @@ impl Graph {
         }
         let (planned, placed) = (HashMap::new(), HashMap::new());
         let nodes = PerNode::new();
-        let mut builder = Builder { pipeline, stages, planned, placed, path: Vec::new(), nodes, to_estimate };
+        let found = HashMap::new();
+        let mut builder = Builder { pipeline, stages, planned, placed, path: Vec::new(), nodes, found, to_estimate };
         // What shows the others' figures comes after them.
         let (last, first): (Vec<&Stage>, Vec<&Stage>) =
             stages.iter().partition(|stage| matches!(stage.work, Work::Gather(_)));
@@ -78,15 +82,15 @@ impl Graph {
 }
 
 impl Builder<'_> {
-    fn plan(&mut self, stage: &'static Stage) -> Result<&BTreeMap<Bindings, Node>, PlanError> {
+    fn plan(&mut self, stage: &'static Stage) -> Result<&mut BTreeMap<Bindings, Option<Node>>, PlanError> {
         if !self.planned.contains_key(stage.name) {
             let section = self.pipeline.sections.iter().find(|(name, _)| name == stage.name);
             let settings = section.map_or_else(|| json!({}), |(_, settings)| settings.clone());
             let nodes = (stage.plan)(&settings, self.pipeline)?;
-            let nodes = nodes.into_iter().map(|node| (node.bindings.clone(), node)).collect();
+            let nodes = nodes.into_iter().map(|node| (node.bindings.clone(), Some(node))).collect();
             self.planned.insert(stage.name, nodes);
         }
-        Ok(&self.planned[stage.name])
+        Ok(self.planned.entry(stage.name).or_default())
     }
 
     fn place(&mut self, stage: &'static Stage, bindings: &Bindings) -> Result<NodeId, PlanError> {
@@ -99,7 +103,7 @@ impl Builder<'_> {
             cycle.push(label(name.0, &name.1));
             return Err(PlanError::new(section(&name), format!("a cycle: {}", cycle.join(" reads "))));
         }
-        let Some(mut node) = self.plan(stage)?.get(bindings).cloned() else {
+        let Some(mut node) = self.plan(stage)?.get_mut(bindings).and_then(Option::take) else {
             return Err(self.unplanned(stage, bindings));
         };
         self.path.push(name.clone());
@@ -155,11 +159,11 @@ impl Builder<'_> {
             Source::Figures { .. } => Err(PlanError::new(section(reader), "figures are many inputs, not one")),
             Source::Dataset { dataset } => match &self.pipeline.dataset(dataset, section(reader))?.source {
                 DatasetSource::File(path) if self.to_estimate && !path.exists() => {
-                    Ok(From::Absent(format!("there is no file {}", path.display())))
+                    Ok(From::Absent { what: format!("there is no file {}", path.display()), path: path.clone() })
                 }
                 DatasetSource::File(path) => {
                     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-                    Ok(From::Files { role: FileRole::Dataset, files: vec![(name, path.clone())] })
+                    Ok(From::Files { role: FileRole::Dataset, files: [(name, path.clone())].into() })
                 }
                 DatasetSource::Written(_) => {
                     Err(PlanError::new(section(reader), format!("the dataset \"{dataset}\" is no file")))
@@ -222,11 +226,17 @@ impl Builder<'_> {
         found.ok_or_else(|| PlanError::new(section(reader), format!("no stage makes {what}")))
     }
 
-    fn files(&self, name: &str, directory: &Path, filter: &FileFilter) -> Result<From, PlanError> {
-        match model_files(name, directory, filter) {
-            Err(missing) if self.to_estimate => Ok(From::Absent(missing.message)),
-            found => found,
+    fn files(&mut self, name: &str, directory: &Path, filter: &FileFilter) -> Result<From, PlanError> {
+        let asked = (directory.to_path_buf(), filter.clone());
+        if let Some(found) = self.found.get(&asked) {
+            return Ok(found.clone());
         }
+        let found = match model_files(name, directory, filter) {
+            Err(missing) if self.to_estimate => From::Absent { what: missing.message, path: directory.to_path_buf() },
+            found => found?,
+        };
+        self.found.insert(asked, found.clone());
+        Ok(found)
     }
 }
 

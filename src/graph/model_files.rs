@@ -14,7 +14,7 @@ use strata_stages::text::chat::BORROWED;
 use super::{FileRole, From};
 
 /// Of a model's or corpus's files, those that an input reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FileFilter {
     All,
     Weights,
@@ -49,7 +49,7 @@ const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "
 pub fn model_files(model: &str, directory: &Path, filter: &FileFilter) -> Result<From, PlanError> {
     if files::is_gguf(directory) {
         // One file holds it all. Its own name is no content.
-        let files = vec![(gguf::FILE.to_string(), directory.to_path_buf())];
+        let files = [(gguf::FILE.to_string(), directory.to_path_buf())].into();
         return Ok(From::Files { role: FileRole::Model, files });
     }
     let at = at("models").key(model);
@@ -84,7 +84,7 @@ pub fn model_files(model: &str, directory: &Path, filter: &FileFilter) -> Result
 pub fn adapter_files(model: &str, directory: &Path) -> Result<From, PlanError> {
     let files = ADAPTER_FILES.map(|name| (name.to_string(), directory.join(name)));
     match files.iter().find(|(_, path)| !path.is_file()) {
-        None => Ok(From::Files { role: FileRole::Model, files: files.to_vec() }),
+        None => Ok(From::Files { role: FileRole::Model, files: files.into() }),
         Some((name, _)) => {
             let error = PlanError::new(at("models").key(model), format!("{} holds no {name}", directory.display()));
             Err(error.help("Strata reads safetensors; peft's save_pretrained writes them"))

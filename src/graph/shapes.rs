@@ -26,17 +26,18 @@ impl Graph {
     /// At a model that cannot be computed, or that does not fit another that the same node reads.
     pub fn check_models(&self, pipeline: &Pipeline) -> Result<(), PlanError> {
         let mut shapes: BTreeMap<&str, Known> = BTreeMap::new();
+        let mut looked_at: BTreeSet<&str> = BTreeSet::new();
         for (_, node) in self.nodes() {
             for input in &node.inputs {
                 let Source::Weights { model } = &input.source else { continue };
-                if shapes.contains_key(model.as_str()) {
+                if !looked_at.insert(model) {
                     continue;
                 }
                 let found = pipeline.model(model, entry(model))?;
                 let Some(Origin::Directory(base)) = pipeline.origin(found) else { continue };
                 shapes.insert(model, read(model, base)?);
                 if let ModelSource::Adapter { directory, .. } = &found.source
-                    && input.from.each().iter().all(|from| !matches!(from, From::Absent(_)))
+                    && input.from.each().iter().all(|from| !matches!(from, From::Absent { .. }))
                 {
                     check_adapter(model, directory, base)?;
                 }
@@ -56,10 +57,11 @@ impl Graph {
 /// The models that the node holds against each other, and in what they must be alike.
 fn compared<'a>(node: &'a GraphNode, behind: &PerNode<BTreeSet<&'a str>>) -> Vec<(&'a str, Alike)> {
     let mut found: Vec<(&str, Alike)> = Vec::new();
+    let mut known = BTreeSet::new();
     for input in &node.inputs {
         let Some(alike) = input.alike else { continue };
         for model in models_of(&input.source, &input.from, behind) {
-            if !found.iter().any(|(known, _)| *known == model) {
+            if known.insert(model) {
                 found.push((model, alike));
             }
         }

@@ -15,7 +15,7 @@ use strata_stages::{Pipeline, PlanError};
 /// When there is no such model, or it is an adapter itself.
 pub fn of(here: &Path, pipeline: &Pipeline, model: &Model, directory: &Path, written: &str) -> Result<Base, PlanError> {
     let entry = at("models").key(&model.name);
-    let named = |name: &str| pipeline.models.iter().find(|other| other.name == name);
+    let named = |name: &str| pipeline.find_model(name);
     if !written.is_empty() {
         let at = entry.key("base");
         return match named(written) {

@@ -8,7 +8,7 @@ use strata_stages::Part;
 
 use super::Plan;
 use crate::graph::{FileRole, From, NodeId, TaskId};
-use crate::key::{InputContent, KeyDocument};
+use crate::key::{InputContent, Key, KeyDocument, KeyText};
 use crate::store::{FileState, OutputRecord};
 
 /// A part as a task reads it.
@@ -34,12 +34,12 @@ impl Plan<'_> {
             for from in input.from.each() {
                 match from {
                     From::Files { role, files } => {
-                        for (name, path) in files {
+                        for (name, path) in files.iter() {
                             parts.push(self.external_part(*role, name, path)?);
                         }
                     }
                     From::Setting(setting) => parts.push(setting_part(setting)),
-                    From::Absent(what) => bail!("{what}"),
+                    From::Absent { what, .. } => bail!("{what}"),
                     From::Node { node, files } => {
                         let state = &self.states[*node];
                         let away = state.away();
@@ -69,6 +69,33 @@ impl Plan<'_> {
             (role.clone(), parts)
         };
         inputs.iter().map(own).collect()
+    }
+
+    /// The keys of all tasks of a node with these inputs, in order. What they have in common is written once.
+    pub fn keys(&self, id: NodeId, inputs: &ResolvedInputs) -> Vec<Key> {
+        let node = self.graph.node(id);
+        let (mut text, mut after) = (KeyText::new(), KeyText::after());
+        let split = node.per_part.unwrap_or_default();
+        for (role, parts) in inputs {
+            match (node.per_part, role.as_str() < split) {
+                (Some(split), false) if role == split => {}
+                (Some(_), false) => after.role(role, parts.iter().map(|part| &part.content)),
+                _ => text.role(role, parts.iter().map(|part| &part.content)),
+            }
+        }
+        after.end(node.stage.name, node.stage.version, &node.params);
+        if node.per_part.is_none() {
+            text.append(&after);
+            return vec![text.key()];
+        }
+        let common = text.len();
+        let of_part = |part: &ResolvedPart| {
+            text.truncate(common);
+            text.role(split, [&part.content]);
+            text.append(&after);
+            text.key()
+        };
+        inputs.get(split).map_or(&[][..], Vec::as_slice).iter().map(of_part).collect()
     }
 
     /// What a task's key is the hash of.

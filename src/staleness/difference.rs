@@ -13,6 +13,20 @@ pub struct Difference {
     pub at: String,
     pub before: String,
     pub now: String,
+    pub what: What,
+}
+
+/// What differs, with whole hashes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// The version or a parameter.
+    Parameter,
+    /// The bytes of a file.
+    File { before: String, now: String },
+    /// A column of a table; none where it was not read.
+    Column { name: String, before: Option<String>, now: Option<String> },
+    /// How many parts there are, or what they are called.
+    Parts,
 }
 
 impl fmt::Display for Difference {
@@ -25,7 +39,8 @@ impl fmt::Display for Difference {
 pub fn differences(before: &KeyDocument, now: &KeyDocument) -> Vec<Difference> {
     let mut found = Vec::new();
     if before.version != now.version {
-        push(&mut found, "version".into(), &before.version.to_string(), &now.version.to_string());
+        let (before, now) = (before.version.to_string(), now.version.to_string());
+        push(&mut found, "version".into(), &before, &now, What::Parameter);
     }
     compare_values("params", &before.params, &now.params, &mut found);
     let roles: BTreeSet<&String> = before.inputs.keys().chain(now.inputs.keys()).collect();
@@ -38,8 +53,8 @@ pub fn differences(before: &KeyDocument, now: &KeyDocument) -> Vec<Difference> {
     found
 }
 
-fn push(found: &mut Vec<Difference>, at: String, before: &str, now: &str) {
-    found.push(Difference { at, before: before.to_string(), now: now.to_string() });
+fn push(found: &mut Vec<Difference>, at: String, before: &str, now: &str, what: What) {
+    found.push(Difference { at, before: before.to_string(), now: now.to_string(), what });
 }
 
 fn compare_values(at: &str, before: &Value, now: &Value, found: &mut Vec<Difference>) {
@@ -52,39 +67,42 @@ fn compare_values(at: &str, before: &Value, now: &Value, found: &mut Vec<Differe
                 compare_values(&format!("{at}.{key}"), old, new, found);
             }
         }
-        (old, new) if old != new => push(found, at.to_string(), &old.to_string(), &new.to_string()),
+        (old, new) if old != new => {
+            push(found, at.to_string(), &old.to_string(), &new.to_string(), What::Parameter);
+        }
         _ => {}
     }
 }
 
 fn compare_parts(role: &str, before: &[InputContent], now: &[InputContent], found: &mut Vec<Difference>) {
     if before.len() != now.len() {
-        push(found, format!("inputs.{role}"), &parts(before.len()), &parts(now.len()));
+        push(found, format!("inputs.{role}"), &parts(before.len()), &parts(now.len()), What::Parts);
     }
     for (index, (old, new)) in before.iter().zip(now).enumerate() {
         let at = if now.len() > 1 { format!("inputs.{role}[{index}]") } else { format!("inputs.{role}") };
         match (old, new) {
             (InputContent::File { name, content: old }, InputContent::File { name: new_name, content: new }) => {
                 if name != new_name {
-                    push(found, format!("{at}.name"), name, new_name);
+                    push(found, format!("{at}.name"), name, new_name, What::Parts);
                 }
                 if old != new {
-                    push(found, format!("{at} {name}"), short(old), short(new));
+                    let what = What::File { before: old.clone(), now: new.clone() };
+                    push(found, format!("{at} {name}"), short(old), short(new), what);
                 }
             }
             (InputContent::Columns { columns: old }, InputContent::Columns { columns: new }) => {
                 let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
                 for name in names {
-                    let value = |side: &std::collections::BTreeMap<String, String>| {
-                        side.get(name).map_or("(absent)".to_string(), |hash| short(hash).to_string())
-                    };
-                    let (old, new) = (value(old), value(new));
+                    let (old, new) = (old.get(name), new.get(name));
                     if old != new {
-                        push(found, format!("{at}.{name}"), &old, &new);
+                        let said = |hash: Option<&String>| hash.map_or("(absent)", |hash| short(hash)).to_string();
+                        let (name, before, now) = (name.clone(), old.cloned(), new.cloned());
+                        let at = format!("{at}.{name}");
+                        push(found, at, &said(old), &said(new), What::Column { name, before, now });
                     }
                 }
             }
-            _ => push(found, at, "another kind of input", "this kind of input"),
+            _ => push(found, at, "another kind of input", "this kind of input", What::Parts),
         }
     }
 }

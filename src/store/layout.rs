@@ -225,17 +225,35 @@ impl Layout {
 
 /// `objects/ab/abcd….parquet`, relative to the root; a remote's objects lie in the same place.
 pub fn object_path(hash: ObjectHash, extension: Option<&Extension>) -> PathBuf {
-    let hash = hash.to_hex();
-    let folder = Path::new(OBJECTS).join(&hash[..2]);
-    match extension {
-        Some(extension) => folder.join(format!("{hash}.{}", extension.as_str())),
-        None => folder.join(hash),
+    let mut path = String::new();
+    write_object_path(hash, extension, &mut path);
+    PathBuf::from(path)
+}
+
+/// The same into a text that is used again for the next of a hundred thousand.
+pub fn write_object_path(hash: ObjectHash, extension: Option<&Extension>, out: &mut String) {
+    let hash = blake3::Hash::from_bytes(hash.to_bytes()).to_hex();
+    for part in [OBJECTS, "/", &hash[..2], "/", hash.as_str()] {
+        out.push_str(part);
+    }
+    if let Some(extension) = extension {
+        out.push('.');
+        out.push_str(extension.as_str());
     }
 }
 
 /// `records/<key>.json`, relative to the root; a remote's records lie in the same place.
 pub fn record_name(key: Key) -> String {
-    format!("{RECORDS}/{key}.json")
+    let mut name = String::new();
+    write_record_name(key, &mut name);
+    name
+}
+
+/// The same into a text that is used again.
+pub fn write_record_name(key: Key, out: &mut String) {
+    for part in [RECORDS, "/", blake3::Hash::from_bytes(key.to_bytes()).to_hex().as_str(), ".json"] {
+        out.push_str(part);
+    }
 }
 
 /// The folder of a node's view, relative to the root: `tables/<table>/model=…/dataset=…` for a table,

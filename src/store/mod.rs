@@ -29,7 +29,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use disk::{Disk, Partial, Temporary};
-pub use fingerprints::{FileState, Fingerprints, Folder};
+pub use fingerprints::{FileState, Fingerprints, Folder, read_regular};
 use layout::Layout;
 use names::{Extension, ObjectHash};
 pub use records::{FORMAT, Fault, Made, OutputRecord, Record, parse};
@@ -262,7 +262,7 @@ impl Store {
     /// What is wrong with it.
     pub fn examine(&self, key: Key) -> Result<Option<Record>, Fault> {
         let path = self.layout.record(key);
-        match FileState::of_regular(&path).and_then(|_| fs::read(&path)) {
+        match read_regular(&path) {
             Ok(text) => records::parse(&text, key).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Fault::Unreadable(error.to_string())),

@@ -53,6 +53,10 @@ impl ObjectHash {
     pub fn to_hex(self) -> String {
         self.0.to_hex().to_string()
     }
+
+    pub fn to_bytes(self) -> [u8; 32] {
+        *self.0.as_bytes()
+    }
 }
 
 impl From<blake3::Hash> for ObjectHash {

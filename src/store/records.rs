@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::FileState;
 use super::layout::object_path;
 use super::names::{BadName, Extension, FileName, ObjectHash};
+use super::read_regular;
 use crate::key::{Key, KeyDocument};
 
 /// The form of a record. A record of another form counts as not there.
@@ -186,8 +186,7 @@ pub fn read_outputs(path: &Path, key: Key) -> Option<Vec<OutputRecord>> {
         #[serde(deserialize_with = "distinct")]
         outputs: Vec<OutputRecord>,
     }
-    FileState::of_regular(path).ok()?;
-    let text = std::fs::read(path).ok().filter(|text| is_sealed(text, key))?;
+    let text = read_regular(path).ok().filter(|text| is_sealed(text, key))?;
     let record: OutputsOnly = serde_json::from_slice(&text).ok()?;
     (record.format == FORMAT).then_some(record.outputs)
 }

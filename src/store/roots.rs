@@ -1,6 +1,6 @@
 //! Who uses a store: the pipelines that were run on it, and what is pinned. `strata gc` keeps what these reach.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,16 @@ pub struct Pin {
     pub at: String,
     /// The keys of the target's tasks and of those behind them.
     pub keys: BTreeSet<String>,
+    /// The same by node, in the order of the tasks; earlier pins have none.
+    #[serde(default)]
+    pub nodes: BTreeMap<String, PinnedNode>,
+}
+
+/// A node that is pinned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PinnedNode {
+    pub stage: String,
+    pub keys: Vec<String>,
 }
 
 impl Root {
@@ -56,13 +66,24 @@ impl Store {
     /// Files of this store among what a graph reads as the user's.
     fn inputs(&self, graph: &Graph) -> BTreeSet<PathBuf> {
         let Ok(own) = fs::canonicalize(self.layout.root()) else { return BTreeSet::new() };
+        let (mut seen, mut folders) = (HashSet::new(), HashMap::new());
         let inputs = graph.nodes().flat_map(|(_, node)| node.inputs.iter().flat_map(|input| input.from.each()));
         let files = inputs.filter_map(|from| match from {
             From::Files { files, .. } => Some(files),
-            From::Node { .. } | From::Together(_) | From::Setting(_) | From::Absent(_) => None,
+            From::Node { .. } | From::Together(_) | From::Setting(_) | From::Absent { .. } => None,
         });
-        let within = |path: &PathBuf| Some(fs::canonicalize(path).ok()?.strip_prefix(&own).ok()?.to_path_buf());
-        files.flatten().filter_map(|(_, path)| within(path)).collect()
+        let files = files.flat_map(|files| files.iter()).map(|(_, path)| path).filter(|path| seen.insert(*path));
+        // A file that is no link lies in its folder, and many files lie in one.
+        let mut real = |path: &Path| {
+            if path.symlink_metadata().ok()?.is_symlink() {
+                return fs::canonicalize(path).ok();
+            }
+            let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+            let folder = folders.entry(folder.to_path_buf()).or_insert_with(|| fs::canonicalize(folder).ok());
+            Some(folder.as_ref()?.join(path.file_name()?))
+        };
+        let within = |path: PathBuf| Some(path.strip_prefix(&own).ok()?.to_path_buf());
+        files.filter_map(|path| within(real(path)?)).collect()
     }
 
     /// The pipelines that use this store, by name.

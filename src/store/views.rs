@@ -10,30 +10,56 @@ use anyhow::{Context, Result, bail};
 
 use super::disk::is_temporary;
 use super::layout::view;
-use super::names::{FileName, ObjectHash};
+use super::names::ObjectHash;
 use super::{FileState, OutputRecord, Store};
 use crate::graph::Graph;
+
+/// How many parts lie in one folder. Those beyond the first thousand lie in folders below, which readers of `**/*.parquet` find.
+const PARTS: usize = 1000;
+/// What those folders' names begin with. No Hive folder's does: it has a column's name and `=`.
+const PARTS_FOLDER: &str = "parts-";
 
 /// The names under which a folder shows these outputs.
 pub fn names(outputs: &[OutputRecord]) -> impl Iterator<Item = String> + '_ {
     outputs.iter().enumerate().map(|(index, output)| match (&output.name, &output.extension) {
         (Some(name), _) => name.as_str().to_string(),
-        (None, Some(extension)) => format!("part-{index:05}.{}", extension.as_str()),
-        (None, None) => format!("part-{index:05}"),
+        (None, Some(extension)) => format!("{}part-{index:05}.{}", part_folder(index), extension.as_str()),
+        (None, None) => format!("{}part-{index:05}", part_folder(index)),
     })
 }
 
+/// Sorted by their paths, as DuckDB and Polars read them, the parts are in their order.
+fn part_folder(index: usize) -> String {
+    match index / PARTS {
+        0 => String::new(),
+        folder => format!("{PARTS_FOLDER}{folder:05}/"),
+    }
+}
+
+/// The folders that these outputs are shown in, relative to the node's own; that one is the empty path.
+pub fn folders(outputs: &[OutputRecord]) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::from([PathBuf::new()]);
+    let flat = |output: &OutputRecord| output.name.as_ref().is_none_or(|name| !name.is_nested());
+    if outputs.len() > PARTS || !outputs.iter().all(flat) {
+        for name in names(outputs) {
+            folders.extend(Path::new(&name).ancestors().skip(1).map(Path::to_path_buf));
+        }
+    }
+    folders
+}
+
 /// Makes the folder show exactly these outputs. Returns whether anything had to change. A folder that nobody
-/// touched since it was last made to show them is believed by its modification time.
+/// touched since it was last made to show them is believed by its modification time, and so is each that lies in it.
 pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bool> {
     let folder_path = store.layout.view_root().join(folder);
-    let flat = !outputs.iter().any(|output| output.name.as_ref().is_some_and(FileName::is_nested));
     let mut hasher = blake3::Hasher::new();
     for output in outputs {
         hasher.update(output.object.to_hex().as_bytes()).update(output.file_name().as_bytes());
     }
     let shown = hasher.finalize().to_hex();
-    if flat && store.fingerprints.recalls(&folder_path, &shown) {
+    let below = |folder: &PathBuf| if folder == Path::new("") { folder_path.clone() } else { folder_path.join(folder) };
+    let folders: Vec<PathBuf> = folders(outputs).iter().map(below).collect();
+    if folders.iter().all(|folder| store.fingerprints.recalls(folder, &shown)) {
         return Ok(false);
     }
     let changed = relink(store, folder, outputs)?;
@@ -42,8 +68,10 @@ pub fn show(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bo
         let made = store.disk.create_folders(shown.parent().unwrap_or(Path::new("")));
         made.and_then(|()| store.disk.touch(&shown)).with_context(|| format!("cannot write {}", shown.display()))?;
     }
-    if flat && let Ok(state) = FileState::of(&folder_path) {
-        store.fingerprints.remember(&folder_path, state, &shown);
+    for folder in folders {
+        if let Ok(state) = FileState::of(&folder) {
+            store.fingerprints.remember(&folder, state, &shown);
+        }
     }
     Ok(changed)
 }
@@ -71,6 +99,7 @@ fn relink(store: &Store, folder: &Path, outputs: &[OutputRecord]) -> Result<bool
         if !wanted.contains(&found) && is_link(&folder_path.join(&found)) {
             remove(store, &folder_path.join(&found))?;
             changed = true;
+            remove_empty(store, folder_path, found.parent().unwrap_or(Path::new("")));
         }
     }
     Ok(changed)
@@ -106,15 +135,14 @@ pub fn prune(store: &Store, graph: &Graph) -> Result<()> {
 fn remove_others(store: &Store, keep: &BTreeSet<PathBuf>) -> Result<()> {
     let tables = store.layout.tables();
     for file in files_below(&tables)? {
-        let folder = tables.join(file.parent().unwrap_or(Path::new("")));
-        let kept = folder.strip_prefix(store.layout.view_root()).is_ok_and(|folder| keep.contains(folder));
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let is_of_parts =
+            folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PARTS_FOLDER.as_bytes()));
+        let node = tables.join(if is_of_parts { folder.parent().unwrap_or(Path::new("")) } else { folder });
+        let kept = node.strip_prefix(store.layout.view_root()).is_ok_and(|folder| keep.contains(folder));
         if !kept && is_link(&tables.join(&file)) {
             remove(store, &tables.join(&file))?;
-            // Empty folders go too, as far up as they are empty.
-            let mut parent = folder;
-            while parent != tables && store.disk.remove_empty_folder(&parent).is_ok() {
-                parent.pop();
-            }
+            remove_empty(store, &tables, folder);
         }
     }
     Ok(())
@@ -122,6 +150,15 @@ fn remove_others(store: &Store, keep: &BTreeSet<PathBuf>) -> Result<()> {
 
 fn remove(store: &Store, path: &Path) -> Result<()> {
     store.disk.remove_file_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Removes a folder below `top` if it is empty, and so on as far up as they are empty.
+fn remove_empty(store: &Store, top: &Path, below: &Path) {
+    for folder in below.ancestors().take_while(|folder| *folder != Path::new("")) {
+        if store.disk.remove_empty_folder(&top.join(folder)).is_err() {
+            break;
+        }
+    }
 }
 
 /// Whether a file holds just what it is shown as: a store that was copied with its links followed has such files.
@@ -145,7 +182,7 @@ pub fn links_below(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Files and links below a folder, relative to it; none where the folder is absent.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(relative) = pending.pop() {
@@ -162,7 +199,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::Extension;
+    use super::super::names::{Extension, FileName};
     use super::*;
     use std::collections::BTreeMap;
 
@@ -192,6 +229,46 @@ mod tests {
         assert!(link.symlink_metadata().is_err(), "the second part is gone");
         remove_others(&store, &BTreeSet::new()).expect("prune");
         assert!(!root.path().join("tables/tokens").exists());
+    }
+
+    #[test]
+    fn parts_beyond_a_thousand_lie_in_folders_below() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(root.path());
+        let output = |index: usize| OutputRecord {
+            object: blake3::hash(&index.to_le_bytes()).into(),
+            extension: Some(Extension::try_from("parquet".to_string()).expect("letters")),
+            name: None,
+            rows: 0,
+            bytes: 0,
+            columns: BTreeMap::new(),
+        };
+        let outputs: Vec<OutputRecord> = (0..2001).map(output).collect();
+        let (folder, path) = (Path::new("tables/tokens/model=base"), root.path().join("tables/tokens/model=base"));
+        assert!(show(&store, folder, &outputs).expect("show"));
+        let count = |below: &str| fs::read_dir(path.join(below)).map_or(0, Iterator::count);
+        assert_eq!([count(""), count("parts-00001"), count("parts-00002")], [1002, 1000, 1]);
+        let last = path.join("parts-00002/part-02000.parquet");
+        let target = PathBuf::from("../../../..").join(outputs[2000].object_path());
+        assert_eq!(fs::read_link(&last).expect("a link"), target);
+        let mut paths: Vec<String> = names(&outputs).collect();
+        paths.sort();
+        assert!(paths.into_iter().eq(names(&outputs)), "sorted by path they are in order");
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        assert!(!show(&store, folder, &outputs).expect("show"), "nothing to do");
+        fs::remove_file(&last).expect("removed");
+        assert!(show(&store, folder, &outputs).expect("show"), "a link that is gone from a folder below is noticed");
+        prune_to(&store, [folder]).expect("prune");
+        assert_eq!(count("parts-00001"), 1000, "a node that is there keeps its folders");
+        assert!(show(&store, folder, &outputs[..1000]).expect("show"));
+        assert_eq!(count(""), 1000, "folders that are empty go");
+        show(&store, folder, &outputs).expect("show");
+        prune_to(&store, []).expect("prune");
+        assert!(!path.exists());
+    }
+
+    fn prune_to<const N: usize>(store: &Store, keep: [&Path; N]) -> Result<()> {
+        remove_others(store, &keep.into_iter().map(Path::to_path_buf).collect())
     }
 
     #[test]

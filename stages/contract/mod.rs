@@ -12,6 +12,7 @@ pub mod output;
 pub mod pair;
 pub mod per_block;
 pub mod pipeline;
+pub mod places;
 pub mod selection;
 pub mod sequences;
 pub mod setting;

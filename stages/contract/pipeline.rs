@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::contract::node::Bindings;
+use crate::contract::places::Places;
 pub use crate::contract::selection::Selection;
 use crate::contract::toml_path::{TomlPath, at};
 
@@ -15,6 +16,8 @@ pub struct Pipeline {
     pub datasets: Vec<Dataset>,
     /// `[stages.*]`: the sections present, in the order of the file. Of a stage that has several an array.
     pub sections: Vec<(String, Value)>,
+    /// Where the names of `models` and `datasets` were found. Nothing needs to be said of it: `Default::default()`.
+    pub places: [Places; 2],
 }
 
 #[derive(Debug, Clone)]
@@ -164,12 +167,12 @@ pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
 impl Pipeline {
     /// The models a selection names, in the pipeline's order for `"*"` and in the written order for a list.
     pub fn models(&self, selection: &Selection, at: impl Into<TomlPath>) -> Result<Vec<&Model>, PlanError> {
-        select(&self.models, |model| &model.name, "model", selection, at.into())
+        select(&self.models, |model| &model.name, &self.places[0], "model", selection, at.into())
     }
 
     /// The datasets a selection names.
     pub fn datasets(&self, selection: &Selection, at: impl Into<TomlPath>) -> Result<Vec<&Dataset>, PlanError> {
-        select(&self.datasets, |dataset| &dataset.name, "dataset", selection, at.into())
+        select(&self.datasets, |dataset| &dataset.name, &self.places[1], "dataset", selection, at.into())
     }
 
     /// The settings of another stage: its section, or `{}` where the file has none.
@@ -180,8 +183,20 @@ impl Pipeline {
     }
 
     pub fn model(&self, name: &str, at: impl Into<TomlPath>) -> Result<&Model, PlanError> {
-        let one = Selection::One(name.into());
-        Ok(select(&self.models, |model| &model.name, "model", &one, at.into())?[0])
+        match self.find_model(name) {
+            Some(model) => Ok(model),
+            None => Err(unknown(&self.models, |model| &model.name, "model", name, at.into())),
+        }
+    }
+
+    /// The model of this name, if there is one.
+    pub fn find_model(&self, name: &str) -> Option<&Model> {
+        self.places[0].find(&self.models, |model| &model.name, name)
+    }
+
+    /// The dataset of this name, if there is one.
+    pub fn find_dataset(&self, name: &str) -> Option<&Dataset> {
+        self.places[1].find(&self.datasets, |dataset| &dataset.name, name)
     }
 
     /// Where a model's configuration and weights are. An adapter on another adapter, which the manifest refuses, has none.
@@ -190,39 +205,41 @@ impl Pipeline {
             ModelSource::Directory(directory) => Some(Origin::Directory(directory)),
             ModelSource::Trained(_) => Some(Origin::Trained(&model.name)),
             ModelSource::Adapter { base: Base::Directory(directory), .. } => Some(Origin::Directory(directory)),
-            ModelSource::Adapter { base: Base::Model(base), .. } => {
-                match self.models.iter().find(|model| model.name == *base) {
-                    Some(Model { source: ModelSource::Directory(directory), .. }) => Some(Origin::Directory(directory)),
-                    Some(Model { source: ModelSource::Trained(_), name, .. }) => Some(Origin::Trained(name)),
-                    _ => None,
-                }
-            }
+            ModelSource::Adapter { base: Base::Model(base), .. } => match self.find_model(base) {
+                Some(Model { source: ModelSource::Directory(directory), .. }) => Some(Origin::Directory(directory)),
+                Some(Model { source: ModelSource::Trained(_), name, .. }) => Some(Origin::Trained(name)),
+                _ => None,
+            },
         }
     }
 
     pub fn dataset(&self, name: &str, at: impl Into<TomlPath>) -> Result<&Dataset, PlanError> {
-        let one = Selection::One(name.into());
-        Ok(select(&self.datasets, |dataset| &dataset.name, "dataset", &one, at.into())?[0])
+        match self.find_dataset(name) {
+            Some(dataset) => Ok(dataset),
+            None => Err(unknown(&self.datasets, |dataset| &dataset.name, "dataset", name, at.into())),
+        }
     }
 }
 
 fn select<'a, T>(
     all: &'a [T],
-    name: impl Fn(&T) -> &String,
+    name: fn(&T) -> &String,
+    places: &Places,
     what: &str,
     selection: &Selection,
     at: TomlPath,
 ) -> Result<Vec<&'a T>, PlanError> {
-    let find = |wanted: &str, at: TomlPath| {
-        all.iter()
-            .find(|item| name(item) == wanted)
-            .ok_or_else(|| PlanError::unknown(at, what, wanted, all.iter().map(|item| name(item).as_str())))
-    };
+    let find =
+        |wanted: &str, at: TomlPath| places.find(all, name, wanted).ok_or_else(|| unknown(all, name, what, wanted, at));
     match selection {
         Selection::One(star) if star == "*" => Ok(all.iter().collect()),
         Selection::One(wanted) => Ok(vec![find(wanted, at)?]),
         Selection::Many(wanted) => wanted.iter().enumerate().map(|(i, wanted)| find(wanted, at.index(i))).collect(),
     }
+}
+
+fn unknown<T>(all: &[T], name: fn(&T) -> &String, what: &str, wanted: &str, at: TomlPath) -> PlanError {
+    PlanError::unknown(at, what, wanted, all.iter().map(|item| name(item).as_str()))
 }
 
 /// A stage's section as its own settings type, errors pointing at the key.

@@ -1,5 +1,7 @@
 //! The pairs of datasets whose directions are compared, and what a comparison reads.
 
+use std::collections::HashSet;
+
 use crate::contract::node::{Bindings, Input};
 use crate::contract::pair::Pair;
 use crate::contract::pipeline::{Pipeline, PlanError, Selection};
@@ -15,7 +17,7 @@ pub fn dataset_pairs(
     pipeline: &Pipeline,
 ) -> Result<Vec<(Pair, String, String)>, PlanError> {
     let directions: Settings = pipeline.section("directions")?;
-    let with_directions = directions.datasets(pipeline)?;
+    let with_directions: HashSet<String> = directions.datasets(pipeline)?.into_iter().collect();
     let at = at("stages").key(stage).key("datasets");
     let chosen = pipeline.datasets(datasets, &at)?;
     let mut names = Vec::new();

@@ -142,7 +142,7 @@ pub fn pipeline(models: &[&str], datasets: &[&str]) -> Pipeline {
     Pipeline {
         models: models.iter().map(model).collect(),
         datasets: datasets.iter().map(dataset).collect(),
-        sections: Vec::new(),
+        ..Pipeline::default()
     }
 }
 

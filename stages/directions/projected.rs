@@ -1,6 +1,8 @@
 //! `[stages.projections]`: which states are projected on which directions. The stages that summarise projections read
 //! the same section.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::contract::node::Bindings;
@@ -129,7 +131,7 @@ pub fn projected(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Project
         return Err(PlanError::new(at("components"), "components must be at least 1"));
     }
     let directions: DirectionSettings = pipeline.section("directions")?;
-    let with_directions = directions.datasets(pipeline)?;
+    let with_directions: HashSet<String> = directions.datasets(pipeline)?.into_iter().collect();
     let mut pairs = directions.pairs(pipeline)?;
     if let Some(wanted) = &settings.pairs {
         if let Some(i) = wanted.iter().position(|pair| !pairs.contains(pair)) {
@@ -161,7 +163,7 @@ pub fn projected(settings: &Settings, pipeline: &Pipeline) -> Result<Vec<Project
     let mut found = Vec::new();
     for pair in &pairs {
         for dataset in &datasets {
-            let own = || with_directions.iter().filter(|name| **name == dataset.name).cloned().collect();
+            let own = || with_directions.get(&dataset.name).cloned().into_iter().collect();
             for direction in chosen.clone().unwrap_or_else(own) {
                 found.push(Projected {
                     own: (direction == dataset.name).then_some(Own::Paired),

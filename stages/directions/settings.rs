@@ -62,7 +62,7 @@ impl Settings {
             if self.contrasts[..i].contains(contrast) {
                 return Err(PlanError::new(at, format!("the contrast {name} in {} is there twice", contrast.model)));
             }
-            if pipeline.datasets.iter().any(|dataset| dataset.name == name) {
+            if pipeline.find_dataset(&name).is_some() {
                 return Err(PlanError::new(at, format!("the contrast would be named {name}, as a dataset is")));
             }
         }

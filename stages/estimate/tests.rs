@@ -35,7 +35,7 @@ fn pipeline() -> Pipeline {
             model("bad", Some("tuned")),
         ],
         datasets: vec![Dataset { name: "general".into(), source: corpus, reading: json!({}) }],
-        sections: Vec::new(),
+        ..Pipeline::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! How much text a node will be given: counted in its tokens table where there is one, and else from the dataset's
 //! file or its limit, in words that say which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::planned::{NodeIndex, PlannedNode, PlannedRun};
 use crate::contract::cost::Text;
-use crate::contract::node::Part;
+use crate::contract::node::{Bindings, Part};
 use crate::contract::pipeline::{Dataset, DatasetSource, model_dataset};
 use crate::contract::stage::Outputs;
 use crate::organism::corpus_text::settings::Settings;
@@ -35,13 +35,23 @@ pub struct Texts<'a> {
     known: BTreeMap<NodeIndex, Text>,
     /// Tokens of the largest part, where they are counted.
     largest: BTreeMap<NodeIndex, f64>,
+    /// The first node of tokens for each names, and for each node of examples that it reads.
+    named: HashMap<&'a Bindings, NodeIndex>,
+    reading: HashMap<NodeIndex, NodeIndex>,
     /// For each way of guessing, the datasets it was used for.
-    guesses: BTreeMap<String, Vec<String>>,
+    guesses: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl<'a> Texts<'a> {
     pub fn new(run: &'a PlannedRun<'a>) -> Texts<'a> {
-        Texts { run, known: BTreeMap::new(), largest: BTreeMap::new(), guesses: BTreeMap::new() }
+        let (mut named, mut reading) = (HashMap::new(), HashMap::new());
+        for (index, node) in run.nodes.iter().enumerate().filter(|(_, node)| node.stage.name == TOKENS_STAGE) {
+            named.entry(node.bindings).or_insert(index);
+            for upstream in node.upstream() {
+                reading.entry(upstream).or_insert(index);
+            }
+        }
+        Texts { run, known: BTreeMap::new(), largest: BTreeMap::new(), named, reading, guesses: BTreeMap::new() }
     }
 
     /// The text that a node reads: of its tokens, or of the examples that it tokenizes itself.
@@ -49,19 +59,13 @@ impl<'a> Texts<'a> {
         self.run.upstream(node, TOKENS_STAGE).or_else(|| {
             let examples = self.run.upstream(node, EXAMPLES_STAGE)?;
             // Any model's tokens of them, counted where they are.
-            let reads = |node: &PlannedNode| node.upstream().any(|upstream| upstream == examples);
-            Some(self.find_tokens(reads).unwrap_or(examples))
+            Some(self.reading.get(&examples).copied().unwrap_or(examples))
         })
     }
 
     /// A dataset's tokens for a model, where the pipeline has them.
     pub fn tokens(&self, model: &str, dataset: &str) -> Option<NodeIndex> {
-        let bindings = model_dataset(model, dataset);
-        self.find_tokens(|node| *node.bindings == bindings)
-    }
-
-    fn find_tokens(&self, is_it: impl Fn(&PlannedNode) -> bool) -> Option<NodeIndex> {
-        self.run.nodes.iter().position(|node| node.stage.name == TOKENS_STAGE && is_it(node))
+        self.named.get(&model_dataset(model, dataset)).copied()
     }
 
     /// The text of a node of `tokens` or `examples`.
@@ -108,7 +112,13 @@ impl<'a> Texts<'a> {
 
     /// How each dataset's text was guessed.
     pub fn notes(&self) -> Vec<String> {
-        let note = |(how, datasets): (&String, &Vec<String>)| format!("tokens of {}: {how}", datasets.join(", "));
+        const SHOWN: usize = 8;
+        let note = |(how, datasets): (&String, &BTreeSet<String>)| {
+            let names: Vec<&str> = datasets.iter().take(SHOWN).map(String::as_str).collect();
+            let more = datasets.len() - names.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("tokens of {}{more}: {how}", names.join(", "))
+        };
         let mut notes: Vec<String> = self.guesses.iter().map(note).collect();
         if !notes.is_empty() {
             notes.push("(`strata run tokens` counts them)".into());
@@ -154,10 +164,7 @@ impl<'a> Texts<'a> {
             (None, None) => assumed(dataset),
         };
         let length = (text.tokens / text.examples.max(1.0)).min(longest);
-        let datasets = self.guesses.entry(how).or_default();
-        if !datasets.iter().any(|known| known == name) {
-            datasets.push(name.to_string());
-        }
+        self.guesses.entry(how).or_default().insert(name.to_string());
         Ok(Text::of_length(text.examples, length))
     }
 

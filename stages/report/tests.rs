@@ -50,6 +50,7 @@ fn pipeline() -> Pipeline {
         models: MODELS.map(model).to_vec(),
         datasets: DATASETS.map(dataset).to_vec(),
         sections: sections.map(|(name, settings)| (name.to_string(), settings)).to_vec(),
+        ..Pipeline::default()
     }
 }
 

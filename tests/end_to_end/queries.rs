@@ -4,7 +4,7 @@ use std::process::Command;
 
 use strata_stages::STAGES;
 
-use crate::workspace::{PIPELINE, Workspace, stdout};
+use crate::workspace::{PIPELINE, Workspace, chats, stdout};
 
 #[test]
 fn sql_in_every_format() {
@@ -104,6 +104,40 @@ print(factors['vector'].list.len().n_unique() > 1)
     if let Some(text) = python("polars", &workspace, script) {
         assert_eq!(text, "2\nArray\nTrue\n");
     }
+}
+
+#[test]
+fn parts_beyond_a_thousand_are_read_from_their_folders() {
+    let workspace = Workspace::new();
+    let pipeline = workspace.read("pipeline.toml").replace("least = 2, greatest = 8", "least = 1, greatest = 2");
+    workspace.write("pipeline.toml", pipeline);
+    workspace.write("one.jsonl", chats("one", 1200));
+    workspace.run(&["examples"]);
+    let below = workspace.path("artifacts/tables/examples/dataset=one/parts-00001");
+    assert!(below.is_dir(), "1,200 examples in parts of one or two");
+    let sql =
+        "SELECT dataset, COUNT(*) AS n, COUNT(DISTINCT example) AS e FROM examples GROUP BY dataset ORDER BY dataset";
+    assert_eq!(workspace.ok(&["query", sql, "--format", "csv"]), "dataset,n,e\none,1200,1200\ntwo,20,20\n");
+    let duckdb = r#"
+import duckdb
+print(duckdb.sql("select dataset, count(*) from read_parquet('artifacts/tables/examples/**/*.parquet', hive_partitioning=true) group by dataset order by dataset").fetchall())
+rows = duckdb.sql("select row from read_parquet('artifacts/tables/examples/dataset=one/**/*.parquet')").fetchall()
+print([row for row, in rows] == list(range(1200)))
+"#;
+    let polars = r#"
+import polars
+examples = polars.scan_parquet("artifacts/tables/examples", hive_partitioning=True).collect()
+print(sorted(examples.group_by("dataset").len().rows()))
+print(examples.filter(polars.col("dataset") == "one")["row"].to_list() == list(range(1200)))
+"#;
+    for (module, script) in [("duckdb", duckdb), ("polars", polars)] {
+        if let Some(text) = python(module, &workspace, script) {
+            assert_eq!(text, "[('one', 1200), ('two', 20)]\nTrue\n", "{module}");
+        }
+    }
+    workspace.write("one.jsonl", chats("one", 30));
+    workspace.run(&["examples"]);
+    assert!(!below.exists());
 }
 
 /// Every stage that has figures, with directions between models and within one.

@@ -1,13 +1,14 @@
 //! The inputs of a node that shows figures: every other node of the graph whose table some figure reads.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use strata_stages::contract::figures::tables::Given;
 use strata_stages::contract::figures::{Reads, columns_read};
 use strata_stages::contract::pipeline::Selection;
 use strata_stages::{PlanError, Source};
 
-use super::super::{FileFilter, From, GraphInput};
+use super::super::{FileFilter, From, GraphInput, NodeId};
 use super::{Builder, Name, section};
 
 impl Builder<'_> {
@@ -37,9 +38,14 @@ impl Builder<'_> {
         let shown = |name: &str| selected.names().is_none() || asked.iter().any(|stage| stage.name == name);
         let columns = columns_read(self.stages, |stage| shown(stage.name), also);
         let (mut inputs, mut given) = (Vec::new(), Vec::new());
+        let mut of_stage: HashMap<&str, Vec<NodeId>> = HashMap::new();
+        for (id, node) in self.nodes.iter() {
+            of_stage.entry(node.stage.name).or_default().push(id);
+        }
         for stage in self.stages {
             let Some(columns) = columns.get(stage.name) else { continue };
-            for (id, node) in self.nodes.iter().filter(|(_, node)| node.stage.name == stage.name) {
+            for id in of_stage.remove(stage.name).unwrap_or_default() {
+                let node = &self.nodes[id];
                 let role = format!("{}/{}", stage.name, given.len());
                 given.push(Given {
                     role: role.clone(),

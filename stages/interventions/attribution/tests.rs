@@ -8,7 +8,7 @@ fn pipeline(reading: Value) -> Pipeline {
     let source = ModelSource::Directory("no such folder".into());
     let model = Model { name: "m".into(), source, tokenizer: None, chat_template: None, precision: Default::default() };
     let dataset = Dataset { name: "d".into(), source: DatasetSource::File("d.jsonl".into()), reading };
-    Pipeline { models: vec![model], datasets: vec![dataset], sections: vec![] }
+    Pipeline { models: vec![model], datasets: vec![dataset], ..Pipeline::default() }
 }
 
 fn plan(settings: Value, reading: Value) -> Result<Node, PlanError> {

@@ -53,7 +53,7 @@ fn pipeline() -> Pipeline {
         precision: Default::default(),
     };
     let dataset = Dataset { name: "d".into(), source: DatasetSource::File("d.jsonl".into()), reading: json!({}) };
-    Pipeline { models: vec![model("a"), model("b")], datasets: vec![dataset], sections: vec![] }
+    Pipeline { models: vec![model("a"), model("b")], datasets: vec![dataset], ..Pipeline::default() }
 }
 
 /// (example, layer, metric) of each row, in order.

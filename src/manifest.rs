@@ -8,10 +8,12 @@ mod chat_template;
 pub mod executor;
 pub mod remotes;
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use strata_stages::contract::file::{self, read_text};
 use strata_stages::contract::pipeline::{
     Base, Dataset, DatasetSource, Model, ModelSource, Precision, check_folder_name,
 };
@@ -36,6 +38,9 @@ pub struct Manifest {
     to_estimate: bool,
 }
 
+/// Bytes of the largest pipeline.toml.
+const LARGEST: u64 = 16 << 20;
+
 const SECTIONS: [&str; 5] = ["models", "datasets", "stages", "executor", "remotes"];
 
 impl Manifest {
@@ -50,7 +55,7 @@ impl Manifest {
     }
 
     fn read(path: &Path, to_estimate: bool) -> Result<Manifest, Diagnostic> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = read_text(path, LARGEST).map_err(|error| {
             Diagnostic::plain(format!("cannot read {}: {error}", path.display()))
                 .help("`strata init DIR` writes one to start from; --pipeline FILE names one that is neither here nor in a folder above")
         })?;
@@ -264,8 +269,12 @@ impl Manifest {
             return Err(PlanError::new(at, format!("expected a path in quotes, found {value}")));
         };
         let path = self.directory().join(written);
-        if path.exists() {
-            return Ok(path);
+        match std::fs::metadata(&path) {
+            Ok(_) => return Ok(path),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(PlanError::new(at, format!("cannot read {}: {error}", path.display())));
+            }
+            Err(_) => {}
         }
         let error = PlanError::new(at, format!("no such file or folder: {}", path.display()));
         Err(match nearest_sibling(&path) {
@@ -280,11 +289,13 @@ fn maker(makes: fn(&Outputs) -> bool) -> &'static str {
     STAGES.iter().find(|stage| makes(&stage.outputs)).map_or("", |stage| stage.name)
 }
 
-fn require_file(at: &TomlPath, directory: &Path, file: &str) -> Result<(), PlanError> {
-    if directory.join(file).is_file() {
-        return Ok(());
-    }
-    let message = format!("{} holds no {file}", directory.display());
+fn require_file(at: &TomlPath, directory: &Path, name: &str) -> Result<(), PlanError> {
+    let path = directory.join(name);
+    let Some(why) = file::unfit(&path) else { return Ok(()) };
+    let message = match path.symlink_metadata() {
+        Ok(_) => format!("cannot read {}: {why}", path.display()),
+        Err(_) => format!("{} holds no {name}", directory.display()),
+    };
     Err(PlanError::new(at, message).help("expected a Hugging Face model directory or a .gguf file"))
 }
 

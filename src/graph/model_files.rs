@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use strata_stages::PlanError;
+use strata_stages::contract::file;
 use strata_stages::contract::pipeline::{Model, TemplateSource};
 use strata_stages::contract::toml_path::at;
 use strata_stages::model::adapter::file_names;
@@ -112,7 +113,7 @@ pub fn template_files(name: &str, model: &Model) -> Result<Option<From>, PlanErr
 }
 
 fn sharded(index: &Path) -> Result<BTreeSet<String>, String> {
-    let text = std::fs::read(index).map_err(|error| error.to_string())?;
+    let text = file::read(index, file::CONFIGURATION).map_err(|error| error.to_string())?;
     let index: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
     let map = index.get("weight_map").and_then(Value::as_object).ok_or("no \"weight_map\" in it")?;
     Ok(map.values().filter_map(|shard| shard.as_str().map(str::to_string)).collect())

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use strata_stages::contract::file;
 use strata_stages::contract::pipeline::{Origin, TemplateSource, nearest};
 use strata_stages::contract::toml_path::TomlPath;
 use strata_stages::text::chat::built_in;
@@ -35,8 +36,12 @@ pub fn of(here: &Path, pipeline: &Pipeline, at: &TomlPath, written: &Value) -> R
         return Ok(TemplateSource::BuiltIn(written.to_string()));
     }
     let path = here.join(written);
-    if path.is_file() {
-        return Ok(TemplateSource::File(path));
+    match file::unfit(&path) {
+        None => return Ok(TemplateSource::File(path)),
+        Some(why) if path.symlink_metadata().is_ok() => {
+            return Err(PlanError::new(at, format!("cannot read {}: {why}", path.display())));
+        }
+        Some(_) => {}
     }
     let error = PlanError::new(
         at,

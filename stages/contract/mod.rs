@@ -3,6 +3,7 @@
 pub mod cost;
 pub mod example_limit;
 pub mod figures;
+pub mod file;
 pub mod intervention;
 pub mod layers;
 pub mod module;

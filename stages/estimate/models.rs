@@ -71,6 +71,7 @@ impl<'a> Models<'a> {
 }
 
 fn read(config: &Path) -> Result<ModelSize> {
-    let text = std::fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
+    let text = crate::contract::file::read_text(config, crate::contract::file::CONFIGURATION)
+        .with_context(|| format!("cannot read {}", config.display()))?;
     size(&text).with_context(|| format!("reading {}", config.display()))
 }

@@ -226,7 +226,7 @@ fn from_file(dataset: &Dataset, path: &Path) -> Result<(Text, String)> {
 }
 
 fn lines(path: &Path) -> Result<f64> {
-    let mut reader = BufReader::with_capacity(1 << 20, std::fs::File::open(path)?);
+    let mut reader = BufReader::with_capacity(1 << 20, crate::contract::file::open(path)?);
     let mut lines = 0;
     loop {
         let chunk = reader.fill_buf()?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::gguf::{self, Gguf};
 use super::weights::file_name;
+use crate::contract::file::{CONFIGURATION, read_text};
 use crate::contract::node::Part;
 
 /// Whether a path is that of a model in one file.
@@ -22,7 +23,7 @@ pub fn config(model: &Path) -> Result<String> {
         true => of_gguf(model),
         false => {
             let path = model.join("config.json");
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+            read_text(&path, CONFIGURATION).with_context(|| format!("cannot read {}", path.display()))
         }
     }
 }
@@ -42,7 +43,7 @@ pub fn config_of(parts: &[Part]) -> Result<(String, &Path)> {
         return Ok((of_gguf(&part.path)?, &part.path));
     }
     let part = find("config.json").context("the model has no config.json")?;
-    let text = std::fs::read_to_string(&part.path).with_context(|| format!("reading {}", part.path.display()))?;
+    let text = read_text(&part.path, CONFIGURATION).with_context(|| format!("reading {}", part.path.display()))?;
     Ok((text, &part.path))
 }
 

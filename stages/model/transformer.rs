@@ -105,6 +105,7 @@ impl Transformer {
         replaced.iter().for_each(|(base, tensor)| w.replace(base, tensor));
         let has_own_head = |name: &str| replaced.iter().any(|(base, _)| base.strip_suffix(".weight") == Some(name));
         let embedding = w.take_matrix(&embedding_name, vocabulary, width)?;
+        check_layers(w, &description)?;
         let mut layers = (0..description.layers)
             .map(|layer| Layer::take(w, &description, &program, layer))
             .collect::<Result<Vec<_>>>()?;
@@ -248,6 +249,21 @@ impl Layer {
         let norms = program.norms.iter().map(norm).collect::<Result<_>>()?;
         Ok(Layer { modules, norms })
     }
+}
+
+/// # Errors
+/// When the files have no tensor of the last block that config.json says there is.
+fn check_layers(weights: &Weights, description: &Description) -> Result<()> {
+    let has = |layer: usize| weights.has_below(&description.in_block(layer, ""));
+    let (said, found) = (description.layers, (0..description.layers).take_while(|layer| has(*layer)).count());
+    // A gap is one tensor that is missing, which is named by itself.
+    if found < said && !has(said - 1) {
+        bail!(
+            "config.json says that there are {said} layers (\"num_hidden_layers\"), and the model's files have tensors of \
+             the first {found}"
+        );
+    }
+    Ok(())
 }
 
 fn take_norm(weights: &mut Weights, norm: &Norm, name: &str, width: usize) -> Result<NormWeights<'static>> {

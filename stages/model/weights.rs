@@ -185,6 +185,11 @@ impl Weights {
         }
     }
 
+    /// Whether there is a tensor whose name begins so.
+    pub fn has_below(&self, prefix: &str) -> bool {
+        self.tensors.range(prefix.to_string()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }

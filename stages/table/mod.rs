@@ -3,6 +3,7 @@
 pub mod columns;
 mod content;
 pub mod folders;
+mod guarded;
 mod parquet_file;
 
 use std::collections::HashMap;
@@ -14,7 +15,8 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 
 pub use content::column_hashes;
-pub use parquet_file::{read, row_count, write};
+pub use guarded::guarded;
+pub use parquet_file::{read, row_count, stated, unreadable, write};
 
 /// A table's name and columns, as `strata tables` and the Parquet metadata describe them.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Parquet in and out, with bytes that depend on the values alone.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -16,6 +17,8 @@ use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
+
+use super::guarded::guarded;
 
 /// Writes one batch as a Parquet file: snappy, vectors plain (floats of a hidden state do not repeat), and
 /// in the metadata the columns' descriptions and what the stage adds, nothing of when or by whom.
@@ -73,14 +76,17 @@ pub fn read<P: AsRef<Path>>(parts: &[P], columns: &[&str]) -> Result<RecordBatch
     let mut batches = Vec::new();
     for part in parts {
         let path = part.as_ref();
-        read_part(path, columns, &mut batches).with_context(|| format!("reading {}", path.display()))?;
+        let read = guarded("parquet", || read_part(path, columns, &mut batches)).and_then(|read| read);
+        read.with_context(|| format!("reading {}", path.display()))?;
     }
     let Some(first) = batches.first() else { bail!("a table with no parts was read") };
     Ok(concat_batches(&first.schema(), &batches)?)
 }
 
 fn read_part(path: &Path, columns: &[&str], batches: &mut Vec<RecordBatch>) -> Result<()> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(error, bytes))?;
     let schema = builder.schema().clone();
     for name in columns {
         schema.index_of(name).with_context(|| format!("no column \"{name}\""))?;
@@ -93,13 +99,13 @@ fn read_part(path: &Path, columns: &[&str], batches: &mut Vec<RecordBatch>) -> R
         }
     };
     // All rows at once where the file can hold so many: one that only says so is not given the memory for them.
-    let bytes = path.metadata()?.len().max(1 << 16);
-    let rows = builder.metadata().file_metadata().num_rows().clamp(1, bytes as i64) as usize;
-    let mut reader = builder.with_batch_size(rows).build()?;
+    let most = bytes.max(1 << 16) as i64;
+    let rows = builder.metadata().file_metadata().num_rows().clamp(1, most) as usize;
+    let mut reader = builder.with_batch_size(rows).build().map_err(|error| unreadable(error, bytes))?;
     let empty = RecordBatch::new_empty(RecordBatchReader::schema(&reader));
     let before = batches.len();
     for batch in &mut reader {
-        batches.push(batch?);
+        batches.push(batch.map_err(|error| unreadable(error, bytes))?);
     }
     if batches.len() == before {
         batches.push(empty);
@@ -107,8 +113,47 @@ fn read_part(path: &Path, columns: &[&str], batches: &mut Vec<RecordBatch>) -> R
     Ok(())
 }
 
+/// What is wrong with a Parquet file of so many bytes. The library speaks of its own buffers, and says of a disk's error that it is
+/// external and then what it is, twice.
+pub fn unreadable(error: impl Error + Send + Sync + 'static, bytes: u64) -> anyhow::Error {
+    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(inner) = source {
+        if let Some(system) = inner.downcast_ref::<std::io::Error>() {
+            return anyhow::anyhow!("{system}");
+        }
+        source = inner.source();
+    }
+    anyhow::Error::new(error).context(format!("it is cut short, damaged or no Parquet file ({bytes} bytes)"))
+}
+
+/// What stands under a key in a Parquet file's metadata.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn stated(path: &Path, key: &str) -> Result<Option<String>> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    let pairs = builder.metadata().file_metadata().key_value_metadata();
+    let found = pairs.into_iter().flatten().find(|pair| pair.key == key);
+    Ok(found.and_then(|pair| pair.value.clone()))
+}
+
 /// The rows a Parquet file says it has.
 pub fn row_count(path: &Path) -> Result<u64> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
     Ok(builder.metadata().file_metadata().num_rows() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parquet::errors::ParquetError;
+
+    #[test]
+    fn a_disks_error_is_said_once_and_damage_with_the_files_size() {
+        let disk = || std::io::Error::from_raw_os_error(5);
+        let external = ParquetError::External(Box::new(disk()));
+        assert_eq!(format!("{:#}", unreadable(external, 9)), disk().to_string());
+        let damaged = format!("{:#}", unreadable(ParquetError::EOF("Size is 508 but need 4294967303".into()), 508));
+        assert!(damaged.starts_with("it is cut short, damaged or no Parquet file (508 bytes): "), "{damaged}");
+    }
 }

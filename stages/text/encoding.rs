@@ -5,6 +5,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::contract::file::{CONFIGURATION, read_text};
 use crate::contract::pipeline::{Model, Origin, Pipeline, PlanError, Selection, TemplateSource};
 use crate::model::family::changes_tokenizers;
 use crate::text::chat::{ChatTemplate, ChatTokenizer, Date};
@@ -84,6 +85,6 @@ fn model_type(pipeline: &Pipeline, model: &Model) -> Option<String> {
         (None, Origin::Trained(_)) => return None,
     };
     // A GGUF file's tokenizer is built from its own metadata.
-    let text = std::fs::read_to_string(directory.join("config.json")).ok()?;
+    let text = read_text(&directory.join("config.json"), CONFIGURATION).ok()?;
     serde_json::from_str::<Value>(&text).ok()?.get("model_type")?.as_str().map(str::to_string)
 }

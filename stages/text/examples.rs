@@ -8,18 +8,21 @@ mod part;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::contract::node::{Input, Node, Source};
+use crate::contract::node::{Input, Node, Part, Source};
 use crate::contract::pipeline::{Dataset, Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::table;
 use crate::text::dataset::reading::{Reading, reading};
 use crate::text::dataset::rows::Rows;
 use crate::text::dataset::written;
-use example::TABLE;
+use example::{TABLE, UNKNOWN_ROLES};
 use part::PartSize;
 
 /// `[stages.examples]`.
@@ -47,7 +50,7 @@ pub static STAGE: Stage = Stage {
     version: 1,
     about: "The examples of a dataset: each row's conversation, its label and its identity.",
     asked_by_default: false,
-    notice: None,
+    notice: Some(unknown_roles),
     outputs: Outputs::Table(TABLE),
     settings: &[setting(
         "part",
@@ -102,5 +105,27 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     };
     let examples = example::read(&mut rows, &reading, task)?;
     let hashes: Vec<u64> = examples.iter().map(|example| example.hash("block")).collect();
-    part.cut(&hashes).into_iter().map(|range| Ok(Output::table(example::batch(&examples[range])?))).collect()
+    let output = |range| {
+        let examples = &examples[range];
+        Ok(Output::Table { batch: example::batch(examples)?, metadata: example::stated(examples)? })
+    };
+    part.cut(&hashes).into_iter().map(output).collect()
+}
+
+/// Which roles of these parts' messages no chat template is known to know.
+fn unknown_roles(parts: &[Part]) -> Result<Option<String>> {
+    let mut counts = BTreeMap::<String, u64>::new();
+    for part in parts {
+        let stated = table::stated(&part.path, UNKNOWN_ROLES)?.unwrap_or("{}".into());
+        for (role, count) in serde_json::from_str::<BTreeMap<String, u64>>(&stated)? {
+            *counts.entry(role).or_default() += count;
+        }
+    }
+    let first = counts.iter().take(5).map(|(role, count)| format!("{role:?} ({count})")).collect::<Vec<_>>().join(", ");
+    let more = if counts.len() > 5 { format!(" and {} more", counts.len() - 5) } else { String::new() };
+    Ok((!counts.is_empty()).then(|| {
+        format!(
+            "messages have roles that are not usual, which a chat template may print or drop as they are: {first}{more}"
+        )
+    }))
 }

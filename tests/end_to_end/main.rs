@@ -7,6 +7,7 @@ mod command_line;
 mod concurrent;
 mod estimate;
 mod faulty_disk;
+mod hostile_input;
 mod incremental;
 mod paper;
 mod pipelines;

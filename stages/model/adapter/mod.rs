@@ -47,14 +47,15 @@ pub fn check(directory: &Path, base: &str) -> Result<()> {
 }
 
 fn place(config: &Path, weights: &Path, description: &Description) -> Result<Adapter> {
-    let text = std::fs::read_to_string(config).with_context(|| format!("reading {}", config.display()))?;
+    let text = crate::contract::file::read_text(config, crate::contract::file::CONFIGURATION)
+        .with_context(|| format!("reading {}", config.display()))?;
     let config = AdapterConfig::read(&text).with_context(|| format!("reading {}", config.display()))?;
     let shapes = shapes(weights).with_context(|| format!("reading {}", weights.display()))?;
     Adapter::place(&config, &shapes, description).with_context(|| format!("reading {}", weights.display()))
 }
 
 fn shapes(path: &Path) -> Result<Shapes> {
-    let file = std::fs::File::open(path)?;
+    let file = crate::contract::file::open(path)?;
     // SAFETY: model files are not written to while a run reads them; the engine checks that they did not change.
     let map = unsafe { Mmap::map(&file)? };
     let tensors = SafeTensors::deserialize(&map)

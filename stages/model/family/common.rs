@@ -53,7 +53,7 @@ impl Sizes {
             vocabulary: raw.size("vocab_size")?,
             hidden_size: raw.size("hidden_size")?,
             intermediate_size: raw.size("intermediate_size")?,
-            layers: raw.size("num_hidden_layers")?,
+            layers: raw.layers()?,
             heads: raw.heads(defaults)?,
             eps: raw.number("rms_norm_eps")?.unwrap_or(defaults.eps) as f32,
             activation: raw.activation(defaults.activation)?,

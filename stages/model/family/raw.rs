@@ -7,6 +7,8 @@ use super::defaults::Defaults;
 use crate::contract::per_block::PerBlock;
 use crate::model::ops::{Activation, HeadShape};
 
+const LAYERS: usize = 10_000;
+
 /// The object in a config.json. `null` counts as absent, but for [`Raw::size_or`] and [`Raw::number_or`].
 pub struct Raw<'a>(pub &'a Map<String, Value>);
 
@@ -25,6 +27,14 @@ impl<'a> Raw<'a> {
 
     pub fn size(&self, key: &str) -> Result<usize> {
         self.optional_size(key)?.with_context(|| format!("config.json has no \"{key}\""))
+    }
+
+    /// How many blocks there are: no model has nearly as many as are allowed, and lists are made of so many.
+    pub fn layers(&self) -> Result<usize> {
+        match self.size("num_hidden_layers")? {
+            layers @ ..=LAYERS => Ok(layers),
+            layers => bail!("config.json: \"num_hidden_layers\" is {layers}, expected at most {LAYERS}"),
+        }
     }
 
     /// `default` for a key that is left out; `null` means none.

@@ -1,7 +1,6 @@
 //! An open GGUF file: its metadata, and its tensors as a checkpoint calls them.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use memmap2::Mmap;
 
 use super::names;
+use crate::contract::file;
 
 /// An open file.
 pub struct Gguf {
@@ -46,7 +46,7 @@ impl Gguf {
     /// # Errors
     /// When the file cannot be mapped, is cut short or no GGUF file, or is one of several that hold one model.
     pub fn open(path: &Path) -> Result<Gguf> {
-        let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+        let file = file::open(path).with_context(|| format!("reading {}", path.display()))?;
         // SAFETY: model files are not written to while a run reads them; the engine checks that they did not change.
         let map = unsafe { Mmap::map(&file) }.with_context(|| format!("reading {}", path.display()))?;
         let content = Content::read(&mut Cursor::new(&map[..])).map_err(|error| {

@@ -1,5 +1,6 @@
 //! From messages to token ids: a tokenizer with its chat template, as transformers applies them.
 
+mod bounded;
 pub mod built_in;
 mod date;
 mod encode;
@@ -9,5 +10,5 @@ mod tokenizer;
 
 pub use date::Date;
 pub use encode::Encoded;
-pub use template::{ChatTemplate, Message};
+pub use template::{ChatTemplate, Limits, Message};
 pub use tokenizer::{BORROWED, ChatTokenizer};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use minijinja::syntax::SyntaxConfig;
@@ -9,6 +11,7 @@ use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
 
+use super::bounded::{self, Bounds, Exceeded};
 use super::date::Date;
 
 /// One turn of a conversation.
@@ -19,18 +22,37 @@ pub struct Message {
 }
 
 /// A compiled template and the special tokens it may print.
-pub struct ChatTemplate {
+#[derive(Clone)]
+pub struct ChatTemplate(Arc<Compiled>);
+
+struct Compiled {
     environment: Environment<'static>,
     special_tokens: BTreeMap<String, String>,
+    limits: Limits,
+    /// What stands for the source among those that were given up.
+    hash: blake3::Hash,
 }
 
 const NAME: &str = "chat_template";
 
-/// Instructions that a template may run on one conversation: seconds. Real ones take some hundred for a message.
-const FUEL: u64 = 100_000_000;
+/// What a template may take for one conversation.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Instructions: real templates take some hundred for a message.
+    pub fuel: u64,
+    /// Bytes that it may print beside 64 for each byte of the conversation.
+    pub output: usize,
+    /// Bytes that it may hold beside 32 for each byte of the conversation.
+    pub memory: usize,
+    pub time: Duration,
+}
 
-/// Bytes that a template may print beside 64 for each byte of the conversation.
-const OUTPUT: usize = 1 << 24;
+impl Default for Limits {
+    /// Far more than real templates take: seconds.
+    fn default() -> Limits {
+        Limits { fuel: 100_000_000, output: 1 << 24, memory: 256 << 20, time: Duration::from_secs(60) }
+    }
+}
 
 impl ChatTemplate {
     /// `special_tokens` by their names in the template (`bos_token`, …); `date` is what `strftime_now` tells.
@@ -38,10 +60,23 @@ impl ChatTemplate {
     /// # Errors
     /// When the template has a syntax error.
     pub fn new(source: &str, special_tokens: BTreeMap<String, String>, date: Date) -> Result<ChatTemplate> {
+        ChatTemplate::limited(source, special_tokens, date, Limits::default())
+    }
+
+    /// As [`ChatTemplate::new`], with limits of its own.
+    ///
+    /// # Errors
+    /// As for [`ChatTemplate::new`].
+    pub fn limited(
+        source: &str,
+        special_tokens: BTreeMap<String, String>,
+        date: Date,
+        limits: Limits,
+    ) -> Result<ChatTemplate> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
         environment.set_syntax(syntax);
-        environment.set_fuel(Some(FUEL));
+        environment.set_fuel(Some(limits.fuel));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
@@ -51,7 +86,39 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, without_generation_tags(source))
             .map_err(|error| anyhow::anyhow!("the chat template cannot be parsed: {error:#}"))?;
-        Ok(ChatTemplate { environment, special_tokens })
+        let hash = blake3::hash(source.as_bytes());
+        Ok(ChatTemplate(Arc::new(Compiled { environment, special_tokens, limits, hash })))
+    }
+
+    /// What `compute` makes of the template, within the bounds of renderings of one conversation of `written` bytes. A template that
+    /// once went beyond is not tried again.
+    ///
+    /// # Errors
+    /// Those of `compute`, and when a bound is exceeded.
+    pub fn bounded<T: Send + 'static>(
+        &self,
+        written: usize,
+        compute: impl FnOnce(&ChatTemplate) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        static GIVEN_UP: Mutex<Vec<(blake3::Hash, Exceeded)>> = Mutex::new(Vec::new());
+        let given_up = || GIVEN_UP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = given_up().iter().find(|(hash, _)| *hash == self.0.hash).map(|(_, exceeded)| *exceeded);
+        if let Some(exceeded) = known {
+            bail!("the chat template {exceeded} for a conversation: it does not end");
+        }
+        let (template, limits) = (self.clone(), self.0.limits);
+        let bytes = limits.memory.saturating_add(written.saturating_mul(32));
+        let result = bounded::run(Bounds { bytes, time: limits.time }, move || compute(&template));
+        match result {
+            Ok(result) => result,
+            Err(error) => match error.downcast::<Exceeded>() {
+                Ok(exceeded) => {
+                    given_up().push((self.0.hash, exceeded));
+                    bail!("the chat template {exceeded} for a conversation: it does not end");
+                }
+                Err(error) => Err(error),
+            },
+        }
     }
 
     /// The conversation as text; with `add_generation_prompt` followed by what opens the assistant's turn.
@@ -59,12 +126,12 @@ impl ChatTemplate {
     /// # Errors
     /// When the template fails on these messages or raises an exception of its own.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let template = self.environment.get_template(NAME)?;
+        let template = self.0.environment.get_template(NAME)?;
         let written: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
-        let mut out = Limited { bytes: Vec::new(), limit: OUTPUT + 64 * written, exceeded: false };
+        let mut out = Limited { bytes: Vec::new(), limit: self.0.limits.output + 64 * written, exceeded: false };
         let messages = Value::from(Serde(messages));
         let own = context! { messages, add_generation_prompt, tools => (), documents => () };
-        let context = context! { ..own, ..Value::from(Serde(&self.special_tokens)) };
+        let context = context! { ..own, ..Value::from(Serde(&self.0.special_tokens)) };
         let rendered = template.render_captured_to(context, &mut out).map(drop);
         if let Err(error) = rendered {
             let line = error.line().unwrap_or(0);
@@ -72,7 +139,8 @@ impl ChatTemplate {
                 bail!("the chat template prints more than {} bytes for this conversation: it does not end", out.limit);
             }
             if error.kind() == ErrorKind::OutOfFuel {
-                bail!("the chat template ran {FUEL} instructions on this conversation at line {line}: it does not end");
+                let fuel = self.0.limits.fuel;
+                bail!("the chat template ran {fuel} instructions on this conversation at line {line}: it does not end");
             }
             match error.detail() {
                 Some(detail) => bail!("the chat template failed at line {line}: {detail}"),
@@ -111,7 +179,8 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::new();
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
+        // The tag's own beginning is not part of its end: `{%}` has none.
+        let Some(length) = rest[start + 2..].find("%}").map(|length| length + 2) else { break };
         let tag = &rest[start + 2..start + length];
         let (before, tag) = split_control(tag);
         let (after, name) = split_control_end(tag);
@@ -309,6 +378,8 @@ mod tests {
         let error = render("{{ raise_exception('roles must alternate') }}", &[]).unwrap_err();
         assert!(error.to_string().contains("roles must alternate"), "{error}");
         assert_eq!(render("{{ strftime_now('%d %b %Y') }}", &[]).unwrap(), "26 Jul 2024");
+        let error = render("{%}{% x", &[]).unwrap_err();
+        assert!(error.to_string().contains("parsed"), "{error}");
         let error = render("{% for %}", &[]).unwrap_err();
         assert!(error.to_string().contains("parsed"), "{error}");
     }
@@ -327,6 +398,36 @@ mod tests {
         let long = "{% for m in messages %}{% for c in m.content %}{{ c }}{% endfor %}{% endfor %}";
         let text = "word ".repeat(100_000);
         assert_eq!(render(long, &[("user", &text)]).unwrap(), text);
+    }
+
+    /// The text of a template over one short message, within bounds.
+    fn bounded(source: &str) -> Result<String> {
+        let limits = Limits { memory: 16 << 20, ..Limits::default() };
+        let template = ChatTemplate::limited(source, BTreeMap::new(), Date::parse("2024-07-26")?, limits)?;
+        let messages = vec![Message { role: "user".into(), content: "a".into() }];
+        template.bounded(1, move |template| template.render(&messages, false))
+    }
+
+    #[test]
+    fn a_template_that_takes_all_memory_is_stopped() {
+        let doubling = |by: &str| {
+            format!("{{% set ns = namespace(x='ab') %}}{{% for i in range(60) %}}{{% set ns.x = {by} %}}{{% endfor %}}")
+        };
+        let growing = [
+            doubling("ns.x ~ ns.x"),
+            doubling("ns.x + ns.x"),
+            doubling("ns.x|replace('b', 'b' * 1000)"),
+            doubling("[ns.x, ns.x]|join"),
+            doubling("(ns.x|list + ns.x|list)|join"),
+            "{{ messages|tojson(indent=1000000000000) }}".to_string(),
+        ];
+        for source in &growing {
+            for _ in 0..2 {
+                let error = bounded(source).expect_err(source).to_string();
+                assert!(error.contains("takes more than 16 MB of memory"), "{source}: {error}");
+            }
+        }
+        assert_eq!(bounded("{{ messages[0].content }}").expect("short"), "a");
     }
 
     #[test]

@@ -12,10 +12,12 @@ use tokenizers::{AddedToken, Tokenizer};
 use super::built_in::built_in;
 use super::date::Date;
 use super::template::{ChatTemplate, find_source};
+use crate::contract::file::{self, CONFIGURATION, read_text};
 use crate::contract::node::Part;
 use crate::model::family::tokenizer_rules;
 use crate::model::gguf::{self, Gguf};
 use crate::model::weights::file_name;
+use crate::table::guarded;
 
 /// A tokenizer and, where the files have one, its chat template.
 pub struct ChatTokenizer {
@@ -28,6 +30,9 @@ pub struct ChatTokenizer {
 
 /// The names under which tokenizer_config.json holds single special tokens.
 const SPECIAL: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Bytes of the largest tokenizer.json: real ones have up to 35 MB.
+const TOKENIZER: u64 = 1 << 30;
 
 type Stamp = (PathBuf, u64, Option<SystemTime>);
 type Key = (Vec<Stamp>, Option<String>);
@@ -65,7 +70,7 @@ impl ChatTokenizer {
     fn read(parts: &[Part], model_type: Option<&str>) -> Result<ChatTokenizer> {
         let find = |name: &str| parts.iter().find(|part| file_name(part) == name);
         let text = |part: &Part| {
-            std::fs::read_to_string(&part.path).with_context(|| format!("reading {}", part.path.display()))
+            read_text(&part.path, CONFIGURATION).with_context(|| format!("reading {}", part.path.display()))
         };
         let borrowed = borrowed(parts)?;
         let gguf = find(gguf::FILE).map(|part| -> Result<_> {
@@ -78,9 +83,13 @@ impl ChatTokenizer {
             return ChatTokenizer::finish(tokenizer, config, place, borrowed, BTreeMap::new());
         }
         let part = find("tokenizer.json").context("the model has no tokenizer.json")?;
-        let bytes = std::fs::read(&part.path).with_context(|| format!("reading {}", part.path.display()))?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes)
-            .map_err(|error| anyhow!("{} is no tokenizer: {error}", part.path.display()))?;
+        let bytes = file::read(&part.path, TOKENIZER).with_context(|| format!("reading {}", part.path.display()))?;
+        let no_tokenizer = |why: &dyn std::fmt::Display| anyhow!("{} is no tokenizer: {why}", part.path.display());
+        // The library panics on some of what is no JSON.
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|error| no_tokenizer(&error))?;
+        let tokenizer =
+            guarded("tokenizers", || Tokenizer::from_bytes(&bytes)).map_err(|error| no_tokenizer(&error))?;
+        let mut tokenizer = tokenizer.map_err(|error| no_tokenizer(&error))?;
         let (config, config_place) = match find("tokenizer_config.json") {
             Some(part) => {
                 let parsed = serde_json::from_str(&text(part)?);
@@ -175,7 +184,7 @@ pub const BORROWED: &str = "chat_template/";
 fn borrowed(parts: &[Part]) -> Result<Option<String>> {
     let find = |name: &str| parts.iter().find(|part| part.name.strip_prefix(BORROWED) == Some(name));
     let read =
-        |part: &Part| std::fs::read_to_string(&part.path).with_context(|| format!("reading {}", part.path.display()));
+        |part: &Part| read_text(&part.path, CONFIGURATION).with_context(|| format!("reading {}", part.path.display()));
     if let Some(part) = find("chat_template.jinja") {
         return read(part).map(Some);
     }
@@ -193,4 +202,27 @@ fn borrowed(parts: &[Part]) -> Result<Option<String>> {
 /// A special token is a string or an object with its content.
 fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokenizer_that_is_no_json_is_said_to_be_none() {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models/qwen2");
+        let sound = std::fs::read_to_string(golden.join("tokenizer.json")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        // Within the decoder the library takes any error for a defect of its own.
+        for broken in
+            [sound.replace("\"decoder\":{\"type\":", "\"decoder\":{\"type\";"), sound[..sound.len() / 2].to_string()]
+        {
+            assert_ne!(broken, sound);
+            std::fs::write(&path, broken).unwrap();
+            let parts = [Part { path: path.clone(), name: "tokenizer.json".into() }];
+            let error = ChatTokenizer::open(&parts, None).err().expect("refused").to_string();
+            assert!(error.contains("tokenizer.json is no tokenizer: ") && error.contains(" at line "), "{error}");
+        }
+    }
 }

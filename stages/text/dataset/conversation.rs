@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::cell::{cell, no_column};
+use super::json;
 use super::template::Template;
 use super::transcript;
 
@@ -99,7 +100,7 @@ fn listed(column: &str, row: &Map<String, Value>) -> Result<Vec<Message>> {
     let value = match row.get(column) {
         // CSV has no lists, and some Parquet files keep them as JSON.
         Some(Value::String(text)) => {
-            parsed = serde_json::from_str(text)
+            parsed = json::parse(text.as_bytes())
                 .with_context(|| format!("column \"{column}\" holds a text that is not JSON"))?;
             &parsed
         }

@@ -3,6 +3,7 @@
 pub mod cell;
 pub mod conversation;
 pub mod filter;
+mod json;
 mod parquet_rows;
 pub mod reading;
 pub mod row;

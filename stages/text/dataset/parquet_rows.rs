@@ -14,9 +14,12 @@ use parquet::basic::Compression;
 use serde_json::{Map, Value};
 
 use super::row::{CHUNK, Row, numbered};
+use crate::table;
 
 pub struct ParquetRows {
     batches: ParquetRecordBatchReader,
+    /// The file's.
+    bytes: u64,
     /// The rows of the batch just read, last first.
     rows: Vec<Map<String, Value>>,
     next: usize,
@@ -24,7 +27,9 @@ pub struct ParquetRows {
 
 impl ParquetRows {
     pub fn open(file: File) -> Result<ParquetRows> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).context("reading the Parquet footer")?;
+        let bytes = file.metadata()?.len();
+        let builder = table::guarded("parquet", || ParquetRecordBatchReaderBuilder::try_new(file))?;
+        let builder = builder.map_err(|error| table::unreadable(error, bytes))?;
         let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
         for chunk in chunks {
             if !matches!(chunk.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_)) {
@@ -37,8 +42,8 @@ impl ParquetRows {
                 );
             }
         }
-        let batches = builder.with_batch_size(CHUNK).build()?;
-        Ok(ParquetRows { batches, rows: Vec::new(), next: 0 })
+        let batches = builder.with_batch_size(CHUNK).build().map_err(|error| table::unreadable(error, bytes))?;
+        Ok(ParquetRows { batches, bytes, rows: Vec::new(), next: 0 })
     }
 }
 
@@ -47,7 +52,11 @@ impl Iterator for ParquetRows {
 
     fn next(&mut self) -> Option<Result<Row>> {
         while self.rows.is_empty() {
-            match self.batches.next()?.context("reading the Parquet file").and_then(|batch| rows(&batch)) {
+            let batch = match table::guarded("parquet", || self.batches.next()) {
+                Ok(batch) => batch?.map_err(|error| table::unreadable(error, self.bytes)),
+                Err(error) => Err(error),
+            };
+            match batch.and_then(|batch| rows(&batch)) {
                 Ok(rows) => self.rows = rows,
                 Err(error) => return Some(Err(error)),
             }

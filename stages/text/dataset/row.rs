@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
 use super::cell::cell;
+use super::json;
 
 /// Rows read at once: what is held in memory, and what is converted in parallel.
 pub const CHUNK: usize = 4096;
@@ -39,6 +40,14 @@ pub fn numbered(index: usize, columns: Map<String, Value>) -> Result<Row> {
 }
 
 impl Content {
+    /// How many bytes of text it has.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Content::Line(line) => line.len(),
+            Content::Columns(columns) => columns.values().map(text_bytes).sum(),
+        }
+    }
+
     /// The row's columns.
     ///
     /// # Errors
@@ -48,7 +57,7 @@ impl Content {
             Content::Columns(columns) => return Ok(columns),
             Content::Line(line) => line,
         };
-        match serde_json::from_slice(&line) {
+        match json::parse(&line) {
             Ok(Value::Object(columns)) => Ok(columns),
             Ok(Value::Array(_)) => {
                 bail!(
@@ -68,5 +77,14 @@ impl Content {
                 bail!("expected one JSON object a line; it breaks at column {}: {what}", error.column())
             }
         }
+    }
+}
+
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(text_bytes).sum(),
+        Value::Object(fields) => fields.values().map(text_bytes).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => size_of::<Value>(),
     }
 }

@@ -1,17 +1,19 @@
 //! Rows of a dataset file, in chunks: JSON lines, a JSON array, CSV or Parquet.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::cell::cell;
+use super::json;
 use super::parquet_rows::ParquetRows;
 use super::reading::Format;
 use super::row::{CHUNK, Content, Place, Row, numbered};
 use super::written;
+use crate::contract::file::open;
 
 pub struct Rows {
     path: PathBuf,
@@ -22,7 +24,7 @@ impl Rows {
     /// # Errors
     /// When the file cannot be opened, or has no header or array.
     pub fn open(path: &Path, format: Format) -> Result<Rows> {
-        let file = File::open(path).with_context(|| format!("opening the dataset {}", path.display()))?;
+        let file = open(path).with_context(|| format!("opening the dataset {}", path.display()))?;
         let rows: Result<Box<dyn Iterator<Item = Result<Row>>>> = match format {
             Format::Jsonl => Ok(Box::new(Lines { lines: BufReader::with_capacity(1 << 20, file), line: 0 })),
             Format::Json => array(file).map(|rows| Box::new(rows) as _),
@@ -40,7 +42,14 @@ impl Rows {
 
     /// The next rows, none at the end of the file.
     pub fn chunk(&mut self) -> Result<Vec<Row>> {
-        self.format.by_ref().take(CHUNK).collect::<Result<_>>().with_context(|| self.path.display().to_string())
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while rows.len() < CHUNK && bytes < CHUNK_BYTES {
+            let Some(row) = self.format.next() else { break };
+            let row = row.with_context(|| self.path.display().to_string())?;
+            bytes += row.content.bytes();
+            rows.push(row);
+        }
+        Ok(rows)
     }
 
     pub fn path(&self) -> &Path {
@@ -56,6 +65,12 @@ impl Rows {
     }
 }
 
+/// Bytes of the longest line of JSON lines: some hundred times a long book.
+const LINE: u64 = 256 << 20;
+
+/// Bytes of rows that are read at once, but for the last of them.
+const CHUNK_BYTES: usize = 64 << 20;
+
 struct Lines {
     lines: BufReader<File>,
     line: u64,
@@ -67,8 +82,17 @@ impl Iterator for Lines {
     fn next(&mut self) -> Option<Result<Row>> {
         loop {
             let mut line = Vec::new();
-            match self.lines.read_until(b'\n', &mut line) {
+            match self.lines.by_ref().take(LINE + 1).read_until(b'\n', &mut line) {
                 Ok(0) => return None,
+                Ok(length) if length as u64 > LINE => {
+                    let error = format!(
+                        "line {} is longer than {} MB; expected one JSON object a line (for a file that is one array, write \
+                         format = \"json\")",
+                        self.line + 1,
+                        LINE >> 20
+                    );
+                    return Some(Err(anyhow::Error::msg(error)));
+                }
                 Ok(_) => self.line += 1,
                 Err(error) => return Some(Err(error.into())),
             }
@@ -84,7 +108,7 @@ impl Iterator for Lines {
 }
 
 fn array(file: File) -> Result<impl Iterator<Item = Result<Row>>> {
-    let rows = match serde_json::from_reader(BufReader::new(file)) {
+    let rows = match json::read(BufReader::new(file)) {
         Ok(Value::Array(rows)) => rows,
         Ok(Value::Object(fields)) => {
             let keys: Vec<&str> = fields.keys().map(String::as_str).collect();

@@ -1,6 +1,6 @@
 //! From rows to examples: identity, filter, limit, sample, and the table's columns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -39,6 +39,8 @@ pub struct Example {
     prompt: Option<String>,
     response: String,
     messages: String,
+    /// Roles of its messages that chat templates do not know.
+    unknown_roles: Vec<String>,
 }
 
 impl Example {
@@ -160,11 +162,30 @@ impl<'a> RowReader<'a> {
             },
         };
         let text = serde_json::to_string(&messages)?;
+        let unknown = messages.iter().filter(|message| !ROLES.contains(&message.role.as_str()));
+        let unknown_roles = unknown.map(|message| message.role.clone()).collect();
         let response = messages.pop().context("a conversation without messages")?.content;
         let prompt = messages.into_iter().rev().find(|message| message.role == "user").map(|message| message.content);
         let identity = blake3::hash(text.as_bytes()).to_hex()[..16].to_string();
-        Ok(Example { identity, row, label, prompt, response, messages: text })
+        Ok(Example { identity, row, label, prompt, response, messages: text, unknown_roles })
     }
+}
+
+/// What chat templates know, of one family or another.
+const ROLES: [&str; 9] =
+    ["system", "developer", "user", "assistant", "tool", "function", "ipython", "environment", "observation"];
+
+/// Under which a part states the roles of its messages that are none of these, with how often each is there.
+pub const UNKNOWN_ROLES: &str = "strata.unknown_roles";
+
+/// What the part of these examples states of itself.
+pub fn stated(examples: &[Example]) -> Result<BTreeMap<String, String>> {
+    let mut counts = BTreeMap::<&str, u64>::new();
+    examples.iter().flat_map(|example| &example.unknown_roles).for_each(|role| *counts.entry(role).or_default() += 1);
+    if counts.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    Ok(BTreeMap::from([(UNKNOWN_ROLES.to_string(), serde_json::to_string(&counts)?)]))
 }
 
 /// Examples as a part of the table.

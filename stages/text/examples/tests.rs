@@ -318,7 +318,7 @@ fn rows_that_are_wrong_are_named_with_their_line() {
         ("a.csv", "prompt,response\np\n".into(), json!({}), "line 2: 1 fields, where the header has 2"),
         ("a.csv", "prompt,response\n\"p\nq\",r\np,\n".into(), json!({}), "a.csv:4: the response is empty"),
         ("a.csv", "prompt,prompt\n".into(), json!({}), "two columns \"prompt\""),
-        ("a.parquet", "not parquet at all".into(), json!({}), "a.parquet: reading the Parquet footer"),
+        ("a.parquet", "not parquet at all".into(), json!({}), "a.parquet: it is cut short, damaged or no Parquet file"),
     ] {
         let message = error(name, &text, table.clone());
         assert!(message.contains(expected), "{table}: expected {expected:?} in:\n{message}");

@@ -2,7 +2,7 @@
 else a link), and one of them killed in every second round. No task may be lost or, but for what the killed one had begun, computed
 twice, and the tables must be those of an undisturbed run.
 
-    cargo build --release && python benches/durability/concurrent.py --rounds 20
+    cargo build --release && python benches/durability/eight_runs.py --rounds 20
 """
 
 import argparse

@@ -24,6 +24,7 @@ use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
 use toml_edit::{Document, Item};
 
 use crate::diagnostic::Diagnostic;
+use crate::store::signing::PublicKey;
 pub use executor::{Executor, Resources};
 use remotes::RemoteSetting;
 
@@ -32,6 +33,8 @@ pub struct Manifest {
     pub pipeline: Pipeline,
     pub executor: Executor,
     pub remotes: Vec<RemoteSetting>,
+    /// Whose records are believed; everybody's without.
+    pub trust: Option<Vec<PublicKey>>,
     path: PathBuf,
     document: Document<String>,
     /// Datasets need not be there: an estimate says what a run would take once they are.
@@ -41,6 +44,7 @@ pub struct Manifest {
 /// Bytes of the largest pipeline.toml.
 const LARGEST: u64 = 16 << 20;
 
+const TRUST: &str = "trust";
 const SECTIONS: [&str; 5] = ["models", "datasets", "stages", "executor", "remotes"];
 
 impl Manifest {
@@ -63,11 +67,13 @@ impl Manifest {
             Diagnostic::plain(error.message().trim().to_string()).in_file(path, &text, error.span())
         })?;
         let (pipeline, executor, remotes) = (Pipeline::default(), Executor::default(), Vec::new());
-        let mut manifest = Manifest { pipeline, executor, remotes, path: path.to_path_buf(), document, to_estimate };
+        let mut manifest =
+            Manifest { pipeline, executor, remotes, trust: None, path: path.to_path_buf(), document, to_estimate };
         manifest.pipeline = manifest.lift().map_err(|error| manifest.diagnose(&error))?;
         let executor = manifest.section("executor").and_then(|entries| executor::of(&entries));
         manifest.executor = executor.map_err(|error| manifest.diagnose(&error))?;
         manifest.remotes = manifest.lift_remotes().map_err(|error| manifest.diagnose(&error))?;
+        manifest.trust = manifest.lift_trust().map_err(|error| manifest.diagnose(&error))?;
         Ok(manifest)
     }
 
@@ -92,7 +98,7 @@ impl Manifest {
 
     fn lift(&self) -> Result<Pipeline, PlanError> {
         let mut pipeline = Pipeline::default();
-        for (key, _) in self.document.iter() {
+        for (key, _) in self.document.iter().filter(|(key, _)| *key != TRUST) {
             if !SECTIONS.contains(&key) {
                 return Err(PlanError::unknown(TomlPath::default().key(key), "section", key, SECTIONS));
             }
@@ -134,6 +140,21 @@ impl Manifest {
             pipeline.sections.push((name, value));
         }
         Ok(pipeline)
+    }
+
+    fn lift_trust(&self) -> Result<Option<Vec<PublicKey>>, PlanError> {
+        let Some(item) = self.document.as_table().get(TRUST) else { return Ok(None) };
+        let wrong = |at: TomlPath, found: String| PlanError::new(at, format!("in trust: {found}"));
+        let Value::Array(written) = to_json(item, &at(TRUST))? else {
+            return Err(wrong(at(TRUST), "expected a list of public keys, [\"ed25519:…\"]".to_string()));
+        };
+        let keys = written.iter().enumerate().map(|(i, key)| {
+            let at = at(TRUST).index(i);
+            let text =
+                key.as_str().ok_or_else(|| wrong(at.clone(), format!("expected a key in quotes, found {key}")))?;
+            text.parse().map_err(|error| wrong(at, error))
+        });
+        Ok(Some(keys.collect::<Result<_, _>>()?))
     }
 
     fn lift_remotes(&self) -> Result<Vec<RemoteSetting>, PlanError> {

@@ -326,7 +326,7 @@ impl<'r, 'p> Run<'r, 'p> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let found = lookup.look(&wanted);
+        let found = lookup.look(&wanted, &self.plan.store.trust);
         lookup.notes().iter().for_each(|note| self.progress.note(note));
         for (key, found) in found? {
             self.plan.store.keep_elsewhere(key, &found.text)?;

@@ -10,6 +10,7 @@ mod gc;
 mod graph;
 mod init;
 mod interrupt;
+mod key;
 mod pin;
 mod plan;
 mod query;
@@ -43,6 +44,7 @@ use crate::manifest::Manifest;
 use crate::progress::Verbosity;
 use crate::store::Store;
 use crate::store::layout::Layout;
+use crate::store::signing::{Signer, Trust};
 
 /// Measures how fine-tuning moves a language model along its alignment directions, layer by layer.
 ///
@@ -92,6 +94,7 @@ enum Command {
     Pin(pin::PinCommand),
     Export(export::Export),
     Du(du::Du),
+    Key(key::KeyCommand),
     /// Print what a shell needs to complete commands, stages, tables and names
     #[command(after_help = "Examples:
   source <(strata completions bash)     in ~/.bashrc; likewise zsh
@@ -127,7 +130,8 @@ impl Place {
         let manifest = Manifest::load(&self.pipeline)?;
         let graph = Graph::build(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
-        let store = Store::at(self.layout()?);
+        let mut store = Store::at(self.layout()?);
+        store.trust = Trust { keys: manifest.trust.clone(), signer: Signer::own()? };
         Ok(Workspace { manifest, graph, store })
     }
 
@@ -136,7 +140,8 @@ impl Place {
         let manifest = Manifest::load_to_estimate(&self.pipeline)?;
         let graph = Graph::build_to_estimate(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
-        let store = Store::at(self.layout()?);
+        let mut store = Store::at(self.layout()?);
+        store.trust = Trust { keys: manifest.trust.clone(), signer: Signer::own()? };
         Ok(Workspace { manifest, graph, store })
     }
 
@@ -243,6 +248,7 @@ pub fn main() -> ExitCode {
         Command::Gc(command) => command.execute(&place),
         Command::Pin(command) => command.execute(&place),
         Command::Du(command) => command.execute(&place),
+        Command::Key(command) => command.execute(&place),
         Command::Completions { shell } => complete::print_function(shell),
     };
     match outcome {

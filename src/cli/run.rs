@@ -113,6 +113,7 @@ impl Run {
             interrupt::listen("stopping after the tasks under way; again to stop at once")?;
         }
 
+        workspace.store.trust.check_own()?;
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
         workspace.store.register(place.pipeline(), &workspace.graph)?;

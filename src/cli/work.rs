@@ -58,6 +58,7 @@ impl Work {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global();
         interrupt::listen("stopping after the tasks under way; again to stop at once")?;
 
+        workspace.store.trust.check_own()?;
         workspace.store.prepare()?;
         let _lock = workspace.store.lock_shared()?;
         workspace.store.register(place.pipeline(), &workspace.graph)?;

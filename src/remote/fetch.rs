@@ -9,7 +9,8 @@ use super::{Failure, Remote};
 use crate::key::Key;
 use crate::outputs::unfit;
 use crate::store::layout::record_name;
-use crate::store::{self, ObjectState, OutputRecord, Record, Store, holds};
+use crate::store::signing::{Distrust, Trust};
+use crate::store::{self, Fault, ObjectState, OutputRecord, Record, Store, holds};
 
 /// No record is longer: one with 100,000 inputs is a tenth of it.
 const LONGEST_RECORD: u64 = 256 << 20;
@@ -34,7 +35,7 @@ impl Remote {
     ///
     /// # Errors
     /// When what is there is not that task's record.
-    pub(super) async fn record(&self, expected: Expected) -> Result<Option<Found>, Failure> {
+    pub(super) async fn record(&self, expected: Expected, trust: &Trust) -> Result<Option<Found>, Failure> {
         let name = record_name(expected.key);
         let refused = |why: String| {
             Failure::Refused(format!("{name} of {} is refused, and nothing of it was kept: it {why}", self.name))
@@ -43,12 +44,16 @@ impl Remote {
         let mut wrong = String::new();
         for _ in 0..TRIES {
             let Some(text) = self.read(&name, LONGEST_RECORD).await? else { return Ok(None) };
-            match store::parse(&text, expected.key) {
+            match store::parse(&text, expected.key, trust) {
                 Ok(record) => {
                     if let Some(why) = unfit(expected.stage, expected.by_part, &record.outputs) {
                         return Err(refused(format!("names {why}")));
                     }
                     return Ok(Some(Found { record, text }));
+                }
+                // What nobody signed is no answer that was mangled on its way.
+                Err(fault @ Fault::Distrusted(Distrust::Unsigned | Distrust::Stranger(_))) => {
+                    return Err(refused(fault.to_string()));
                 }
                 Err(fault) => wrong = fault.to_string(),
             }

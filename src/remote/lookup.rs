@@ -9,6 +9,7 @@ use super::fetch::{Expected, Found};
 use super::{Failure, Kind, Remote};
 use crate::key::Key;
 use crate::manifest::remotes::{OnFailure, RemoteSetting};
+use crate::store::signing::Trust;
 
 /// So many keys are asked for one by one; from then on a remote's records are listed once.
 const FEW: usize = 32;
@@ -62,7 +63,7 @@ impl Lookup {
     ///
     /// # Errors
     /// When a remote cannot be asked that the pipeline says to stop for.
-    pub fn look(&mut self, wanted: &[Expected]) -> Result<HashMap<Key, Found>> {
+    pub fn look(&mut self, wanted: &[Expected], trust: &Trust) -> Result<HashMap<Key, Found>> {
         let mut found = HashMap::new();
         for asked in &mut self.remotes {
             let left: Vec<Expected> = wanted
@@ -73,7 +74,7 @@ impl Lookup {
             if asked.failed || left.is_empty() {
                 continue;
             }
-            let answer = self.runtime.block_on(asked.look(&left, &mut found));
+            let answer = self.runtime.block_on(asked.look(&left, trust, &mut found));
             for (key, why) in answer.refused {
                 self.notes.push(format!("{why}; its task is computed where it is needed"));
                 self.refused.insert(key, why);
@@ -129,7 +130,7 @@ struct Answer {
 }
 
 impl Asked {
-    async fn look(&mut self, wanted: &[Expected], found: &mut HashMap<Key, Found>) -> Answer {
+    async fn look(&mut self, wanted: &[Expected], trust: &Trust, found: &mut HashMap<Key, Found>) -> Answer {
         let mut answer = Answer { refused: Vec::new(), failure: None };
         if let Err(failure) = self.open().await {
             answer.failure = Some(failure);
@@ -150,7 +151,7 @@ impl Asked {
             Some(listed) => listed.contains(&expected.key),
             None => true,
         });
-        let requests = there.map(|expected| async { (expected.key, remote.record(*expected).await) });
+        let requests = there.map(|expected| async { (expected.key, remote.record(*expected, trust).await) });
         let mut answers = futures_util::stream::iter(requests).buffer_unordered(AT_ONCE);
         while let Some((key, record)) = answers.next().await {
             match record {

@@ -114,6 +114,15 @@ impl Disk {
         Ok(())
     }
 
+    /// Makes a file that its owner alone can read, where there is none.
+    pub fn create_secret(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.create_folders(path.parent().unwrap_or(Path::new(".")))?;
+        self.step()?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
     /// Replaces a small file whole.
     pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let mut temporary = Temporary::create(self, path.parent().unwrap_or(Path::new(".")))?;

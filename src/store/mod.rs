@@ -13,6 +13,7 @@ pub mod layout;
 pub mod names;
 mod records;
 pub mod roots;
+pub mod signing;
 pub mod task_locks;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,8 @@ use disk::{Disk, Partial, Temporary};
 pub use fingerprints::{FileState, Fingerprints, Folder, read_regular};
 use layout::Layout;
 use names::{Extension, ObjectHash};
-pub use records::{FORMAT, Fault, Made, OutputRecord, Record, parse};
+pub use records::{FORMAT, Fault, Made, OutputRecord, Record, parse, signed_by};
+use signing::Trust;
 pub use verify::holds;
 
 use crate::key::Key;
@@ -42,6 +44,7 @@ pub struct Store {
     pub layout: Layout,
     pub disk: Disk,
     pub fingerprints: Fingerprints,
+    pub trust: Trust,
 }
 
 /// What is known of an object on disk.
@@ -71,7 +74,7 @@ impl Store {
     }
 
     fn with(disk: Disk, layout: Layout) -> Store {
-        Store { fingerprints: Fingerprints::load(&layout.fingerprints()), disk, layout }
+        Store { fingerprints: Fingerprints::load(&layout.fingerprints()), disk, layout, trust: Trust::default() }
     }
 
     /// Makes the folders, with an error that says why the store cannot be written.
@@ -188,13 +191,13 @@ impl Store {
 
     /// The outputs of a finished task, when its record is there, sealed for its key, and every object it names is sound.
     pub fn finished(&self, key: Key) -> Option<Vec<OutputRecord>> {
-        let outputs = records::read_outputs(&self.layout.record(key), key)?;
+        let outputs = records::read_outputs(&self.layout.record(key), key, &self.trust)?;
         outputs.iter().all(|output| self.check(output) == ObjectState::Sound).then_some(outputs)
     }
 
     /// The outputs of a task that is known to be finished and whose objects are in a remote.
     pub fn elsewhere(&self, key: Key) -> Option<Vec<OutputRecord>> {
-        records::read_outputs(&self.layout.elsewhere(key), key)
+        records::read_outputs(&self.layout.elsewhere(key), key, &self.trust)
     }
 
     /// Remembers the record of a task whose objects stay in a remote for now.
@@ -248,7 +251,7 @@ impl Store {
     /// A sound record and its text, as it lies here.
     pub fn record_with_text(&self, key: Key) -> Option<(Record, Vec<u8>)> {
         let text = fs::read(self.layout.record(key)).ok()?;
-        Some((records::parse(&text, key).ok()?, text))
+        Some((records::parse(&text, key, &self.trust).ok()?, text))
     }
 
     /// The record of a task, where it is there and sound.
@@ -263,7 +266,7 @@ impl Store {
     pub fn examine(&self, key: Key) -> Result<Option<Record>, Fault> {
         let path = self.layout.record(key);
         match read_regular(&path) {
-            Ok(text) => records::parse(&text, key).map(Some),
+            Ok(text) => records::parse(&text, key, &self.trust).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Fault::Unreadable(error.to_string())),
         }
@@ -272,7 +275,7 @@ impl Store {
     pub fn write_record(&self, record: &Record) -> Result<()> {
         let path = self.layout.record(record.document.key());
         self.make_way(&path)?;
-        self.disk.replace(&path, &record.to_text()?)
+        self.disk.replace(&path, &record.to_text(self.trust.signer.as_ref())?)
     }
 
     /// Every object, temporary files left out.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::layout::object_path;
 use super::names::{BadName, Extension, FileName, ObjectHash};
 use super::read_regular;
+use super::signing::{Distrust, PublicKey, SIGNATURE_LENGTH, Signature, Signer, Trust};
 use crate::key::{Key, KeyDocument};
 
 /// The form of a record. A record of another form counts as not there.
@@ -49,6 +50,8 @@ pub enum Fault {
     Misfiled,
     #[error("was changed after it was written: its seal does not cover what it says")]
     Unsealed,
+    #[error("{0}")]
+    Distrusted(#[from] Distrust),
 }
 
 impl Made {
@@ -69,19 +72,23 @@ impl Record {
         Record { format: FORMAT, document, outputs, made }
     }
 
-    /// As it lies in a store or a remote.
-    pub fn to_text(&self) -> serde_json::Result<Vec<u8>> {
+    /// As it lies in a store or a remote, signed where there is a signer.
+    pub fn to_text(&self, signer: Option<&Signer>) -> serde_json::Result<Vec<u8>> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.truncate(text.len() - END.len());
-        let seal = seal(self.document.key(), &text);
-        text.extend_from_slice(format!("{BEFORE_SEAL}{seal}{AFTER_SEAL}").as_bytes());
+        let key = self.document.key();
+        let seal = seal(key, &text).to_hex();
+        let signature = signer
+            .map_or_else(String::new, |signer| format!("{BEFORE_SIGNATURE}{}{AFTER_TEXT}", signer.sign(key, &seal)));
+        text.extend_from_slice(format!("{BEFORE_SEAL}{seal}{AFTER_TEXT}{signature}{END}").as_bytes());
         Ok(text)
     }
 }
 
 const END: &str = "\n}";
 const BEFORE_SEAL: &str = ",\n  \"seal\": \"";
-const AFTER_SEAL: &str = "\"\n}";
+const BEFORE_SIGNATURE: &str = ",\n  \"signature\": \"";
+const AFTER_TEXT: &str = "\"";
 
 /// The seal of a record's text up to where the seal begins.
 fn seal(key: Key, text: &[u8]) -> ObjectHash {
@@ -90,13 +97,45 @@ fn seal(key: Key, text: &[u8]) -> ObjectHash {
     hasher.update(text).finalize().into()
 }
 
-/// Whether a text ends with the seal of what is before it, for this key.
-fn is_sealed(text: &[u8], key: Key) -> bool {
-    let length = BEFORE_SEAL.len() + 64 + AFTER_SEAL.len();
-    let Some((text, end)) = text.len().checked_sub(length).and_then(|at| text.split_at_checked(at)) else {
-        return false;
-    };
-    end == format!("{BEFORE_SEAL}{}{AFTER_SEAL}", seal(key, text)).as_bytes()
+/// The end of a record's text.
+struct Ending<'t> {
+    /// What is sealed.
+    text: &'t [u8],
+    seal: &'t str,
+    signature: Option<Signature>,
+}
+
+/// Takes a quoted text of this length, after this name, off the end.
+fn take_last<'t>(text: &'t [u8], before: &str, length: usize) -> Option<(&'t [u8], &'t str)> {
+    let text = text.strip_suffix(AFTER_TEXT.as_bytes())?;
+    let (text, value) = text.split_at_checked(text.len().checked_sub(length)?)?;
+    Some((text.strip_suffix(before.as_bytes())?, std::str::from_utf8(value).ok()?))
+}
+
+impl Ending<'_> {
+    fn of(text: &[u8]) -> Option<Ending<'_>> {
+        let text = text.strip_suffix(END.as_bytes())?;
+        let (text, signature) = match take_last(text, BEFORE_SIGNATURE, SIGNATURE_LENGTH) {
+            Some((text, signature)) => (text, Some(signature.parse().ok()?)),
+            None => (text, None),
+        };
+        let (text, seal) = take_last(text, BEFORE_SEAL, 64)?;
+        Some(Ending { text, seal, signature })
+    }
+}
+
+/// Whether a text ends with the seal of what is before it, for this key, and with a signature that is believed.
+fn check_ending(text: &[u8], key: Key, trust: &Trust) -> Result<(), Fault> {
+    let ending = Ending::of(text).ok_or(Fault::Unsealed)?;
+    if seal(key, ending.text).to_hex() != ending.seal {
+        return Err(Fault::Unsealed);
+    }
+    Ok(trust.check(key, ending.seal, ending.signature)?)
+}
+
+/// Who signed a record's text, whether or not it holds.
+pub fn signed_by(text: &[u8]) -> Option<PublicKey> {
+    Ending::of(text)?.signature.map(|signature| signature.by)
 }
 
 /// One output of a task. A record is input from outside: one whose names could lead out of the store cannot be read.
@@ -149,18 +188,18 @@ fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OutputReco
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(text: &[u8], key: Key) -> Result<Record, Fault> {
+pub fn parse(text: &[u8], key: Key, trust: &Trust) -> Result<Record, Fault> {
     let unreadable = |error: serde_json::Error| Fault::Unreadable(error.to_string());
     if let Some(format) = other_format(text) {
         return Err(Fault::Format(format));
     }
     let record: Record = serde_json::from_slice(text).map_err(unreadable)?;
     let own = record.document.key();
-    match (is_sealed(text, own), own == key) {
-        (true, true) => Ok(record),
-        (true, false) => Err(Fault::Misfiled),
-        (false, _) => Err(Fault::Unsealed),
+    if own != key && check_ending(text, own, &Trust::default()).is_ok() {
+        return Err(Fault::Misfiled);
     }
+    check_ending(text, own, trust)?;
+    Ok(record)
 }
 
 /// The format of a record that another Strata wrote. The first wrote none.
@@ -179,20 +218,21 @@ fn other_format(text: &[u8]) -> Option<u64> {
 
 /// The outputs of a task, when its record is sealed for it. Parsing the documents of a thousand records would be most of a run that
 /// does nothing, and the key and the seal stand for them.
-pub fn read_outputs(path: &Path, key: Key) -> Option<Vec<OutputRecord>> {
+pub fn read_outputs(path: &Path, key: Key, trust: &Trust) -> Option<Vec<OutputRecord>> {
     #[derive(Deserialize)]
     struct OutputsOnly {
         format: u32,
         #[serde(deserialize_with = "distinct")]
         outputs: Vec<OutputRecord>,
     }
-    let text = read_regular(path).ok().filter(|text| is_sealed(text, key))?;
+    let text = read_regular(path).ok().filter(|text| check_ending(text, key, trust).is_ok())?;
     let record: OutputsOnly = serde_json::from_slice(&text).ok()?;
     (record.format == FORMAT).then_some(record.outputs)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::signing::tests::signer;
     use super::*;
     use serde_json::{Value, json};
 
@@ -257,26 +297,55 @@ mod tests {
     #[test]
     fn a_record_is_believed_as_it_was_written_and_under_its_key_alone() {
         let (record, other) = (record(), Key::of_text("other"));
-        let (key, text) = (record.document.key(), record.to_text().expect("JSON"));
-        assert_eq!(parse(&text, key).expect("its own"), record);
-        assert!(matches!(parse(&text, other), Err(Fault::Misfiled)));
+        let (key, text) = (record.document.key(), record.to_text(None).expect("JSON"));
+        assert_eq!(parse(&text, key, &Trust::default()).expect("its own"), record);
+        assert!(matches!(parse(&text, other, &Trust::default()), Err(Fault::Misfiled)));
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("record");
         std::fs::write(&path, &text).expect("written");
-        assert_eq!(read_outputs(&path, key), Some(record.outputs));
-        assert_eq!(read_outputs(&path, other), None, "another task's record, though its seal is right for that one");
+        assert_eq!(read_outputs(&path, key, &Trust::default()), Some(record.outputs));
+        assert_eq!(
+            read_outputs(&path, other, &Trust::default()),
+            None,
+            "another task's record, though its seal is right for that one"
+        );
     }
 
     #[test]
     fn every_flipped_bit_of_a_record_is_noticed() {
-        let record = record();
-        let (key, text) = (record.document.key(), record.to_text().expect("JSON"));
-        for bit in 0..text.len() * 8 {
-            let mut changed = text.clone();
-            changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(parse(&changed, key).is_err(), "{}", String::from_utf8_lossy(&changed));
-            assert!(!is_sealed(&changed, key));
+        let (record, signer) = (record(), signer(1));
+        for signer in [None, Some(&signer)] {
+            let keys = signer.map(|signer| vec![signer.public]);
+            let trust = Trust { keys, signer: None };
+            let (key, text) = (record.document.key(), record.to_text(signer).expect("JSON"));
+            assert_eq!(parse(&text, key, &trust).expect("its own"), record);
+            for bit in 0..text.len() * 8 {
+                let mut changed = text.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                assert!(parse(&changed, key, &trust).is_err(), "{}", String::from_utf8_lossy(&changed));
+                assert!(check_ending(&changed, key, &trust).is_err());
+            }
         }
+    }
+
+    #[test]
+    fn a_signed_record_names_the_outputs_that_were_signed() {
+        let (alice, mallory) = (signer(1), signer(2));
+        let trust = Trust { keys: Some(vec![alice.public]), signer: None };
+        let (record, key) = (record(), record().document.key());
+        let signed = record.to_text(Some(&alice)).expect("JSON");
+        let mut other = record.clone();
+        other.outputs[0].rows += 1;
+        let forged = other.to_text(Some(&alice)).expect("JSON");
+        // Other outputs, sealed anew, under the signature of the old ones.
+        let at = signed.len() - SIGNATURE_LENGTH - AFTER_TEXT.len() - END.len();
+        let moved = [&forged[..forged.len() - (signed.len() - at)], &signed[at..]].concat();
+        assert!(matches!(parse(&moved, key, &trust), Err(Fault::Distrusted(Distrust::Wrong(_)))));
+        let strange = record.to_text(Some(&mallory)).expect("JSON");
+        assert!(matches!(parse(&strange, key, &trust), Err(Fault::Distrusted(Distrust::Stranger(_)))));
+        let unsigned = record.to_text(None).expect("JSON");
+        assert!(matches!(parse(&unsigned, key, &trust), Err(Fault::Distrusted(Distrust::Unsigned))));
+        assert_eq!((signed_by(&signed), signed_by(&unsigned)), (Some(alice.public), None));
     }
 
     #[test]
@@ -284,9 +353,9 @@ mod tests {
         let key = record().document.key();
         let mut old = serde_json::to_value(record()).expect("JSON");
         old.as_object_mut().expect("an object").remove("format");
-        let error = parse(old.to_string().as_bytes(), key).expect_err("refused");
+        let error = parse(old.to_string().as_bytes(), key, &Trust::default()).expect_err("refused");
         assert_eq!(error.to_string(), "is of format 1, and this Strata reads format 2");
         old["format"] = json!(3);
-        assert!(matches!(parse(old.to_string().as_bytes(), key), Err(Fault::Format(3))));
+        assert!(matches!(parse(old.to_string().as_bytes(), key, &Trust::default()), Err(Fault::Format(3))));
     }
 }

@@ -17,6 +17,7 @@ mod queries;
 mod readme;
 mod remotes;
 mod sharing;
+mod signing;
 mod slurm;
 mod versions;
 mod workers;

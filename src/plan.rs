@@ -106,16 +106,28 @@ impl NodeState {
 
     /// The keys of its tasks that are done and whose objects are here.
     pub fn done(&self) -> Vec<Key> {
+        self.done_tasks().into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// Its tasks that are done and whose objects are here, by index.
+    pub fn done_tasks(&self) -> Vec<(usize, Key)> {
         match self {
             NodeState::Waiting => Vec::new(),
             NodeState::Expanded { tasks } => {
-                tasks.iter().filter(|task| matches!(task.state, TaskState::Done { .. })).map(|task| task.key).collect()
+                let tasks = tasks.iter().enumerate();
+                let done = tasks.filter(|(_, task)| matches!(task.state, TaskState::Done { .. }));
+                done.map(|(index, task)| (index, task.key)).collect()
             }
             NodeState::Finished { tasks, elsewhere, .. } => {
                 let here = tasks.iter().enumerate().filter(|(index, _)| !elsewhere.contains_key(index));
-                here.map(|(_, key)| *key).collect()
+                here.map(|(index, key)| (index, *key)).collect()
             }
         }
+    }
+
+    /// The key of a task that is done and whose objects are here.
+    pub fn done_key(&self, index: usize) -> Option<Key> {
+        self.done_tasks().into_iter().find(|(found, _)| *found == index).map(|(_, key)| key)
     }
 
     /// Its tasks whose objects are in a remote, by index, key and outputs.

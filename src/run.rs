@@ -14,6 +14,7 @@ mod damage_tests;
 mod objects;
 mod others;
 mod publish;
+pub mod recompute;
 pub mod rounds;
 mod share;
 #[cfg(test)]

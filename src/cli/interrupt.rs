@@ -21,7 +21,11 @@ pub fn listen(first: &'static str) -> Result<()> {
         }
         eprintln!("{first}");
     };
-    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+    match ctrlc::set_handler(handler) {
+        // A command that goes on to run the pipeline listens already.
+        Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        set => set.context("cannot listen for Ctrl-C"),
+    }
 }
 
 /// Lets the signals of a lost connection and of `kill` end the program as they come: jobs on a cluster go on without it, and only

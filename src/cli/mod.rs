@@ -15,6 +15,7 @@ mod pin;
 mod plan;
 mod query;
 mod run;
+mod sample;
 mod say;
 mod share;
 mod sharing;

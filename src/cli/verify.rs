@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueHint};
 use strata_stages::STAGES;
 
 use super::run::Run;
+use super::sample::{self, Sample};
 use super::say::say;
 use super::{Outcome, Place};
 use crate::manifest::Manifest;
@@ -21,18 +22,31 @@ use crate::store::signing::{Signer, Trust};
 #[command(after_help = "Examples:
   strata verify && echo sound
   strata verify paper-v1     an exported folder
+  strata verify --sample 5%  computes a twentieth of the tasks again, which finds whoever signed false numbers
   strata verify --repair     moves what is damaged to artifacts/damaged and runs the pipeline")]
 pub struct Verify {
     /// Set aside what is damaged, and run the pipeline
     #[arg(long)]
     repair: bool,
     /// An exported folder, which is checked by itself
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "repair")]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["repair", "sample"])]
     folder: Option<PathBuf>,
+    /// Compute so many of the pipeline's finished tasks again and compare, instead: a share (5%), or a number
+    #[arg(long, value_name = "HOW MANY")]
+    sample: Option<Sample>,
+    /// Which tasks a sample takes, to take the same again
+    #[arg(long, requires = "sample")]
+    seed: Option<u64>,
+    /// How far numbers of a sample may differ, as a share of their column's largest: other machines add up in another order
+    #[arg(long, requires = "sample", value_name = "SHARE", default_value_t = 1e-4)]
+    tolerance: f64,
 }
 
 impl Verify {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
+        if let Some(sample) = self.sample {
+            return self.sample(place, sample);
+        }
         let layout = place.layout()?;
         let exported = |folder: &Path| folder.join(export::CONTENTS).is_file();
         if let Some(folder) = self.folder.as_deref().or_else(|| Some(layout.root()).filter(|root| exported(root))) {
@@ -56,6 +70,21 @@ impl Verify {
             let moved = store.set_aside(&verified)?;
             place.note(format_args!("{moved} files set aside in {}", store.layout.damaged().display()))?;
         }
+        Run::everything().execute(place)
+    }
+
+    fn sample(&self, place: &Place, sample: Sample) -> Result<Outcome> {
+        let (outcome, differ) = sample::run(place, sample, self.seed, self.tolerance)?;
+        if !self.repair || differ.is_empty() {
+            return Ok(outcome);
+        }
+        let store = Store::at(place.layout()?);
+        for key in &differ {
+            let path = store.layout.record(*key);
+            let aside = store.disk.set_aside(&path, &store.layout.damaged());
+            aside.with_context(|| format!("cannot move {} away", path.display()))?;
+        }
+        place.note(format_args!("{} records set aside in {}", differ.len(), store.layout.damaged().display()))?;
         Run::everything().execute(place)
     }
 }

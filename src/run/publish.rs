@@ -37,7 +37,7 @@ pub fn publish(store: &Store, job: &Job, given: Vec<Output>, seconds: f64) -> Re
     Ok(record.outputs)
 }
 
-fn publish_output(store: &Store, output: Output) -> Result<OutputRecord> {
+pub fn publish_output(store: &Store, output: Output) -> Result<OutputRecord> {
     match output {
         Output::Table { batch, metadata } => {
             let columns = outputs::columns(&batch)?;

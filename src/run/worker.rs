@@ -82,7 +82,7 @@ fn contents(job: &Job) -> BTreeMap<String, Vec<String>> {
     inputs.map(|(role, parts)| (role.clone(), parts.iter().filter_map(hash).collect())).collect()
 }
 
-fn run_table(
+pub fn run_table(
     store: &Store,
     job: &Job,
     started: Instant,
@@ -108,7 +108,7 @@ fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-fn run_pass(store: &Store, jobs: &[Job], messages: &Sender<Message>, cancelled: Cancelled) {
+pub fn run_pass(store: &Store, jobs: &[Job], messages: &Sender<Message>, cancelled: Cancelled) {
     let mut done: Vec<bool> = vec![false; jobs.len()];
     let mut last = Instant::now();
     let result = guarded(|| {

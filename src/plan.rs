@@ -149,6 +149,12 @@ impl NodeState {
         }
     }
 
+    /// The key and outputs of a finished node's task, where its objects are in a remote.
+    pub fn elsewhere_task(&self, index: usize) -> Option<(Key, &[OutputRecord])> {
+        let NodeState::Finished { tasks, outputs, elsewhere, .. } = self else { return None };
+        Some((tasks[index], &outputs[elsewhere.get(&index)?.clone()]))
+    }
+
     /// For each part of a finished node its task, where that task's objects are in a remote; empty where all are here.
     fn away(&self) -> Vec<Option<usize>> {
         let NodeState::Finished { outputs, elsewhere, .. } = self else { return Vec::new() };

@@ -391,9 +391,8 @@ impl<'r, 'p> Run<'r, 'p> {
 
     /// A task whose objects are in a remote.
     fn away(&self, task: TaskId) -> Option<Wanted> {
-        let mut away = self.plan.state(task.node).elsewhere().into_iter();
-        let (_, key, outputs) = away.find(|(index, ..)| *index == task.index)?;
-        Some(Wanted { task, key, outputs })
+        let (key, outputs) = self.plan.state(task.node).elsewhere_task(task.index)?;
+        Some(Wanted { task, key, outputs: outputs.to_vec() })
     }
 
     /// Shows a finished node and goes on to the readers that were waiting for it.

@@ -162,7 +162,7 @@ fn what_cannot_be_used_is_named() {
     let other = changed("general.architecture", Value::String("mamba".into()));
     assert_names(&other, &["any-name.Q8_0.gguf", "\"mamba\"", "qwen3", "llama"]);
     assert_names(&changed("llama.block_count", Value::String("two".into())), &["llama.block_count"]);
-    assert_names(&changed("llama.block_count", Value::U32(3)), &["model.layers.2"]);
+    assert_names(&changed("llama.block_count", Value::U32(3)), &["there are 3 layers", "tensors of the first 2"]);
     assert_names(&changed("split.count", Value::U16(4)), &["one of 4 files", "llama-gguf-split"]);
     assert_names(&changed("llama.rope.scaling.type", Value::String("su2".into())), &["\"su2\"", "yarn"]);
     let vector =

@@ -19,6 +19,7 @@ use serde_json::Value;
 use strata_stages::contract::node::{Alike, Bindings};
 use strata_stages::{Source, Stage};
 
+use crate::lock::Lock;
 pub use id::{NodeId, NodeSet, PerNode, TaskId};
 pub use model_files::FileFilter;
 pub use target::Target;
@@ -28,6 +29,8 @@ pub struct Graph {
     nodes: PerNode<GraphNode>,
     /// The registry that it was built from, for the stage that shows what the others do.
     pub stages: &'static [&'static Stage],
+    /// What files were that are not here.
+    pub lock: Lock,
 }
 
 /// A stage applied to names.

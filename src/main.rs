@@ -10,6 +10,7 @@ mod freed_memory;
 mod graph;
 mod key;
 mod latest;
+mod lock;
 mod manifest;
 mod notices;
 mod outputs;

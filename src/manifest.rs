@@ -24,6 +24,7 @@ use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
 use toml_edit::{Document, Item};
 
 use crate::diagnostic::Diagnostic;
+use crate::lock::Lock;
 use crate::store::signing::PublicKey;
 pub use executor::{Executor, Resources};
 use remotes::RemoteSetting;
@@ -33,6 +34,7 @@ pub struct Manifest {
     pub pipeline: Pipeline,
     pub executor: Executor,
     pub remotes: Vec<RemoteSetting>,
+    pub lock: Lock,
     /// Whose records are believed; everybody's without.
     pub trust: Option<Vec<PublicKey>>,
     path: PathBuf,
@@ -66,9 +68,18 @@ impl Manifest {
         let document = Document::parse(text.clone()).map_err(|error| {
             Diagnostic::plain(error.message().trim().to_string()).in_file(path, &text, error.span())
         })?;
+        let lock = Lock::load(path.parent().unwrap_or(Path::new("")))?;
         let (pipeline, executor, remotes) = (Pipeline::default(), Executor::default(), Vec::new());
-        let mut manifest =
-            Manifest { pipeline, executor, remotes, trust: None, path: path.to_path_buf(), document, to_estimate };
+        let mut manifest = Manifest {
+            pipeline,
+            executor,
+            remotes,
+            lock,
+            trust: None,
+            path: path.to_path_buf(),
+            document,
+            to_estimate,
+        };
         manifest.pipeline = manifest.lift().map_err(|error| manifest.diagnose(&error))?;
         let executor = manifest.section("executor").and_then(|entries| executor::of(&entries));
         manifest.executor = executor.map_err(|error| manifest.diagnose(&error))?;
@@ -190,13 +201,13 @@ impl Manifest {
         let source = match (value.get("path"), value.get(train)) {
             (Some(path), None) => {
                 let directory = self.existing(&at.key("path"), path)?;
-                if directory.join(file_names::CONFIG).is_file() {
+                if self.is_file(&directory.join(file_names::CONFIG)) {
                     let base = value.get("base").and_then(Value::as_str).unwrap_or_default();
                     ModelSource::Adapter { directory, base: Base::Model(base.to_string()) }
                 } else if files::is_gguf(&directory) {
                     ModelSource::Directory(directory)
                 } else {
-                    require_file(&at.key("path"), &directory, "config.json")?;
+                    self.require_file(&at.key("path"), &directory, "config.json")?;
                     ModelSource::Directory(directory)
                 }
             }
@@ -216,7 +227,7 @@ impl Manifest {
             Some(path) => {
                 let directory = self.existing(&at.key("tokenizer"), path)?;
                 if !files::is_gguf(&directory) {
-                    require_file(&at.key("tokenizer"), &directory, "tokenizer.json")?;
+                    self.require_file(&at.key("tokenizer"), &directory, "tokenizer.json")?;
                 }
                 Some(directory)
             }
@@ -234,7 +245,7 @@ impl Manifest {
         let model = &pipeline.models[index];
         let ModelSource::Adapter { directory, base: Base::Model(written) } = &model.source else { return Ok(()) };
         let base = base::of(self.directory(), pipeline, model, directory, written)?;
-        let own = directory.join("tokenizer.json").is_file().then(|| directory.clone());
+        let own = self.is_file(&directory.join("tokenizer.json")).then(|| directory.clone());
         let of_base = match &base {
             Base::Model(name) => pipeline.find_model(name),
             Base::Directory(_) => None,
@@ -285,6 +296,21 @@ impl Manifest {
         Ok(Dataset { name: name.to_string(), source, reading })
     }
 
+    /// Whether a file is there, or was when the lock was written.
+    fn is_file(&self, path: &Path) -> bool {
+        path.is_file() || (!path.parent().is_some_and(Path::exists) && self.lock.hash(path).is_some())
+    }
+
+    fn require_file(&self, at: &TomlPath, directory: &Path, name: &str) -> Result<(), PlanError> {
+        let path = directory.join(name);
+        let Some(why) = file::unfit(&path) else { return Ok(()) };
+        let message = match path.symlink_metadata() {
+            Ok(_) => format!("cannot read {}: {why}", path.display()),
+            Err(_) => format!("{} holds no {name}", directory.display()),
+        };
+        Err(PlanError::new(at, message).help("expected a Hugging Face model directory or a .gguf file"))
+    }
+
     fn existing(&self, at: &TomlPath, value: &Value) -> Result<PathBuf, PlanError> {
         let Some(written) = value.as_str() else {
             return Err(PlanError::new(at, format!("expected a path in quotes, found {value}")));
@@ -292,6 +318,8 @@ impl Manifest {
         let path = self.directory().join(written);
         match std::fs::metadata(&path) {
             Ok(_) => return Ok(path),
+            // What it was is known, and that is enough for what a remote has.
+            Err(error) if error.kind() == ErrorKind::NotFound && self.lock.knows(&path) => return Ok(path),
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(PlanError::new(at, format!("cannot read {}: {error}", path.display())));
             }
@@ -308,16 +336,6 @@ impl Manifest {
 /// The key under which a model or a dataset asks for the stage that makes it: that stage's name.
 fn maker(makes: fn(&Outputs) -> bool) -> &'static str {
     STAGES.iter().find(|stage| makes(&stage.outputs)).map_or("", |stage| stage.name)
-}
-
-fn require_file(at: &TomlPath, directory: &Path, name: &str) -> Result<(), PlanError> {
-    let path = directory.join(name);
-    let Some(why) = file::unfit(&path) else { return Ok(()) };
-    let message = match path.symlink_metadata() {
-        Ok(_) => format!("cannot read {}: {why}", path.display()),
-        Err(_) => format!("{} holds no {name}", directory.display()),
-    };
-    Err(PlanError::new(at, message).help("expected a Hugging Face model directory or a .gguf file"))
 }
 
 /// The entry of the same folder whose name is most like this path's.

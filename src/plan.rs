@@ -29,6 +29,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterato
 use crate::graph::{Graph, GraphNode, NodeId, NodeSet, PerNode, TaskId};
 use crate::key::Key;
 use crate::outputs::unfit;
+use crate::store::names::ObjectHash;
 use crate::store::{FileState, OutputRecord, Store};
 pub use inputs::{ResolvedInputs, ResolvedPart};
 
@@ -41,7 +42,7 @@ pub struct Plan<'a> {
     /// How many of its tasks are stale.
     stale: PerNode<usize>,
     /// Files of the user's that were hashed for this plan.
-    external: HashMap<PathBuf, (FileState, String)>,
+    external: HashMap<PathBuf, (Option<FileState>, String)>,
     promised: Promised,
 }
 
@@ -232,6 +233,12 @@ impl<'a> Plan<'a> {
     /// As [`Plan::new`], where not every task whose objects are in a remote counts as done.
     pub fn promising(graph: &'a Graph, store: &'a Store, promised: Promised) -> Plan<'a> {
         Plan { promised, ..Plan::new(graph, store) }
+    }
+
+    /// The user's files that were hashed for this plan.
+    pub fn files_read(&self) -> BTreeMap<PathBuf, ObjectHash> {
+        let here = self.external.iter().filter(|(_, (state, _))| state.is_some());
+        here.filter_map(|(path, (_, hash))| Some((path.clone(), hash.clone().try_into().ok()?))).collect()
     }
 
     pub fn state(&self, node: NodeId) -> &NodeState {

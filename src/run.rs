@@ -353,6 +353,13 @@ impl<'r, 'p> Run<'r, 'p> {
             return Ok(false);
         }
         let inputs = self.plan.inputs(id)?;
+        if let Some(part) = inputs.values().flatten().find(|part| part.absent) {
+            let path = part.part.path.display();
+            let text = "is not here, and no remote has what is made from it";
+            self.counts(id).failed += stale.len();
+            self.fail(id, node.label(), anyhow!("{path} {text}"));
+            return Ok(false);
+        }
         let first_group = self.options.share.as_ref().map(|share| (share, first_group(self.plan, id, &inputs)));
         for (index, key) in stale {
             let task = id.task(index);

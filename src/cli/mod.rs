@@ -40,8 +40,9 @@ use strata_stages::PlanError;
 
 use self::say::say;
 use crate::diagnostic::Diagnostic;
-use crate::graph::{Graph, NodeSet, Target};
+use crate::graph::{From, Graph, NodeSet, Target};
 use crate::manifest::Manifest;
+use crate::plan::Plan;
 use crate::progress::Verbosity;
 use crate::store::Store;
 use crate::store::layout::Layout;
@@ -129,7 +130,7 @@ pub struct Place {
 impl Place {
     pub fn open(&self) -> Result<Workspace> {
         let manifest = Manifest::load(&self.pipeline)?;
-        let graph = Graph::build(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
+        let graph = Graph::build(&manifest.pipeline, &manifest.lock).map_err(|error| manifest.diagnose(&error))?;
         graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         let mut store = Store::at(self.layout()?);
         store.trust = Trust { keys: manifest.trust.clone(), signer: Signer::own()? };
@@ -171,6 +172,17 @@ impl Place {
 }
 
 impl Workspace {
+    /// Writes what the files were that a plan read, for who has them not.
+    pub fn write_lock(&self, plan: &Plan) -> Result<()> {
+        let inputs = self.graph.nodes().flat_map(|(_, node)| node.inputs.iter().flat_map(|input| input.from.each()));
+        let files = inputs.filter_map(|from| match from {
+            From::Files { files, .. } => Some(files),
+            _ => None,
+        });
+        let known = files.flat_map(|files| files.iter().map(|(_, path)| path.as_path()));
+        self.manifest.lock.update(known, &plan.files_read(), &self.store.disk)
+    }
+
     /// The nodes whose tables a command is to show: those that targets name; without targets, those of the stages that have a section.
     pub fn asked(&self, targets: &[String]) -> Result<NodeSet> {
         let mut asked = self.graph.none();

@@ -135,6 +135,15 @@ impl Run {
             })
         })?;
         progress.finish();
+        let shared = !workspace.manifest.remotes.is_empty() || workspace.manifest.lock.is_written();
+        if shared
+            && summary.failures.is_empty()
+            && !summary.interrupted
+            && let Err(error) = workspace.write_lock(&plan)
+        {
+            // A colleague's pipeline may lie where one cannot write.
+            place.note(format_args!("{error:#}"))?;
+        }
         if self.targets.is_empty() && summary.failures.is_empty() && !summary.interrupted {
             views::prune(&workspace.store, &workspace.graph)?;
             // Only a run that found everything fresh knows that no input changed under it; and what was not sent is to be

@@ -35,7 +35,8 @@ pub struct Push {
 
 /// Fetch results from a remote
 ///
-/// What is fetched is what the targets show, and not what it was made from.
+/// What is fetched is what the targets show, and not what it was made from. Models and datasets need not be here where strata.lock, which
+/// runs with remotes write beside pipeline.toml, says what they were.
 #[derive(Args)]
 #[command(after_help = "Examples:
   strata pull                                  every stage that pipeline.toml names, from its remotes
@@ -100,6 +101,8 @@ impl Push {
         let _lock = workspace.store.lock_shared()?;
         let mut plan = Plan::new(&workspace.graph, &workspace.store);
         plan.expand_all(&workspace.select(&self.targets)?)?;
+        // What is sent is of use to who has not the files: the lock tells him what they were.
+        workspace.write_lock(&plan)?;
         let wanted = if self.targets.is_empty() { workspace.graph.all() } else { workspace.asked(&self.targets)? };
         let unfinished = wanted.iter().filter(|id| !plan.state(*id).is_here()).count();
         let progress = Progress::new(place.verbosity);

@@ -15,6 +15,7 @@ use strata_stages::{Outputs, Pipeline, PlanError, STAGES, Source, Stage, Work};
 
 use super::model_files::{adapter_files, model_files, template_files};
 use super::{FileFilter, FileRole, From, Graph, GraphInput, GraphNode, NodeId, PerNode, label};
+use crate::lock::Lock;
 
 /// A node before it has an id.
 type Name = (&'static str, Bindings);
@@ -31,11 +32,13 @@ struct Builder<'a> {
     /// What was found in each model directory: every dataset's nodes read it.
     found: HashMap<(PathBuf, FileFilter), From>,
     to_estimate: bool,
+    lock: Lock,
 }
 
 impl Graph {
-    pub fn build(pipeline: &Pipeline) -> Result<Graph, PlanError> {
-        Graph::of_stages(STAGES, pipeline, false)
+    /// Of files that are not there, what the lock says of them is enough.
+    pub fn build(pipeline: &Pipeline, lock: &Lock) -> Result<Graph, PlanError> {
+        Graph::with_lock(STAGES, pipeline, false, lock.clone())
     }
 
     /// As `build`, where weights, tokenizers and datasets may be absent: the nodes that read them cannot run.
@@ -49,6 +52,15 @@ impl Graph {
         pipeline: &Pipeline,
         to_estimate: bool,
     ) -> Result<Graph, PlanError> {
+        Graph::with_lock(stages, pipeline, to_estimate, Lock::default())
+    }
+
+    fn with_lock(
+        stages: &'static [&'static Stage],
+        pipeline: &Pipeline,
+        to_estimate: bool,
+        lock: Lock,
+    ) -> Result<Graph, PlanError> {
         if pipeline.sections.is_empty() {
             let help = "add [stages.report], [stages.projections] or another stage's section; `strata init` shows them";
             return Err(PlanError::new("", "the pipeline asks for no stage").help(help));
@@ -56,7 +68,8 @@ impl Graph {
         let (planned, placed) = (HashMap::new(), HashMap::new());
         let nodes = PerNode::new();
         let found = HashMap::new();
-        let mut builder = Builder { pipeline, stages, planned, placed, path: Vec::new(), nodes, found, to_estimate };
+        let mut builder =
+            Builder { pipeline, stages, planned, placed, path: Vec::new(), nodes, found, to_estimate, lock };
         // What shows the others' figures comes after them.
         let (last, first): (Vec<&Stage>, Vec<&Stage>) =
             stages.iter().partition(|stage| matches!(stage.work, Work::Gather(_)));
@@ -68,7 +81,7 @@ impl Graph {
                 }
             }
         }
-        let mut nodes = builder.nodes;
+        let (mut nodes, lock) = (builder.nodes, builder.lock);
         if nodes.len() == 0 {
             return Err(PlanError::new("", "the pipeline's stages have nothing to compute")
                 .help("name the models under [models] and the datasets under [datasets]"));
@@ -77,7 +90,7 @@ impl Graph {
             let read: BTreeSet<NodeId> = nodes[id].upstream().collect();
             read.into_iter().for_each(|upstream| nodes[upstream].readers.push(id));
         }
-        Ok(Graph { nodes, stages })
+        Ok(Graph { nodes, stages, lock })
     }
 }
 
@@ -187,7 +200,7 @@ impl Builder<'_> {
                 Some(directory) => self.files(name, directory, &files)?,
                 None => self.origin(name, model, files, reader)?,
             };
-            return match template_files(name, model)? {
+            return match template_files(name, model, &self.lock)? {
                 Some(template) => Ok(From::Together(vec![tokenizer, template])),
                 None => Ok(tokenizer),
             };
@@ -199,7 +212,7 @@ impl Builder<'_> {
         }
         let mut all = vec![base];
         if let ModelSource::Adapter { directory, .. } = &model.source {
-            all.push(adapter_files(name, directory)?);
+            all.push(adapter_files(name, directory, &self.lock)?);
         }
         // The default is not said, so that results in f32 keep their keys.
         if model.precision != Precision::default() {
@@ -231,7 +244,7 @@ impl Builder<'_> {
         if let Some(found) = self.found.get(&asked) {
             return Ok(found.clone());
         }
-        let found = match model_files(name, directory, filter) {
+        let found = match model_files(name, directory, filter, &self.lock) {
             Err(missing) if self.to_estimate => From::Absent { what: missing.message, path: directory.to_path_buf() },
             found => found?,
         };

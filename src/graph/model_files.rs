@@ -13,6 +13,7 @@ use strata_stages::model::{files, gguf};
 use strata_stages::text::chat::BORROWED;
 
 use super::{FileRole, From};
+use crate::lock::Lock;
 
 /// Of a model's or corpus's files, those that an input reads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,10 +48,16 @@ const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "
 
 /// The files of a Hugging Face model directory, or the GGUF file that is a model, under one role, by name. The index of sharded weights says
 /// which safetensors belong to the model; without one, all of them do.
-pub fn model_files(model: &str, directory: &Path, filter: &FileFilter) -> Result<From, PlanError> {
+pub fn model_files(model: &str, directory: &Path, filter: &FileFilter, lock: &Lock) -> Result<From, PlanError> {
     if files::is_gguf(directory) {
         // One file holds it all. Its own name is no content.
         let files = [(gguf::FILE.to_string(), directory.to_path_buf())].into();
+        return Ok(From::Files { role: FileRole::Model, files });
+    }
+    if !directory.exists() && lock.knows(directory) {
+        // What it held is known, and that those were all.
+        let names = lock.names(directory).into_iter().filter(|name| filter.admits(name));
+        let files = names.map(|name| (name.clone(), directory.join(name))).collect();
         return Ok(From::Files { role: FileRole::Model, files });
     }
     let at = at("models").key(model);
@@ -82,9 +89,9 @@ pub fn model_files(model: &str, directory: &Path, filter: &FileFilter) -> Result
 }
 
 /// An adapter's configuration and weights.
-pub fn adapter_files(model: &str, directory: &Path) -> Result<From, PlanError> {
+pub fn adapter_files(model: &str, directory: &Path, lock: &Lock) -> Result<From, PlanError> {
     let files = ADAPTER_FILES.map(|name| (name.to_string(), directory.join(name)));
-    match files.iter().find(|(_, path)| !path.is_file()) {
+    match files.iter().find(|(_, path)| !path.is_file() && lock.hash(path).is_none()) {
         None => Ok(From::Files { role: FileRole::Model, files: files.into() }),
         Some((name, _)) => {
             let error = PlanError::new(at("models").key(model), format!("{} holds no {name}", directory.display()));
@@ -94,14 +101,14 @@ pub fn adapter_files(model: &str, directory: &Path) -> Result<From, PlanError> {
 }
 
 /// The files from which a model takes a chat template that is not its tokenizer's; `None` where it takes none.
-pub fn template_files(name: &str, model: &Model) -> Result<Option<From>, PlanError> {
+pub fn template_files(name: &str, model: &Model, lock: &Lock) -> Result<Option<From>, PlanError> {
     let files: Vec<(&str, PathBuf)> = match &model.chat_template {
         None | Some(TemplateSource::BuiltIn(_)) => return Ok(None),
         Some(TemplateSource::File(path)) => vec![("chat_template.jinja", path.clone())],
         Some(TemplateSource::Tokenizer(path)) if files::is_gguf(path) => vec![(gguf::FILE, path.clone())],
         Some(TemplateSource::Tokenizer(directory)) => {
             let named = TEMPLATE_FILES.map(|name| (name, directory.join(name)));
-            named.into_iter().filter(|(_, path)| path.is_file()).collect()
+            named.into_iter().filter(|(_, path)| path.is_file() || lock.hash(path).is_some()).collect()
         }
     };
     if files.is_empty() {

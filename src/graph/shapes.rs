@@ -35,6 +35,10 @@ impl Graph {
                 }
                 let found = pipeline.model(model, entry(model))?;
                 let Some(Origin::Directory(base)) = pipeline.origin(found) else { continue };
+                // A model that is not here was looked at where its results were made.
+                if !base.exists() && self.lock.knows(base) {
+                    continue;
+                }
                 shapes.insert(model, read(model, base)?);
                 if let ModelSource::Adapter { directory, .. } = &found.source
                     && input.from.each().iter().all(|from| !matches!(from, From::Absent { .. }))

@@ -1,6 +1,7 @@
 //! What a node and its tasks read: the files, and what of them is in a key.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,8 @@ pub struct ResolvedPart {
     pub external: Option<FileState>,
     /// The task that made it, where its objects are not here.
     pub elsewhere: Option<TaskId>,
+    /// Whether it is a file of the user's that is not here, and of which the lock says what it was.
+    pub absent: bool,
 }
 
 pub type ResolvedInputs = BTreeMap<String, Vec<ResolvedPart>>;
@@ -122,15 +125,20 @@ impl Plan<'_> {
             let kept = output.columns.iter().filter(|(name, _)| read(name));
             InputContent::Columns { columns: kept.map(|(name, hash)| (name.clone(), hash.clone())).collect() }
         };
-        ResolvedPart { part, content, external: None, elsewhere }
+        ResolvedPart { part, content, external: None, elsewhere, absent: false }
     }
 
     fn external_part(&mut self, role: FileRole, name: &str, path: &Path) -> Result<ResolvedPart> {
         if !self.external.contains_key(path) {
-            let state = FileState::of_input(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let hash = self.store.fingerprints.hash(path, state);
-            let hash = hash.with_context(|| format!("cannot read {}", path.display()))?;
-            self.external.insert(path.to_path_buf(), (state, hash));
+            let found = match (FileState::of_input(path), self.graph.lock.hash(path)) {
+                (Err(error), Some(was)) if error.kind() == ErrorKind::NotFound => (None, was.to_hex()),
+                (state, _) => {
+                    let state = state.with_context(|| format!("cannot read {}", path.display()))?;
+                    let hash = self.store.fingerprints.hash(path, state);
+                    (Some(state), hash.with_context(|| format!("cannot read {}", path.display()))?)
+                }
+            };
+            self.external.insert(path.to_path_buf(), found);
         }
         let (state, content) = self.external[path].clone();
         // A model's file is read by its name; a dataset's own name is not content, only its format.
@@ -143,8 +151,9 @@ impl Plan<'_> {
         Ok(ResolvedPart {
             part: Part { path: path.to_path_buf(), name: name.to_string() },
             content: InputContent::File { name: role, content },
-            external: Some(state),
+            external: state,
             elsewhere: None,
+            absent: state.is_none(),
         })
     }
 }
@@ -157,5 +166,6 @@ fn setting_part(setting: &str) -> ResolvedPart {
         content: InputContent::File { name: setting.to_string(), content },
         external: None,
         elsewhere: None,
+        absent: false,
     }
 }

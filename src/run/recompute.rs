@@ -46,6 +46,9 @@ pub fn recompute(
         let node = plan.graph.node(task.node);
         let inputs = plan.inputs(task.node)?;
         let inputs = plan.task_inputs(*task, &inputs);
+        if inputs.values().flatten().any(|part| part.absent) {
+            continue;
+        }
         let document = plan.document(task.node, &inputs);
         let job = Job {
             task: *task,

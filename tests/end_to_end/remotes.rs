@@ -161,6 +161,32 @@ fn a_pipeline_that_says_so_stops_without_its_remote() {
 }
 
 #[test]
+fn tables_come_without_the_models_and_the_data_where_the_lock_says_what_they_were() {
+    let shared = tempfile::tempdir().expect("a folder");
+    let remote = format!("[remotes.team]\nurl = {:?}\n", shared.path().to_str().expect("text"));
+    let mine = Workspace::new();
+    mine.write("pipeline.toml", format!("{PIPELINE}{remote}push = true\n"));
+    mine.run(&[]);
+    let yours = Workspace::empty();
+    yours.write("pipeline.toml", format!("{PIPELINE}{remote}"));
+    yours.fails(2, &["pull"]);
+    yours.write("strata.lock", mine.read("strata.lock"));
+    assert!(yours.ok(&["pull", "projection_summary"]).starts_with("pulled 4 tasks"));
+    yours.ok(&["query", "SELECT mean FROM projection_summary"]);
+    let summary = yours.run(&[]);
+    assert!(summary["ran"] == 0 && summary["fetched"].as_u64() > Some(50), "{summary}");
+    assert_eq!(yours.run(&["--offline"])["ran"], 0);
+    assert_eq!(yours.read("strata.lock"), mine.read("strata.lock"), "what is not here stays as it was");
+    // What nobody computed cannot be.
+    yours.write("pipeline.toml", format!("{PIPELINE}[stages.loss_vectors]\n{remote}"));
+    let text = yours.fails(1, &["run"]);
+    assert!(text.contains("is not here, and no remote has what is made from it"), "{text}");
+    yours.write("strata.lock", "version = 1\nfiles = 3\n");
+    let text = yours.fails(2, &["status"]);
+    assert!(text.contains("strata.lock cannot be used"), "{text}");
+}
+
+#[test]
 fn a_remote_written_wrongly_is_an_error_by_line() {
     let workspace = Workspace::new();
     for (written, what) in [

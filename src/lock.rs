@@ -1,0 +1,110 @@
+//! `strata.lock`: what every file was that a pipeline read, so that its keys are known where the files are not.
+//!
+//! It lies beside pipeline.toml and belongs with it. A colleague who has the two and a remote gets the tables without the models and the
+//! datasets behind them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use strata_stages::contract::file::read_text;
+
+use crate::diagnostic::Diagnostic;
+use crate::store::disk::Disk;
+use crate::store::names::ObjectHash;
+
+const NAME: &str = "strata.lock";
+/// Bytes of the largest one: a hundred thousand files with long names.
+const LARGEST: u64 = 32 << 20;
+const HEADER: &str =
+    "# The blake3 of every file that this pipeline read. `strata run` writes it; keep it beside pipeline.toml.\n";
+
+/// The hashes of files by their paths, which are as in pipeline.toml: relative to its folder, or absolute.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Lock {
+    folder: PathBuf,
+    files: BTreeMap<PathBuf, ObjectHash>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    files: BTreeMap<PathBuf, ObjectHash>,
+}
+
+impl Lock {
+    /// Of a pipeline file's folder; empty where there is none.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn load(folder: &Path) -> Result<Lock, Diagnostic> {
+        let path = folder.join(NAME);
+        if !path.exists() {
+            return Ok(Lock { folder: folder.to_path_buf(), files: BTreeMap::new() });
+        }
+        let damaged = |why: String| {
+            let why = why.trim().to_string();
+            Diagnostic::plain(format!("{} cannot be used: {why}", path.display()))
+                .help("without it a run reads the files themselves, and writes it again")
+        };
+        let text = read_text(&path, LARGEST).map_err(|error| damaged(format!("{error:#}")))?;
+        let written: Written = toml_edit::de::from_str(&text).map_err(|error| damaged(error.message().to_string()))?;
+        if written.version != 1 {
+            return Err(damaged(format!("it is of version {}, and this Strata reads version 1", written.version)));
+        }
+        Ok(Lock { folder: folder.to_path_buf(), files: written.files })
+    }
+
+    /// Whether it says anything.
+    pub fn is_written(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    fn name(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.folder).unwrap_or(path).to_path_buf()
+    }
+
+    /// What a file was.
+    pub fn hash(&self, path: &Path) -> Option<ObjectHash> {
+        self.files.get(&self.name(path)).copied()
+    }
+
+    /// Whether it says what a file was, or the files of a folder.
+    pub fn knows(&self, path: &Path) -> bool {
+        let name = self.name(path);
+        self.files.range(name.clone()..).next().is_some_and(|(found, _)| found.starts_with(&name))
+    }
+
+    /// The names of the files of a folder that it knows.
+    pub fn names(&self, folder: &Path) -> Vec<String> {
+        let folder = self.name(folder);
+        let below = self.files.keys().filter_map(|path| path.strip_prefix(&folder).ok());
+        below.filter(|name| name.components().count() == 1).map(|name| name.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Writes what files are now, where that is news. Of those in `known` that were not read this time, what was said stays.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn update<'a>(
+        &self,
+        known: impl Iterator<Item = &'a Path>,
+        now: &BTreeMap<PathBuf, ObjectHash>,
+        disk: &Disk,
+    ) -> Result<()> {
+        let mut files = BTreeMap::new();
+        for path in known {
+            if let Some(hash) = now.get(path).copied().or_else(|| self.hash(path)) {
+                files.insert(self.name(path), hash);
+            }
+        }
+        if files == self.files {
+            return Ok(());
+        }
+        let path = self.folder.join(NAME);
+        let text = toml_edit::ser::to_string_pretty(&Written { version: 1, files })?;
+        disk.replace(&path, format!("{HEADER}{text}").as_bytes()).with_context(|| format!("writing {}", path.display()))
+    }
+}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use strata_stages::contract::file::read_text;
+use strata_stages::contract::file::{CONFIGURATION, read_text};
 
 use crate::diagnostic::Diagnostic;
 use crate::store::disk::Disk;
@@ -25,6 +25,8 @@ const HEADER: &str =
 pub struct Lock {
     folder: PathBuf,
     files: BTreeMap<PathBuf, ObjectHash>,
+    /// What the config.json of a model's folder says: some stages plan by it.
+    configs: BTreeMap<PathBuf, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -32,6 +34,8 @@ pub struct Lock {
 struct Written {
     version: u32,
     files: BTreeMap<PathBuf, ObjectHash>,
+    #[serde(default)]
+    configs: BTreeMap<PathBuf, String>,
 }
 
 impl Lock {
@@ -42,7 +46,7 @@ impl Lock {
     pub fn load(folder: &Path) -> Result<Lock, Diagnostic> {
         let path = folder.join(NAME);
         if !path.exists() {
-            return Ok(Lock { folder: folder.to_path_buf(), files: BTreeMap::new() });
+            return Ok(Lock { folder: folder.to_path_buf(), ..Lock::default() });
         }
         let damaged = |why: String| {
             let why = why.trim().to_string();
@@ -54,7 +58,7 @@ impl Lock {
         if written.version != 1 {
             return Err(damaged(format!("it is of version {}, and this Strata reads version 1", written.version)));
         }
-        Ok(Lock { folder: folder.to_path_buf(), files: written.files })
+        Ok(Lock { folder: folder.to_path_buf(), files: written.files, configs: written.configs })
     }
 
     /// Whether it says anything.
@@ -84,6 +88,12 @@ impl Lock {
         below.filter(|name| name.components().count() == 1).map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
+    /// What the config.json says of the folders that are not here, by folder.
+    pub fn configs(&self) -> BTreeMap<PathBuf, String> {
+        let folders = self.configs.iter().map(|(folder, text)| (self.folder.join(folder), text.clone()));
+        folders.filter(|(folder, _)| !folder.exists()).collect()
+    }
+
     /// Writes what files are now, where that is news. Of those in `known` that were not read this time, what was said stays.
     ///
     /// # Errors
@@ -94,17 +104,24 @@ impl Lock {
         now: &BTreeMap<PathBuf, ObjectHash>,
         disk: &Disk,
     ) -> Result<()> {
-        let mut files = BTreeMap::new();
+        let (mut files, mut configs) = (BTreeMap::new(), BTreeMap::new());
         for path in known {
             if let Some(hash) = now.get(path).copied().or_else(|| self.hash(path)) {
                 files.insert(self.name(path), hash);
             }
+            let Some(folder) = path.parent().filter(|folder| !configs.contains_key(&self.name(folder))) else {
+                continue;
+            };
+            let here = read_text(&folder.join("config.json"), CONFIGURATION).ok();
+            if let Some(text) = here.or_else(|| self.configs.get(&self.name(folder)).cloned()) {
+                configs.insert(self.name(folder), text);
+            }
         }
-        if files == self.files {
+        if (&files, &configs) == (&self.files, &self.configs) {
             return Ok(());
         }
         let path = self.folder.join(NAME);
-        let text = toml_edit::ser::to_string_pretty(&Written { version: 1, files })?;
+        let text = toml_edit::ser::to_string_pretty(&Written { version: 1, files, configs })?;
         disk.replace(&path, format!("{HEADER}{text}").as_bytes()).with_context(|| format!("writing {}", path.display()))
     }
 }

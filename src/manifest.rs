@@ -108,7 +108,7 @@ impl Manifest {
     }
 
     fn lift(&self) -> Result<Pipeline, PlanError> {
-        let mut pipeline = Pipeline::default();
+        let mut pipeline = Pipeline { configs: self.lock.configs(), ..Pipeline::default() };
         for (key, _) in self.document.iter().filter(|(key, _)| *key != TRUST) {
             if !SECTIONS.contains(&key) {
                 return Err(PlanError::unknown(TomlPath::default().key(key), "section", key, SECTIONS));
@@ -303,6 +303,9 @@ impl Manifest {
 
     fn require_file(&self, at: &TomlPath, directory: &Path, name: &str) -> Result<(), PlanError> {
         let path = directory.join(name);
+        if self.is_file(&path) {
+            return Ok(());
+        }
         let Some(why) = file::unfit(&path) else { return Ok(()) };
         let message = match path.symlink_metadata() {
             Ok(_) => format!("cannot read {}: {why}", path.display()),

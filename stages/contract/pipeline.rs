@@ -1,5 +1,6 @@
 //! The pipeline as the stages see it: which models and datasets there are, and how a stage picks among them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub struct Pipeline {
     pub sections: Vec<(String, Value)>,
     /// Where the names of `models` and `datasets` were found. Nothing needs to be said of it: `Default::default()`.
     pub places: [Places; 2],
+    /// What the config.json said of model directories that are not here, by directory.
+    pub configs: BTreeMap<PathBuf, String>,
 }
 
 #[derive(Debug, Clone)]

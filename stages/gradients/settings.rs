@@ -89,7 +89,7 @@ impl Settings {
 fn modules(model: &Model, pipeline: &Pipeline) -> Option<Modules> {
     match pipeline.origin(model)? {
         Origin::Directory(path) => {
-            let text = files::config(path).ok()?;
+            let text = files::config(path).ok().or_else(|| pipeline.configs.get(path).cloned())?;
             Some(family::describe(&text).ok()?.modules())
         }
         Origin::Trained(_) => {

@@ -85,6 +85,7 @@ fn model_type(pipeline: &Pipeline, model: &Model) -> Option<String> {
         (None, Origin::Trained(_)) => return None,
     };
     // A GGUF file's tokenizer is built from its own metadata.
-    let text = read_text(&directory.join("config.json"), CONFIGURATION).ok()?;
+    let text = read_text(&directory.join("config.json"), CONFIGURATION).ok();
+    let text = text.or_else(|| pipeline.configs.get(directory).cloned())?;
     serde_json::from_str::<Value>(&text).ok()?.get("model_type")?.as_str().map(str::to_string)
 }

@@ -178,7 +178,7 @@ fn tables_come_without_the_models_and_the_data_where_the_lock_says_what_they_wer
     assert_eq!(yours.run(&["--offline"])["ran"], 0);
     assert_eq!(yours.read("strata.lock"), mine.read("strata.lock"), "what is not here stays as it was");
     // What nobody computed cannot be.
-    yours.write("pipeline.toml", format!("{PIPELINE}[stages.loss_vectors]\n{remote}"));
+    yours.write("pipeline.toml", format!("{PIPELINE}[stages.next_tokens]\n{remote}"));
     let text = yours.fails(1, &["run"]);
     assert!(text.contains("is not here, and no remote has what is made from it"), "{text}");
     yours.write("strata.lock", "version = 1\nfiles = 3\n");

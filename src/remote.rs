@@ -123,23 +123,14 @@ impl Remote {
         Ok(self.names(RECORDS).await?.iter().filter_map(|name| key_of(name)).collect())
     }
 
-    /// Which of these keys have a record there. Many are asked for with a few listings, which run side by side.
-    async fn present(&self, keys: &[Key]) -> Result<HashSet<Key>, Failure> {
-        match self.kind {
-            Kind::Bucket => {
-                let listed = self.all_keys().await?;
-                Ok(keys.iter().copied().filter(|key| listed.contains(key)).collect())
-            }
-            Kind::Folder | Kind::Web => {
-                let mut found = HashSet::new();
-                for key in keys {
-                    if self.size(&record_name(*key)).await?.is_some() {
-                        found.insert(*key);
-                    }
-                }
-                Ok(found)
-            }
-        }
+    /// Whether all of its names can be asked for at once.
+    fn lists(&self) -> bool {
+        self.kind == Kind::Bucket
+    }
+
+    /// Whether a record is there.
+    async fn has(&self, key: Key) -> Result<bool, Failure> {
+        Ok(self.size(&record_name(key)).await?.is_some())
     }
 }
 

@@ -179,7 +179,7 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
     runtime()?.block_on(async {
         let mut remote = None;
         let mut failed = false;
-        // Known to be there, from a listing.
+        // All that is there, from a listing where the remote gives one.
         let mut there: Option<HashSet<Key>> = None;
         let mut queue: Vec<(Key, bool)> = Vec::new();
         const MANY: usize = 1 << 20;
@@ -203,10 +203,9 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
                 }
             }
             let Some(remote) = &remote else { continue };
-            if there.is_none() {
-                let asked: Vec<Key> = batch.iter().map(|(key, _)| *key).collect();
-                match remote.present(&asked).await {
-                    Ok(found) => there = Some(found),
+            if there.is_none() && remote.lists() {
+                match remote.all_keys().await {
+                    Ok(listed) => there = Some(listed),
                     Err(failure) => {
                         failed = true;
                         note(&|done| {
@@ -222,10 +221,15 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
                 if stop.load(Ordering::Relaxed) {
                     return Err(None);
                 }
-                match !replace && known.is_some_and(|there| there.contains(&key)) {
-                    true => Ok(None),
-                    false => remote.send(store, key).await.map(Some).map_err(Some),
+                let is_there = match known {
+                    _ if replace => false,
+                    Some(there) => there.contains(&key),
+                    None => remote.has(key).await.map_err(Some)?,
+                };
+                if is_there {
+                    return Ok(None);
                 }
+                remote.send(store, key).await.map(Some).map_err(Some)
             });
             let mut answers = futures_util::stream::iter(requests).buffer_unordered(AT_ONCE);
             while let Some(answer) = answers.next().await {

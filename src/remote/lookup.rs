@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use futures_util::StreamExt;
 
 use super::fetch::{Expected, Found};
-use super::{Failure, Kind, Remote};
+use super::{Failure, Remote};
 use crate::key::Key;
 use crate::manifest::remotes::{OnFailure, RemoteSetting};
 use crate::store::signing::Trust;
@@ -138,7 +138,7 @@ impl Asked {
         }
         let Some(remote) = &self.remote else { return answer };
         self.asked += wanted.len();
-        if remote.kind == Kind::Bucket && self.asked > FEW && self.listed.is_none() {
+        if remote.lists() && self.asked > FEW && self.listed.is_none() {
             match remote.all_keys().await {
                 Ok(listed) => self.listed = Some(listed),
                 Err(failure) => {

@@ -120,6 +120,25 @@ fn what_is_pushed_can_be_pulled_and_then_nothing_is_left_to_run() {
 }
 
 #[test]
+fn what_is_there_is_not_sent_again_however_the_tasks_come() {
+    let (bench, _) = pushed();
+    pull(&bench).expect("pulled");
+    let (store, keys) = (bench.store(), bench.store().keys().expect("listed"));
+    let (sending, outbox) = sending(&setting(&bench));
+    let (done, stop) = (Mutex::default(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| send_all(&store, outbox, &done, &stop).expect("a runtime"));
+        for key in &keys {
+            sending.send(*key, false);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        drop(sending);
+    });
+    let done = done.into_inner().expect("no panic");
+    assert_eq!((done.present, done.tasks), (7, 0), "{done:?}");
+}
+
+#[test]
 fn a_part_that_the_remote_lacks_is_counted_and_can_be_run() {
     let (bench, _) = pushed();
     let record = remote_files(&bench, "records")

@@ -6,10 +6,10 @@
 mod base;
 mod chat_template;
 pub mod executor;
+mod locate;
 pub mod remotes;
 
 use std::io::ErrorKind;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -17,7 +17,7 @@ use strata_stages::contract::file::{self, read_text};
 use strata_stages::contract::pipeline::{
     Base, Dataset, DatasetSource, Model, ModelSource, Precision, check_folder_name,
 };
-use strata_stages::contract::toml_path::{Segment, TomlPath, at};
+use strata_stages::contract::toml_path::{TomlPath, at};
 use strata_stages::model::adapter::file_names;
 use strata_stages::model::files;
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
@@ -27,6 +27,7 @@ use crate::diagnostic::Diagnostic;
 use crate::lock::Lock;
 use crate::store::signing::PublicKey;
 pub use executor::{Executor, Resources};
+use locate::locate;
 use remotes::RemoteSetting;
 
 /// A parsed pipeline.toml.
@@ -400,64 +401,11 @@ fn to_json(item: &Item, at: &TomlPath) -> Result<Value, PlanError> {
     }
 }
 
-/// What a path leads through: tables and arrays hold items at the top of a document, and values within values.
-#[derive(Clone, Copy)]
-enum Held<'a> {
-    Item(&'a Item),
-    Table(&'a toml_edit::Table),
-    Value(&'a toml_edit::Value),
-}
-
-impl<'a> Held<'a> {
-    /// The value one step further, with its bytes. A table with a header of its own is shown by its name.
-    fn step(self, segment: &Segment) -> Option<(Held<'a>, Option<Range<usize>>)> {
-        match segment {
-            Segment::Key(name) => {
-                let table: &dyn toml_edit::TableLike = match self {
-                    Held::Item(item) => item.as_table_like()?,
-                    Held::Table(table) => table,
-                    Held::Value(value) => value.as_inline_table()?,
-                };
-                let (key, item) = table.get_key_value(name)?;
-                let headed = item.is_table() || item.is_array_of_tables();
-                Some((Held::Item(item), if headed { key.span() } else { item.span() }))
-            }
-            Segment::Index(index) => {
-                let array = match self {
-                    Held::Item(item) => match item.as_array_of_tables() {
-                        Some(tables) => {
-                            let table = tables.get(*index)?;
-                            return Some((Held::Table(table), table.span()));
-                        }
-                        None => item.as_array()?,
-                    },
-                    Held::Table(_) => return None,
-                    Held::Value(value) => value.as_array()?,
-                };
-                let value = array.get(*index)?;
-                Some((Held::Value(value), value.span()))
-            }
-        }
-    }
-}
-
-/// The bytes of the value at a path, or of the deepest value on the way that is there.
-fn locate(document: &Document<String>, at: &TomlPath) -> Option<Range<usize>> {
-    let mut held = Held::Item(document.as_item());
-    let mut found = None;
-    for segment in at.segments() {
-        let Some((next, span)) = held.step(segment) else { break };
-        held = next;
-        found = span.or(found);
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<Manifest, String> {
+    pub fn load(text: &str) -> Result<Manifest, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = directory.path().join("pipeline.toml");
         std::fs::write(&path, text).map_err(|error| error.to_string())?;

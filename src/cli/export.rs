@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueHint};
 use clap_complete::ArgValueCompleter;
 
-use super::{Outcome, Place, complete, parse_targets, usage};
-use crate::plan::Plan;
+use super::{Outcome, Place, complete};
 use crate::provenance::export;
 
 /// Write a target's results to a folder of their own, with the records of all behind them: what accompanies a paper
@@ -34,21 +33,11 @@ pub struct Export {
 impl Export {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let workspace = place.open()?;
-        let targets = std::slice::from_ref(&self.target);
-        let wanted = workspace.select(targets)?;
         let store = &workspace.store;
         store.prepare()?;
         let _lock = store.lock_shared()?;
-        let mut plan = Plan::new(&workspace.graph, store);
-        plan.expand_all(&wanted)?;
-        if let Some(id) = wanted.iter().find(|id| plan.state(*id).outputs().is_none()) {
-            let label = workspace.graph.node(id).label();
-            bail!("{label} is not finished; `strata run {}` finishes it", self.target);
-        }
-        let mut own = Vec::new();
-        for target in parse_targets(targets)? {
-            own.extend(workspace.graph.find(&target).map_err(usage)?);
-        }
+        let (wanted, plan) = workspace.finished(&self.target)?;
+        let own: Vec<_> = workspace.asked(std::slice::from_ref(&self.target))?.iter().collect();
         let mut shown = export::shown(&plan, &own);
         if self.with_inputs {
             let tables = wanted.iter().filter(|id| workspace.graph.node(*id).stage.table().is_some());

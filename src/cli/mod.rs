@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::builder::styling::AnsiColor;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::CompleteEnv;
@@ -172,6 +172,24 @@ impl Place {
 }
 
 impl Workspace {
+    /// The plan of a target that is finished, with what it reads.
+    ///
+    /// # Errors
+    /// When some of it is not finished, or its objects are in a remote and not here.
+    pub fn finished(&self, target: &str) -> Result<(NodeSet, Plan<'_>)> {
+        let wanted = self.select(&[target.to_string()])?;
+        let mut plan = Plan::new(&self.graph, &self.store);
+        plan.expand_all(&wanted)?;
+        if let Some(id) = wanted.iter().find(|id| !plan.state(*id).is_here()) {
+            let label = self.graph.node(id).label();
+            if plan.state(id).outputs().is_some() {
+                bail!("the results of {label} are in a remote; `strata pull {target} --with-inputs` brings them");
+            }
+            bail!("{label} is not finished; `strata run {target}` finishes it");
+        }
+        Ok((wanted, plan))
+    }
+
     /// Writes what the files were that a plan read, for who has them not.
     pub fn write_lock(&self, plan: &Plan) -> Result<()> {
         let inputs = self.graph.nodes().flat_map(|(_, node)| node.inputs.iter().flat_map(|input| input.from.each()));

@@ -1,12 +1,11 @@
 //! `strata pin`
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::say::say;
 use super::{Outcome, Place, complete};
-use crate::plan::Plan;
 use crate::store::Store;
 use crate::store::roots::{Pin, PinnedNode};
 
@@ -44,15 +43,10 @@ impl PinCommand {
             return Ok(Outcome::Done);
         };
         let workspace = place.open()?;
-        let wanted = workspace.select(std::slice::from_ref(target))?;
         let store = &workspace.store;
         store.prepare()?;
         let _lock = store.lock_shared()?;
-        let mut plan = Plan::new(&workspace.graph, store);
-        plan.expand_all(&wanted)?;
-        if let Some(id) = wanted.iter().find(|id| plan.state(*id).outputs().is_none()) {
-            bail!("{} is not finished; `strata run {target}` finishes it", workspace.graph.node(id).label());
-        }
+        let (wanted, plan) = workspace.finished(target)?;
         let keys = wanted.iter().flat_map(|id| plan.state(id).done()).map(|key| key.to_string()).collect();
         let node = |id| {
             let (node, keys) = (workspace.graph.node(id), plan.state(id).done());

@@ -234,14 +234,7 @@ fn minutes(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Manifest;
-
-    fn load(text: &str) -> Result<Manifest, String> {
-        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let path = directory.path().join("pipeline.toml");
-        std::fs::write(&path, text).map_err(|error| error.to_string())?;
-        Manifest::load(&path).map_err(|diagnostic| diagnostic.to_string())
-    }
+    use crate::manifest::tests::load;
 
     fn error(text: &str) -> String {
         load(text).err().unwrap_or_default()

@@ -177,10 +177,8 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
         }
     };
     runtime()?.block_on(async {
-        let mut remote = None;
+        let mut connected = None;
         let mut failed = false;
-        // All that is there, from a listing where the remote gives one.
-        let mut there: Option<HashSet<Key>> = None;
         let mut queue: Vec<(Key, bool)> = Vec::new();
         const MANY: usize = 1 << 20;
         while keys.recv_many(&mut queue, MANY).await > 0 {
@@ -189,9 +187,9 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
                 note(&|done| done.unsent += batch.len());
                 continue;
             }
-            if remote.is_none() {
-                match open(&setting).await {
-                    Ok(opened) => remote = Some(opened),
+            if connected.is_none() {
+                match connect(&setting).await {
+                    Ok(opened) => connected = Some(opened),
                     Err(failure) => {
                         failed = true;
                         note(&|done| {
@@ -202,21 +200,8 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
                     }
                 }
             }
-            let Some(remote) = &remote else { continue };
-            if there.is_none() && remote.lists() {
-                match remote.all_keys().await {
-                    Ok(listed) => there = Some(listed),
-                    Err(failure) => {
-                        failed = true;
-                        note(&|done| {
-                            done.unsent += batch.len();
-                            done.failures.push(failure.to_string());
-                        });
-                        continue;
-                    }
-                }
-            }
-            let known = there.as_ref();
+            let Some((remote, known)) = &connected else { continue };
+            let mut left = batch.len();
             let requests = batch.into_iter().map(|(key, replace)| async move {
                 if stop.load(Ordering::Relaxed) {
                     return Err(None);
@@ -233,6 +218,7 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
             });
             let mut answers = futures_util::stream::iter(requests).buffer_unordered(AT_ONCE);
             while let Some(answer) = answers.next().await {
+                left -= 1;
                 note(&|done| match &answer {
                     Ok(None) => done.present += 1,
                     Ok(Some(Some(sent))) => {
@@ -254,18 +240,17 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
                     break;
                 }
             }
-            drop(answers);
-            if failed {
-                // What the batch had left was not counted one by one.
-                note(&|done| done.unsent = done.unsent.max(1));
-            }
+            // Where the remote failed, the rest was not tried.
+            note(&|done| done.unsent += left);
         }
         Ok(())
     })
 }
 
-async fn open(setting: &RemoteSetting) -> Result<Remote, Failure> {
+/// A remote that is ready to be sent to, and the keys of all its records where it lists them.
+async fn connect(setting: &RemoteSetting) -> Result<(Remote, Option<HashSet<Key>>), Failure> {
     let remote = Remote::open_to_write(setting).map_err(|error| Failure::Unreachable(format!("{error:#}")))?;
     remote.prepare().await?;
-    Ok(remote)
+    let known = if remote.lists() { Some(remote.all_keys().await?) } else { None };
+    Ok((remote, known))
 }

@@ -177,6 +177,13 @@ fn tables_come_without_the_models_and_the_data_where_the_lock_says_what_they_wer
     assert!(summary["ran"] == 0 && summary["fetched"].as_u64() > Some(50), "{summary}");
     assert_eq!(yours.run(&["--offline"])["ran"], 0);
     assert_eq!(yours.read("strata.lock"), mine.read("strata.lock"), "what is not here stays as it was");
+    // What lies in the remote alone is not kept by a pin, nor can it be exported.
+    for command in [["pin", "separation", "paper"], ["export", "separation", "folder"]] {
+        let text = yours.fails(1, &command);
+        assert!(text.contains("are in a remote; `strata pull separation --with-inputs` brings them"), "{text}");
+    }
+    yours.ok(&["pull", "separation", "--with-inputs"]);
+    yours.ok(&["pin", "separation", "paper"]);
     // What nobody computed cannot be.
     yours.write("pipeline.toml", format!("{PIPELINE}[stages.next_tokens]\n{remote}"));
     let text = yours.fails(1, &["run"]);

@@ -18,7 +18,7 @@ use strata_stages::text::chat::{ChatTemplate, ChatTokenizer, Date, Limits, Messa
 use strata_stages::{Part, Pipeline, Task, table};
 
 #[cfg(feature = "engine")]
-pub use engine::{pipeline, record};
+pub use engine::{listing, pipeline, record};
 
 /// A folder in memory, where there is one, with the golden model in it.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {

@@ -7,6 +7,7 @@ mod base;
 mod chat_template;
 pub mod executor;
 mod locate;
+pub mod name;
 pub mod remotes;
 
 use std::io::ErrorKind;
@@ -110,7 +111,12 @@ impl Manifest {
 
     fn lift(&self) -> Result<Pipeline, PlanError> {
         let mut pipeline = Pipeline { configs: self.lock.configs(), ..Pipeline::default() };
-        for (key, _) in self.document.iter().filter(|(key, _)| *key != TRUST) {
+        for (key, item) in self.document.iter().filter(|(key, _)| *key != TRUST) {
+            if key == name::NAME {
+                let at = at(name::NAME);
+                name::check(&at, &to_json(item, &at)?)?;
+                continue;
+            }
             if !SECTIONS.contains(&key) {
                 return Err(PlanError::unknown(TomlPath::default().key(key), "section", key, SECTIONS));
             }

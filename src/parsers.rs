@@ -7,6 +7,7 @@ pub mod diagnostic;
 pub mod graph;
 pub mod key;
 pub mod latest;
+pub mod lock;
 pub mod manifest;
 pub mod outputs;
 pub mod plan;

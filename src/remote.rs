@@ -5,6 +5,7 @@
 //! a record is believed only when its document hashes to the key it is filed under.
 
 pub mod background;
+pub mod bounded;
 pub mod fetch;
 pub mod lookup;
 mod send;
@@ -82,6 +83,13 @@ struct Marker {
 }
 
 impl Remote {
+    /// A bucket over a client that tests and fuzzing give.
+    #[cfg(any(test, fuzzing))]
+    pub fn over(store: Arc<dyn ObjectStore>) -> Remote {
+        let (name, prefix) = ("s3://test".to_string(), RemotePath::default());
+        Remote { name, store, prefix, kind: Kind::Bucket, health: Health::default() }
+    }
+
     fn at(&self, relative: &str) -> RemotePath {
         relative.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
     }
@@ -119,7 +127,7 @@ impl Remote {
     }
 
     /// The keys of all records there.
-    async fn all_keys(&self) -> Result<HashSet<Key>, Failure> {
+    pub async fn all_keys(&self) -> Result<HashSet<Key>, Failure> {
         Ok(self.names(RECORDS).await?.iter().filter_map(|name| key_of(name)).collect())
     }
 

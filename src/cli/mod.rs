@@ -41,7 +41,7 @@ use strata_stages::PlanError;
 use self::say::say;
 use crate::diagnostic::Diagnostic;
 use crate::graph::{From, Graph, NodeSet, Target};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, name};
 use crate::plan::Plan;
 use crate::progress::Verbosity;
 use crate::store::Store;
@@ -162,7 +162,7 @@ impl Place {
 
     /// The paths of the store, which may not be there, with this pipeline's views.
     pub fn layout(&self) -> Result<Layout> {
-        Layout::of_pipeline(&self.store_root()?, &self.pipeline)
+        Layout::of_pipeline(&self.store_root()?, &self.pipeline, name::of_file(&self.pipeline).as_deref())
     }
 
     fn store_root(&self) -> Result<PathBuf> {

@@ -1,30 +1,38 @@
 //! `strata query`: SQL over the tables, through Polars.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use polars::prelude::{AnyValue, DataFrame, DataType, HiveOptions, LazyFrame, PlRefPath, ScanArgsParquet, Schema};
 use polars::sql::{SQLContext, extract_table_identifiers};
 use serde_json::{Value, json};
 use strata_stages::PlanError;
 
+use super::share::{self, named};
 use super::{Outcome, Place, usage};
+use crate::progress::Verbosity;
 
 /// Ask the tables something in SQL
 ///
 /// Every folder below artifacts/tables is a table; the names of its folders (model=…, dataset=…) are columns. A table for
-/// people shows five digits of a number; CSV, JSON and Parquet have all of them.
+/// people shows five digits of a number; CSV, JSON and Parquet have all of them. With --remote the tables that the query names are
+/// fetched first, and nothing that they were made from: pipeline.toml says which they are, and neither models nor data need be here.
 #[derive(Args)]
 #[command(after_help = "Examples:
   strata query \"SELECT model, layer, mean, ci_low, ci_high FROM projection_summary ORDER BY layer\"
   strata query \"SELECT * FROM tokens LIMIT 3\" --format json
+  strata query \"SELECT count(*) FROM separation\" --remote team
   strata query \"SELECT example, vector FROM hidden_states WHERE layer = 2\" --format parquet > states.parquet")]
 pub struct Query {
     sql: String,
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+    /// Ask for what lies in a remote: one of pipeline.toml, a folder, file://…, s3://bucket/prefix, gs://…, az://… or https://…
+    #[arg(long, value_name = "REMOTE")]
+    remote: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -39,9 +47,15 @@ impl Query {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let tables = place.layout()?.tables();
         let mut context = SQLContext::new();
-        let known = names(&tables);
         let bad_sql = |error: polars::error::PolarsError| usage(PlanError::new("", format!("in the query: {error}")));
-        for name in extract_table_identifiers(&self.sql, false, true).map_err(bad_sql)? {
+        let asked = extract_table_identifiers(&self.sql, false, true).map_err(bad_sql)?;
+        if let Some(remote) = &self.remote
+            && let Some(outcome) = fetch(place, remote, &asked)?
+        {
+            return Ok(outcome);
+        }
+        let known = names(&tables);
+        for name in asked {
             if known.contains(&name) {
                 context.register(&name, scan(&tables.join(&name))?);
             } else if !self.sql.to_lowercase().contains(&format!("{} as", name.to_lowercase())) {
@@ -67,6 +81,30 @@ impl Query {
         }
         out.flush()?;
         Ok(Outcome::Done)
+    }
+}
+
+/// Brings tables from a remote. Returns how it ended, where it did not bring them all.
+fn fetch(place: &Place, remote: &str, asked: &[String]) -> Result<Option<Outcome>> {
+    let workspace = place.open()?;
+    let setting = named(&workspace, remote)?;
+    let tables: BTreeSet<&str> = workspace.graph.nodes().map(|(_, node)| node.stage.name).collect();
+    let targets: Vec<String> = asked.iter().filter(|name| tables.contains(name.as_str())).cloned().collect();
+    if targets.is_empty() {
+        return Ok(None);
+    }
+    let fetched = share::fetch(place, &workspace, &[setting], &targets, false)?;
+    if fetched.absent > 0 {
+        let words = fetched.words.clone();
+        fetched.outcome()?;
+        bail!("not all of {} is in {remote}: it has {words}", targets.join(", "));
+    }
+    if place.verbosity != Verbosity::Quiet {
+        eprintln!("fetched {}", fetched.words);
+    }
+    match fetched.outcome()? {
+        Outcome::Done => Ok(None),
+        ended => Ok(Some(ended)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::remote::lookup::Lookup;
 use crate::run::rounds::Work;
-use crate::run::{self, Options, Remotes};
+use crate::run::{self, Options, Remotes, Summary};
 
 /// Send the pipeline's results to a remote
 ///
@@ -56,7 +56,7 @@ pub struct Pull {
 }
 
 /// The remote that a command names: one of pipeline.toml, or a URL.
-fn named(workspace: &Workspace, text: &str) -> Result<RemoteSetting> {
+pub fn named(workspace: &Workspace, text: &str) -> Result<RemoteSetting> {
     let remotes = &workspace.manifest.remotes;
     if let Some(found) = remotes.iter().find(|setting| setting.name == text) {
         return Ok(RemoteSetting { url: found.url.clone(), ..RemoteSetting::of_url(&found.name) });
@@ -142,42 +142,75 @@ impl Pull {
             let help = "name a place with --from, or write [remotes.NAME] with a url in pipeline.toml";
             return Err(usage(error.help(help)).into());
         }
-        interrupt::listen("stopping; again to stop at once")?;
-        workspace.store.prepare()?;
-        let _lock = workspace.store.lock_shared()?;
-        workspace.store.register(place.pipeline(), &workspace.graph)?;
-        let wanted = workspace.select(&self.targets)?;
-        let here = if self.with_inputs { wanted.clone() } else { workspace.asked(&self.targets)? };
-        let force = workspace.graph.none();
-        let options = Options { jobs: 1, keep_going: true, force, share: None, here, compute: false };
-        let progress = Progress::new(place.verbosity);
-        let mut remotes = Remotes { settings: &settings, lookup: Some(Lookup::new(&settings)?), sending: Vec::new() };
-        let work = Work { graph: &workspace.graph, store: &workspace.store, wanted: &wanted };
-        let pulled = run::rounds::run(work, &options, &mut remotes, &progress, &interrupt::cancelled, &mut |_| ());
-        progress.finish();
-        let (plan, summary) = pulled?;
-        let fetched: usize = summary.stages.values().map(|counts| counts.fetched).sum();
-        let present: usize = options.here.iter().map(|id| plan.state(id).done().len()).sum::<usize>() - fetched;
-        let absent: usize = options.here.iter().map(|id| plan.state(id).stale().count()).sum();
-        let waiting = options.here.iter().filter(|id| plan.state(*id).is_waiting()).count();
-        let mut rest = String::new();
-        if absent > 0 {
-            rest.push_str(&format!("; {absent} are in no remote"));
-        }
-        if waiting > 0 {
-            rest.push_str(&format!("; {waiting} nodes wait for what is in no remote"));
-        }
-        let megabytes = megabytes(summary.bytes_fetched);
-        place.note(format_args!("pulled {fetched} tasks ({megabytes:.1} MB); {present} were there already{rest}"))?;
-        let refused: Vec<&str> = remotes.lookup.iter().flat_map(Lookup::refusals).collect();
-        match refused.as_slice() {
+        let fetched = fetch(place, &workspace, &settings, &self.targets, self.with_inputs)?;
+        place.note(format_args!("pulled {}", fetched.words))?;
+        fetched.outcome()
+    }
+}
+
+/// What remotes were asked for, and what came.
+pub struct Fetched {
+    pub words: String,
+    /// How many of the tasks that were asked for are not here.
+    pub absent: usize,
+    refusals: Vec<String>,
+    summary: Summary,
+}
+
+impl Fetched {
+    /// # Errors
+    /// When something in a remote was refused or could not be kept.
+    pub fn outcome(self) -> Result<Outcome> {
+        match self.refusals.as_slice() {
             [] => {}
             [only] => bail!("{only}"),
             [first, rest @ ..] => bail!("{first}; and {} more were refused", rest.len()),
         }
-        if let Some((label, error)) = summary.failures.into_iter().next() {
+        if let Some((label, error)) = self.summary.failures.into_iter().next() {
             return Err(error.context(label));
         }
-        Ok(if summary.interrupted { Outcome::Interrupted } else { Outcome::Done })
+        Ok(if self.summary.interrupted { Outcome::Interrupted } else { Outcome::Done })
     }
+}
+
+/// Brings what targets show from remotes, and shows it.
+///
+/// # Errors
+/// When the remotes cannot be asked, or the store cannot be written.
+pub fn fetch(
+    place: &Place,
+    workspace: &Workspace,
+    settings: &[RemoteSetting],
+    targets: &[String],
+    with_inputs: bool,
+) -> Result<Fetched> {
+    interrupt::listen("stopping; again to stop at once")?;
+    workspace.store.prepare()?;
+    let _lock = workspace.store.lock_shared()?;
+    workspace.store.register(place.pipeline(), &workspace.graph)?;
+    let wanted = workspace.select(targets)?;
+    let here = if with_inputs { wanted.clone() } else { workspace.asked(targets)? };
+    let force = workspace.graph.none();
+    let options = Options { jobs: 1, keep_going: true, force, share: None, here, compute: false };
+    let progress = Progress::new(place.verbosity);
+    let mut remotes = Remotes { settings, lookup: Some(Lookup::new(settings)?), sending: Vec::new() };
+    let work = Work { graph: &workspace.graph, store: &workspace.store, wanted: &wanted };
+    let pulled = run::rounds::run(work, &options, &mut remotes, &progress, &interrupt::cancelled, &mut |_| ());
+    progress.finish();
+    let (plan, summary) = pulled?;
+    let fetched: usize = summary.stages.values().map(|counts| counts.fetched).sum();
+    let present: usize = options.here.iter().map(|id| plan.state(id).done().len()).sum::<usize>() - fetched;
+    let absent: usize = options.here.iter().map(|id| plan.state(id).stale().count()).sum();
+    let waiting = options.here.iter().filter(|id| plan.state(*id).is_waiting()).count();
+    let mut rest = String::new();
+    if absent > 0 {
+        rest.push_str(&format!("; {absent} are in no remote"));
+    }
+    if waiting > 0 {
+        rest.push_str(&format!("; {waiting} nodes wait for what is in no remote"));
+    }
+    let megabytes = megabytes(summary.bytes_fetched);
+    let words = format!("{fetched} tasks ({megabytes:.1} MB); {present} were there already{rest}");
+    let refusals = remotes.lookup.iter().flat_map(Lookup::refusals).map(str::to_string).collect();
+    Ok(Fetched { words, absent: absent + waiting, refusals, summary })
 }

@@ -24,6 +24,8 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 pub(super) const TRIES: usize = 4;
 /// The slowest sending that is waited for, in bytes a second.
 const SLOWEST: u64 = 50_000;
+/// So many names that begin with one digit are taken of a listing: a server need not end it by itself.
+const MOST_NAMES: usize = if cfg!(test) { 2500 } else { 1 << 18 };
 /// A file that is longer is sent in pieces of this size, so many at once.
 const PIECE: usize = 8 << 20;
 const PIECES_AT_ONCE: usize = 4;
@@ -188,6 +190,10 @@ impl Remote {
                         let name = meta.location.filename().unwrap_or_default();
                         if !name.starts_with(digit) {
                             return Ok(names);
+                        }
+                        if names.len() == MOST_NAMES {
+                            let why = format!("{} lists more than {MOST_NAMES} names in a row", self.name);
+                            return Err(Failure::Unreachable(why));
                         }
                         names.push(name.to_string());
                         offset = meta.location;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::ReqwestConnector;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
@@ -14,6 +15,7 @@ use object_store::path::Path as RemotePath;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::bounded::Bounded;
 use super::{Kind, Remote};
 use crate::manifest::nearest_sibling;
 use crate::manifest::remotes::RemoteSetting;
@@ -128,12 +130,14 @@ fn cloud(url: &Url) -> Result<(Arc<dyn ObjectStore>, RemotePath, Kind)> {
     let store: Arc<dyn ObjectStore> = match url.scheme() {
         "s3" => {
             let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry());
+            let builder = builder.with_http_connector(Bounded::<ReqwestConnector>::default());
             let set =
                 |builder: AmazonS3Builder, (key, value)| builder.with_config(AmazonS3ConfigKey::Client(key), value);
             Arc::new(client.into_iter().fold(builder, set).build()?)
         }
         "gs" => {
             let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry());
+            let builder = builder.with_http_connector(Bounded::<ReqwestConnector>::default());
             let set = |builder: GoogleCloudStorageBuilder, (key, value)| {
                 builder.with_config(GoogleConfigKey::Client(key), value)
             };
@@ -141,6 +145,7 @@ fn cloud(url: &Url) -> Result<(Arc<dyn ObjectStore>, RemotePath, Kind)> {
         }
         "az" => {
             let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry());
+            let builder = builder.with_http_connector(Bounded::<ReqwestConnector>::default());
             let set =
                 |builder: MicrosoftAzureBuilder, (key, value)| builder.with_config(AzureConfigKey::Client(key), value);
             Arc::new(client.into_iter().fold(builder, set).build()?)
@@ -150,6 +155,7 @@ fn cloud(url: &Url) -> Result<(Arc<dyn ObjectStore>, RemotePath, Kind)> {
                 client.into_iter().fold(ClientOptions::new(), |options, (key, value)| options.with_config(key, value));
             let options = options.with_allow_http(url.scheme() == "http");
             let store = HttpBuilder::new().with_url(url.as_str()).with_retry(retry()).with_client_options(options);
+            let store = store.with_http_connector(Bounded::<ReqwestConnector>::default());
             return Ok((Arc::new(store.build()?), RemotePath::default(), Kind::Web));
         }
     };

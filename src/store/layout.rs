@@ -41,15 +41,19 @@ impl Layout {
         Layout { root: root.to_path_buf(), views: root.to_path_buf(), name: OWN.to_string() }
     }
 
-    /// Of pipeline.toml beside its own store the views lie at the store's top; every other pipeline has a folder of its own.
+    /// Of pipeline.toml beside its own store the views lie at the store's top; every other pipeline has a folder of its own, called by the
+    /// name that it gives itself, or by its path.
     ///
     /// # Errors
     /// When the current folder cannot be asked for.
-    pub fn of_pipeline(root: &Path, pipeline: &Path) -> Result<Layout> {
+    pub fn of_pipeline(root: &Path, pipeline: &Path, named: Option<&str>) -> Result<Layout> {
         let pipeline = std::path::absolute(pipeline)?;
         let own = root.parent().map(|folder| folder.join("pipeline.toml"));
         let top = Layout::new(root);
-        Ok(if own.as_ref() == Some(&pipeline) { top } else { top.of_name(&name_of(&pipeline)) })
+        if own.as_ref() == Some(&pipeline) {
+            return Ok(top);
+        }
+        Ok(top.of_name(&named.map_or_else(|| name_of(&pipeline), str::to_string)))
     }
 
     /// The same store, with the views of the pipeline of this name.
@@ -66,6 +70,10 @@ impl Layout {
     /// Of all pipelines that have views here.
     pub fn pipelines(&self) -> Vec<Layout> {
         layouts(self, &self.root.join(PIPELINES))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn is_nested(&self) -> bool {

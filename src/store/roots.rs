@@ -53,12 +53,18 @@ impl Store {
     /// Writes down that a pipeline uses this store, where that is not known.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// When another pipeline has its name, or the store cannot be written.
     pub fn register(&self, pipeline: &Path, graph: &Graph) -> Result<()> {
         let root = Root { pipeline: std::path::absolute(pipeline)?, inputs: self.inputs(graph) };
         let path = self.layout.root_file();
-        if read::<Root>(&path).is_some_and(|known| known == root) {
+        let known = read::<Root>(&path);
+        if known.as_ref() == Some(&root) {
             return Ok(());
+        }
+        // One that was moved keeps its name.
+        if let Some(other) = known.filter(|known| known.pipeline != root.pipeline && !known.is_gone()) {
+            let (store, other) = (self.layout.root().display(), other.pipeline.display());
+            bail!("{} is the name of {other} in the store {store}: give one of them another", self.layout.name());
         }
         self.disk.replace(&path, &serde_json::to_vec_pretty(&root)?)
     }

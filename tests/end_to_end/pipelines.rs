@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::workspace::{Workspace, chats};
+use crate::workspace::{PIPELINE, Workspace, chats};
 
 /// Two workspaces on one store, which differ in their second dataset.
 fn two() -> (Workspace, Workspace, tempfile::TempDir, String) {
@@ -30,6 +30,30 @@ fn each_pipeline_on_a_store_sees_its_own_tables() {
     assert_eq!(examples(&mine, &store), before, "another's run changes nothing that I see");
     assert_ne!(examples(&yours, &store), before);
     assert_eq!(mine.run(&["--store", &store, "tokens"])["ran"], 0);
+}
+
+#[test]
+fn a_pipeline_that_names_itself_is_called_so_wherever_it_lies_and_no_other_is() {
+    let (mine, yours, shared, store) = two();
+    let named = |workspace: &Workspace, name: &str| {
+        workspace.write("pipeline.toml", format!("name = {name} # of the study\n{PIPELINE}"));
+    };
+    named(&mine, "\"study\"");
+    mine.run(&["--store", &store, "tokens"]);
+    assert!(shared.path().join("store/pipelines/study/tables/tokens").is_dir());
+    named(&yours, "\"study\"");
+    let text = yours.fails(1, &["run", "--store", &store, "tokens"]);
+    assert!(text.contains("study is the name of") && text.contains("give one of them another"), "{text}");
+    // Moved, it goes on with its own.
+    fs::remove_file(mine.path("pipeline.toml")).expect("removed");
+    assert_eq!(yours.run(&["--store", &store, "tokens"])["stages"]["tokens"]["failed"], 0);
+    for (name, what) in
+        [("\"../up\"", "../up"), ("\"own\"", "choose another name"), ("3", "expected a name in quotes, found 3")]
+    {
+        named(&yours, name);
+        let text = yours.fails(2, &["run", "--store", &store]);
+        assert!(text.contains(what) && text.contains("pipeline.toml:1"), "{name}: {text}");
+    }
 }
 
 #[test]

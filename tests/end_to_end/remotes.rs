@@ -1,5 +1,6 @@
 //! Two people on one S3 server (moto, on loopback), which is slow, fails, lies, hangs or dies. Skipped where moto is not installed.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -171,6 +172,14 @@ fn tables_come_without_the_models_and_the_data_where_the_lock_says_what_they_wer
     yours.write("pipeline.toml", format!("{PIPELINE}{remote}"));
     yours.fails(2, &["pull"]);
     yours.write("strata.lock", mine.read("strata.lock"));
+    // A query fetches the tables that it names.
+    let count = "SELECT COUNT(*) AS n FROM separation WHERE layer = 0";
+    let answer = yours.ok(&["query", count, "--remote", "team", "--format", "csv"]);
+    assert_eq!(answer, mine.ok(&["query", count, "--format", "csv"]));
+    let tables: Vec<_> = fs::read_dir(yours.path("artifacts/tables")).expect("listed").collect();
+    assert_eq!(tables.len(), 1, "{tables:?}");
+    let text = yours.fails(2, &["query", "SELECT * FROM seperation", "--remote", "team"]);
+    assert!(text.contains("did you mean \"separation\"?"), "{text}");
     assert!(yours.ok(&["pull", "projection_summary"]).starts_with("pulled 4 tasks"));
     yours.ok(&["query", "SELECT mean FROM projection_summary"]);
     let summary = yours.run(&[]);
@@ -186,6 +195,8 @@ fn tables_come_without_the_models_and_the_data_where_the_lock_says_what_they_wer
     yours.ok(&["pin", "separation", "paper"]);
     // What nobody computed cannot be.
     yours.write("pipeline.toml", format!("{PIPELINE}[stages.next_tokens]\n{remote}"));
+    let text = yours.fails(1, &["query", "SELECT * FROM next_tokens", "--remote", "team"]);
+    assert!(text.contains("not all of next_tokens is in team"), "{text}");
     let text = yours.fails(1, &["run"]);
     assert!(text.contains("is not here, and no remote has what is made from it"), "{text}");
     yours.write("strata.lock", "version = 1\nfiles = 3\n");

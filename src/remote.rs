@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use object_store::{ObjectStore, path::Path as RemotePath};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::key::Key;
 use crate::store::layout::{RECORDS, record_name};
@@ -31,6 +32,8 @@ pub struct Remote {
     prefix: RemotePath,
     kind: Kind,
     health: Health,
+    /// Of what is sent at once.
+    pieces: Arc<Semaphore>,
 }
 
 /// Whether a remote was given up, and why. All that works with one remote in a command shares it, so that a server that does not
@@ -83,11 +86,15 @@ struct Marker {
 }
 
 impl Remote {
+    fn new(name: String, store: Arc<dyn ObjectStore>, prefix: RemotePath, kind: Kind, health: Health) -> Remote {
+        Remote { name, store, prefix, kind, health, pieces: Arc::new(Semaphore::new(transport::PIECES_AT_ONCE)) }
+    }
+
     /// A bucket over a client that tests and fuzzing give.
     #[cfg(any(test, fuzzing))]
     pub fn over(store: Arc<dyn ObjectStore>) -> Remote {
         let (name, prefix) = ("s3://test".to_string(), RemotePath::default());
-        Remote { name, store, prefix, kind: Kind::Bucket, health: Health::default() }
+        Remote::new(name, store, prefix, Kind::Bucket, Health::default())
     }
 
     fn at(&self, relative: &str) -> RemotePath {

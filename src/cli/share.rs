@@ -11,6 +11,7 @@ use super::{Outcome, Place, Workspace, complete, interrupt, sharing, usage};
 use crate::manifest::remotes::RemoteSetting;
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::remote::background;
 use crate::remote::lookup::Lookup;
 use crate::run::rounds::Work;
 use crate::run::{self, Options, Remotes, Summary};
@@ -107,8 +108,12 @@ impl Push {
         let unfinished = wanted.iter().filter(|id| !plan.state(*id).is_here()).count();
         let progress = Progress::new(place.verbosity);
         let to: Vec<&RemoteSetting> = remotes.iter().collect();
+        let keys: Vec<_> = wanted.iter().flat_map(|id| plan.state(id).done()).collect();
+        // A place that is not there is an error, also where nothing is to go there.
+        for setting in to.iter().filter(|_| keys.is_empty()) {
+            background::prepare(setting)?;
+        }
         let (sent, ()) = sharing::send_beside(&workspace.store, &to, &progress, &interrupt::cancelled, |sending| {
-            let keys: Vec<_> = wanted.iter().flat_map(|id| plan.state(id).done()).collect();
             sending.iter().for_each(|sending| keys.iter().for_each(|key| sending.send(*key, false)));
             ((), sending)
         })?;
@@ -193,7 +198,9 @@ pub fn fetch(
     let force = workspace.graph.none();
     let options = Options { jobs: 1, keep_going: true, force, share: None, here, compute: false };
     let progress = Progress::new(place.verbosity);
-    let mut remotes = Remotes { settings, lookup: Some(Lookup::new(settings)?), sending: Vec::new() };
+    let mut lookup = Lookup::new(settings)?;
+    lookup.check()?;
+    let mut remotes = Remotes { settings, lookup: Some(lookup), sending: Vec::new() };
     let work = Work { graph: &workspace.graph, store: &workspace.store, wanted: &wanted };
     let pulled = run::rounds::run(work, &options, &mut remotes, &progress, &interrupt::cancelled, &mut |_| ());
     progress.finish();

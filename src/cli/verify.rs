@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueHint};
 use strata_stages::STAGES;
 
@@ -10,7 +10,7 @@ use super::run::Run;
 use super::sample::{self, Sample};
 use super::say::say;
 use super::{Outcome, Place};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, nearest_sibling};
 use crate::provenance::export;
 use crate::store::Store;
 use crate::store::signing::{Signer, Trust};
@@ -51,6 +51,10 @@ impl Verify {
         let exported = |folder: &Path| folder.join(export::CONTENTS).is_file();
         if let Some(folder) = self.folder.as_deref().or_else(|| Some(layout.root()).filter(|root| exported(root))) {
             return of_export(place, folder);
+        }
+        if !layout.records().is_dir() && !layout.objects().is_dir() {
+            let near = nearest_sibling(layout.root()).map(|near| format!("; is it {}?", near.display()));
+            bail!("there is no store at {}{}", layout.root().display(), near.unwrap_or_default());
         }
         let mut store = Store::at(layout);
         // A store can be verified without its pipeline.

@@ -247,6 +247,15 @@ pub fn send_all(store: &Store, outbox: Outbox, done: &Mutex<Transferred>, stop: 
     })
 }
 
+/// Makes sure that results can be sent to a remote, where there are none to send.
+///
+/// # Errors
+/// When it is not there or does not answer.
+pub fn prepare(setting: &RemoteSetting) -> Result<()> {
+    let remote = Remote::open_to_write(setting)?;
+    runtime()?.block_on(remote.prepare()).map_err(|failure| anyhow::anyhow!("{failure}"))
+}
+
 /// A remote that is ready to be sent to, and the keys of all its records where it lists them.
 async fn connect(setting: &RemoteSetting) -> Result<(Remote, Option<HashSet<Key>>), Failure> {
     let remote = Remote::open_to_write(setting).map_err(|error| Failure::Unreachable(format!("{error:#}")))?;

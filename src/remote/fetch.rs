@@ -10,10 +10,7 @@ use crate::key::Key;
 use crate::outputs::unfit;
 use crate::store::layout::record_name;
 use crate::store::signing::{Distrust, Trust};
-use crate::store::{self, Fault, ObjectState, OutputRecord, Record, Store, holds};
-
-/// No record is longer: one with 100,000 inputs is a tenth of it.
-const LONGEST_RECORD: u64 = 256 << 20;
+use crate::store::{self, Fault, LONGEST_RECORD, ObjectState, OutputRecord, Record, Store, holds};
 
 /// What a record must be to be believed.
 #[derive(Clone, Copy)]

@@ -93,6 +93,19 @@ impl Lookup {
         Ok(found)
     }
 
+    /// Makes sure that every remote answers and is one, for who asks it by hand, whether anything is missing here or not.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check(&mut self) -> Result<()> {
+        for asked in &mut self.remotes {
+            if let Err(failure) = self.runtime.block_on(asked.open()) {
+                bail!("the remote {} cannot be asked: {failure}", asked.setting.name);
+            }
+        }
+        Ok(())
+    }
+
     /// What happened since this was last asked.
     pub fn notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)

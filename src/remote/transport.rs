@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use object_store::path::Path as RemotePath;
-use object_store::{Error, GetOptions, ObjectStoreExt, PutPayload, WriteMultipart};
+use object_store::{Error, GetOptions, ObjectStoreExt, PutPayload};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{Failure, Kind, Remote};
@@ -19,16 +20,18 @@ use crate::store::names::ObjectHash;
 /// How long an answer may take to begin, and its next bytes to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing at all may come forward before the remote counts as gone.
-const GIVE_UP: Duration = Duration::from_secs(10);
+const GIVE_UP: Duration = Duration::from_secs(if cfg!(fuzzing) { 0 } else { 10 });
 /// How often an answer may be wrong before what is there counts as wrong.
 pub(super) const TRIES: usize = 4;
 /// The slowest sending that is waited for, in bytes a second.
 const SLOWEST: u64 = 50_000;
 /// So many names that begin with one digit are taken of a listing: a server need not end it by itself.
 const MOST_NAMES: usize = if cfg!(test) { 2500 } else { 1 << 18 };
-/// A file that is longer is sent in pieces of this size, so many at once.
-const PIECE: usize = 8 << 20;
-const PIECES_AT_ONCE: usize = 4;
+/// A file that is longer is sent in pieces: servers take one request for a file better than several.
+const SHORT: u64 = if cfg!(test) { 500 } else { 64 << 20 };
+const PIECE: usize = if cfg!(test) { 300 } else { 8 << 20 };
+/// So many pieces, or short files of as many bytes, are in memory and on their way to one remote at once.
+pub(super) const PIECES_AT_ONCE: usize = 16;
 
 /// The pauses between attempts.
 struct Pauses {
@@ -328,7 +331,8 @@ impl Remote {
             Failure::Here(anyhow::Error::from(error).context(format!("reading {}", path.display())))
         };
         let length = std::fs::metadata(path).map_err(here)?.len();
-        if length <= PIECE as u64 {
+        if length <= SHORT {
+            let _permit = self.pieces.acquire_many(length.div_ceil(PIECE as u64).max(1) as u32).await;
             let bytes = std::fs::read(path).map_err(here)?;
             if ObjectHash::from(blake3::hash(&bytes)) != object {
                 return Err(damaged(name));
@@ -336,7 +340,9 @@ impl Remote {
             return self.write(name, bytes).await;
         }
         let mut pauses = Pauses::new();
+        let mut attempts = 0;
         loop {
+            attempts += 1;
             self.is_up()?;
             let mut sent = 0;
             let wrong = match self.upload_in_pieces(name, path, object, &mut sent).await {
@@ -345,7 +351,11 @@ impl Remote {
                 Err(Interrupted::Missing | Interrupted::TooLong) => return Err(damaged(name)),
                 Err(Interrupted::Wrong(wrong)) => wrong,
             };
-            if sent > PIECE * PIECES_AT_ONCE {
+            // Pieces that went are sent again: so often and no more.
+            if attempts == TRIES {
+                return Err(Failure::Unreachable(format!("{}: {wrong}", self.name)));
+            }
+            if sent > 0 {
                 pauses.reset();
             }
             pauses.wait(self, wrong).await?;
@@ -370,29 +380,44 @@ impl Remote {
         let piece_within = PATIENCE + Duration::from_secs(PIECE as u64 / SLOWEST);
         let mut file = File::open(path).map_err(here)?;
         let to = self.at(name);
-        let upload = timeout(PATIENCE, self.store.put_multipart(&to)).await.map_err(late)?.map_err(wrong)?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE);
+        let upload = timeout(PATIENCE, self.store.put_multipart(&to)).await;
+        let mut upload = upload.map_err(late)?.map_err(wrong)?;
         let mut hasher = blake3::Hasher::new();
+        let mut parts = JoinSet::new();
+        let ended = |part: Result<Option<object_store::Result<()>>, tokio::task::JoinError>| match part {
+            Ok(Some(Ok(()))) => Ok(PIECE),
+            Ok(Some(Err(error))) => Err(wrong(error)),
+            Ok(None) => Err(Interrupted::Wrong(still(&format!("when {name} was written")))),
+            Err(panic) => Err(Interrupted::Wrong(panic.to_string())),
+        };
         let outcome = async {
             loop {
-                let ready = timeout(piece_within, upload.wait_for_capacity(PIECES_AT_ONCE)).await;
-                ready.map_err(late)?.map_err(wrong)?;
+                // Of the pieces in flight some make room for the next: they go on while this waits.
+                let permit = self.pieces.clone().acquire_owned().await;
+                while let Some(part) = parts.try_join_next() {
+                    *sent += ended(part)?;
+                }
                 let mut piece = Vec::with_capacity(PIECE);
                 (&mut file).take(PIECE as u64).read_to_end(&mut piece).map_err(here)?;
                 if piece.is_empty() {
                     break;
                 }
                 hasher.update(&piece);
-                *sent += piece.len();
-                upload.put(piece.into());
+                let part = upload.put_part(piece.into());
+                parts.spawn(async move {
+                    let _permit = permit;
+                    timeout(piece_within, part).await.ok()
+                });
             }
-            let all = timeout(piece_within, upload.wait_for_capacity(1)).await;
-            all.map_err(late)?.map_err(wrong)?;
+            while let Some(part) = parts.join_next().await {
+                *sent += ended(part)?;
+            }
             if ObjectHash::from(hasher.finalize()) == object { Ok(()) } else { Err(Interrupted::Missing) }
         };
         match outcome.await {
-            Ok(()) => timeout(piece_within, upload.finish()).await.map_err(late)?.map(drop).map_err(wrong),
+            Ok(()) => timeout(piece_within, upload.complete()).await.map_err(late)?.map(drop).map_err(wrong),
             Err(interrupted) => {
+                parts.abort_all();
                 // Pieces that nobody names are the bucket's rules to remove, where this does not reach it.
                 let _ = timeout(PATIENCE, upload.abort()).await;
                 Err(interrupted)

@@ -48,7 +48,7 @@ impl Remote {
             }
             Place::Url(parsed) => cloud(&parsed).with_context(|| format!("cannot open {url}"))?,
         };
-        Ok(Remote { name: url.to_string(), store, prefix, kind, health: setting.health.clone() })
+        Ok(Remote::new(url.to_string(), store, prefix, kind, setting.health.clone()))
     }
 
     /// As [`Remote::open`], to write to: a folder is made.

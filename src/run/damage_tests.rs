@@ -222,6 +222,18 @@ fn what_is_no_file_in_a_files_place_makes_way() {
 }
 
 #[test]
+fn a_file_of_a_terabyte_in_a_records_place_takes_no_memory_and_makes_way() {
+    let bench = bench();
+    run(&bench);
+    let expected = bench.shown();
+    let (path, _) = records(&bench, "lines").swap_remove(0);
+    fs::remove_file(&path).expect("removed");
+    let file = fs::File::create(&path).expect("created");
+    file.set_len(1 << 40).expect("a hole");
+    is_found_and_mended(&bench, &expected, "a terabyte");
+}
+
+#[test]
 fn a_view_that_leads_to_nothing_is_found_and_shown_again() {
     let bench = bench();
     run(&bench);

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 
+use super::LONGEST_RECORD;
 use super::disk::Disk;
 
 /// What tells a file apart from the same path with other bytes.
@@ -87,7 +88,7 @@ impl FileState {
 /// The bytes of a regular file, looked at once: a record is read in four calls of the system instead of seven.
 ///
 /// # Errors
-/// When it cannot be read or is no regular file.
+/// When it cannot be read, is no regular file, or is longer than any record.
 pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     use rustix::fs::{FileType, Mode, OFlags, fstat, open};
     // A pipe that nobody writes to would keep whoever opens it waiting.
@@ -100,7 +101,12 @@ pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     if !FileType::from_raw_mode(found.st_mode).is_file() {
         return Err(other());
     }
-    let mut bytes = vec![0; usize::try_from(found.st_size).unwrap_or(0)];
+    let length = u64::try_from(found.st_size).unwrap_or(u64::MAX);
+    if length > LONGEST_RECORD {
+        let why = format!("{length} bytes, and no record is longer than {LONGEST_RECORD}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    let mut bytes = vec![0; length as usize];
     std::fs::File::from(file).read_exact(&mut bytes)?;
     Ok(bytes)
 }

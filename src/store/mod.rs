@@ -33,7 +33,7 @@ use disk::{Disk, Partial, Temporary};
 pub use fingerprints::{FileState, Fingerprints, Folder, read_regular};
 use layout::Layout;
 use names::{Extension, ObjectHash};
-pub use records::{FORMAT, Fault, Made, OutputRecord, Record, parse, signed_by};
+pub use records::{FORMAT, Fault, LONGEST_RECORD, Made, OutputRecord, Record, parse, signed_by};
 use signing::Trust;
 pub use verify::holds;
 
@@ -224,7 +224,7 @@ impl Store {
         if !from.exists() && self.record(key).is_some() {
             return Ok(());
         }
-        let text = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        let text = read_regular(&from).with_context(|| format!("cannot read {}", from.display()))?;
         let path = self.layout.record(key);
         self.make_way(&path)?;
         self.disk.replace(&path, &text)?;
@@ -250,7 +250,7 @@ impl Store {
 
     /// A sound record and its text, as it lies here.
     pub fn record_with_text(&self, key: Key) -> Option<(Record, Vec<u8>)> {
-        let text = fs::read(self.layout.record(key)).ok()?;
+        let text = read_regular(&self.layout.record(key)).ok()?;
         Some((records::parse(&text, key, &self.trust).ok()?, text))
     }
 

@@ -143,8 +143,17 @@ fn a_remote_that_is_not_there_is_an_error_by_name() {
         let output = server.run(&workspace, &["pull", "--from", url]);
         assert!(output.status.code() == Some(1) && stderr(&output).contains(what), "{url}: {}", stderr(&output));
     }
-    let output = server.run(&workspace, &["push", "--to", "s3://nobody/x"]);
-    assert!(output.status.success(), "there is nothing to send");
+    // Also where nothing is missing.
+    workspace.run(&["--offline"]);
+    for (url, what) in [("s3://nobody/x", "there is no such bucket"), ("elsewhere/x", "there is no folder")] {
+        let output = server.run(&workspace, &["pull", "--from", url]);
+        assert!(output.status.code() == Some(1) && stderr(&output).contains(what), "{url}: {}", stderr(&output));
+    }
+    for workspace in [&workspace, &person("")] {
+        let output = server.run(workspace, &["push", "--to", "s3://nobody/x"]);
+        let text = stderr(&output);
+        assert!(output.status.code() == Some(1) && text.contains("there is no such bucket"), "{text}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod cluster;
 mod diagnostic;
 mod freed_memory;
 mod graph;
+mod hub;
 mod key;
 mod latest;
 mod lock;

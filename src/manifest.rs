@@ -6,10 +6,12 @@
 mod base;
 mod chat_template;
 pub mod executor;
+pub mod hub;
 mod locate;
 pub mod name;
 pub mod remotes;
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -21,10 +23,13 @@ use strata_stages::contract::pipeline::{
 use strata_stages::contract::toml_path::{TomlPath, at};
 use strata_stages::model::adapter::file_names;
 use strata_stages::model::files;
+use strata_stages::text::dataset::reading::KEYS;
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
 use toml_edit::{Document, Item};
 
 use crate::diagnostic::Diagnostic;
+use crate::hub::snapshot::{Here, Pins};
+use crate::hub::{Kind, Use};
 use crate::lock::Lock;
 use crate::store::signing::PublicKey;
 pub use executor::{Executor, Resources};
@@ -43,6 +48,17 @@ pub struct Manifest {
     document: Document<String>,
     /// Datasets need not be there: an estimate says what a run would take once they are.
     to_estimate: bool,
+    /// What is here of the hub's repositories.
+    here: HashMap<Use, Here>,
+    /// Bytes of each that are not, by address, where the hub was asked.
+    missing: BTreeMap<String, u64>,
+}
+
+/// What the hub said of repositories whose files were not fetched.
+#[derive(Default)]
+pub struct OfHub {
+    pub pins: Pins,
+    pub missing: BTreeMap<String, u64>,
 }
 
 /// Bytes of the largest pipeline.toml.
@@ -54,15 +70,20 @@ const SECTIONS: [&str; 5] = ["models", "datasets", "stages", "executor", "remote
 impl Manifest {
     /// Reads and checks a pipeline file. Relative paths in it are relative to its folder.
     pub fn load(path: &Path) -> Result<Manifest, Diagnostic> {
-        Manifest::read(path, false)
+        Manifest::parse(path)?.check()
     }
 
     /// As `load`, with datasets whose files are not there, for `strata run --dry-run`.
-    pub fn load_to_estimate(path: &Path) -> Result<Manifest, Diagnostic> {
-        Manifest::read(path, true)
+    pub fn load_to_estimate(path: &Path, of_hub: OfHub) -> Result<Manifest, Diagnostic> {
+        let mut manifest = Manifest::parse(path)?;
+        manifest.to_estimate = true;
+        manifest.lock.pins.extend(of_hub.pins);
+        manifest.missing = of_hub.missing;
+        manifest.check()
     }
 
-    fn read(path: &Path, to_estimate: bool) -> Result<Manifest, Diagnostic> {
+    /// Reads a pipeline file; what is written in it is looked at when it is checked.
+    pub fn parse(path: &Path) -> Result<Manifest, Diagnostic> {
         let text = read_text(path, LARGEST).map_err(|error| {
             Diagnostic::plain(format!("cannot read {}: {error}", path.display()))
                 .help("`strata init DIR` writes one to start from; --pipeline FILE names one that is neither here nor in a folder above")
@@ -72,7 +93,7 @@ impl Manifest {
         })?;
         let lock = Lock::load(path.parent().unwrap_or(Path::new("")))?;
         let (pipeline, executor, remotes) = (Pipeline::default(), Executor::default(), Vec::new());
-        let mut manifest = Manifest {
+        Ok(Manifest {
             pipeline,
             executor,
             remotes,
@@ -80,14 +101,20 @@ impl Manifest {
             trust: None,
             path: path.to_path_buf(),
             document,
-            to_estimate,
-        };
-        manifest.pipeline = manifest.lift().map_err(|error| manifest.diagnose(&error))?;
-        let executor = manifest.section("executor").and_then(|entries| executor::of(&entries));
-        manifest.executor = executor.map_err(|error| manifest.diagnose(&error))?;
-        manifest.remotes = manifest.lift_remotes().map_err(|error| manifest.diagnose(&error))?;
-        manifest.trust = manifest.lift_trust().map_err(|error| manifest.diagnose(&error))?;
-        Ok(manifest)
+            to_estimate: false,
+            here: HashMap::new(),
+            missing: BTreeMap::new(),
+        })
+    }
+
+    fn check(mut self) -> Result<Manifest, Diagnostic> {
+        self.look_up().map_err(|error| self.diagnose(&error))?;
+        self.pipeline = self.lift().map_err(|error| self.diagnose(&error))?;
+        let executor = self.section("executor").and_then(|entries| executor::of(&entries));
+        self.executor = executor.map_err(|error| self.diagnose(&error))?;
+        self.remotes = self.lift_remotes().map_err(|error| self.diagnose(&error))?;
+        self.trust = self.lift_trust().map_err(|error| self.diagnose(&error))?;
+        Ok(self)
     }
 
     /// A stage's or our own complaint about a value, with the line that holds it.
@@ -204,26 +231,40 @@ impl Manifest {
     fn model(&self, name: &str, value: &Value) -> Result<Model, PlanError> {
         let at = at("models").key(name);
         let train = maker(|outputs| matches!(outputs, Outputs::Model));
-        check_keys(&at, value, ["path", train, "base", "tokenizer", "chat_template", "precision"])?;
-        let source = match (value.get("path"), value.get(train)) {
-            (Some(path), None) => {
+        let known = ["path", train, "base", "tokenizer", "chat_template", "precision"];
+        check_keys(&at, value, known.into_iter().chain(hub::OF_MODEL).collect::<Vec<_>>())?;
+        let of_hub = hub::of(&at, Kind::Model, value)?;
+        let source = match (value.get("path"), of_hub, value.get(train)) {
+            (Some(path), None, None) => {
                 let directory = self.existing(&at.key("path"), path)?;
-                if self.is_file(&directory.join(file_names::CONFIG)) {
-                    let base = value.get("base").and_then(Value::as_str).unwrap_or_default();
-                    ModelSource::Adapter { directory, base: Base::Model(base.to_string()) }
-                } else if files::is_gguf(&directory) {
-                    ModelSource::Directory(directory)
-                } else {
-                    self.require_file(&at.key("path"), &directory, "config.json")?;
-                    ModelSource::Directory(directory)
+                match self.source(&directory, value) {
+                    Some(source) => source,
+                    None => {
+                        self.require_file(&at.key("path"), &directory, "config.json")?;
+                        ModelSource::Directory(directory)
+                    }
                 }
             }
-            (None, Some(train)) => ModelSource::Trained(train.clone()),
-            (Some(_), Some(_)) => {
-                return Err(PlanError::new(at, format!("a model has either path or {train}, not both")));
+            (None, Some(asked), None) => {
+                let path = self.place_of(&at, &asked)?;
+                match self.source(&path, value) {
+                    Some(source) => source,
+                    None if self.lock.awaited(&path).is_some() => return Err(self.not_here(&at, &asked)),
+                    None => {
+                        self.require_file(&at.key(hub::KEY), &path, "config.json")?;
+                        ModelSource::Directory(path)
+                    }
+                }
             }
-            (None, None) => {
-                return Err(PlanError::new(at, format!("a model needs path = \"DIRECTORY\" or {train} = {{ … }}")));
+            (None, None, Some(train)) => ModelSource::Trained(train.clone()),
+            (None, None, None) => {
+                let message =
+                    format!("a model needs path = \"DIRECTORY\", hub = \"ORGANISATION/NAME\" or {train} = {{ … }}");
+                return Err(PlanError::new(at, message));
+            }
+            _ => {
+                let message = format!("a model has one of path, hub and {train}, not several");
+                return Err(PlanError::new(at, message));
             }
         };
         if let (Some(base), false) = (value.get("base"), matches!(source, ModelSource::Adapter { .. })) {
@@ -247,11 +288,23 @@ impl Manifest {
         Ok(Model { name: name.to_string(), source, tokenizer, chat_template: None, precision })
     }
 
+    /// What lies at a path; `None` where it is neither an adapter nor a model.
+    fn source(&self, directory: &Path, value: &Value) -> Option<ModelSource> {
+        let directory = directory.to_path_buf();
+        if self.is_file(&directory.join(file_names::CONFIG)) {
+            let base = value.get("base").and_then(Value::as_str).unwrap_or_default();
+            return Some(ModelSource::Adapter { directory, base: Base::Model(base.to_string()) });
+        }
+        let is_model = files::is_gguf(&directory) || self.is_file(&directory.join("config.json"));
+        is_model.then_some(ModelSource::Directory(directory))
+    }
+
     /// What an adapter updates, and whose tokenizer it has: its own where one lies beside it, else the base's.
     fn find_base(&self, pipeline: &mut Pipeline, index: usize) -> Result<(), PlanError> {
         let model = &pipeline.models[index];
         let ModelSource::Adapter { directory, base: Base::Model(written) } = &model.source else { return Ok(()) };
-        let base = base::of(self.directory(), pipeline, model, directory, written)?;
+        let repositories = self.repositories()?;
+        let base = base::of(self.directory(), pipeline, &repositories, model, directory, written)?;
         let own = self.is_file(&directory.join("tokenizer.json")).then(|| directory.clone());
         let of_base = match &base {
             Base::Model(name) => pipeline.find_model(name),
@@ -269,27 +322,34 @@ impl Manifest {
         let at = at("datasets").key(name);
         let corpus = maker(|outputs| matches!(outputs, Outputs::Corpus));
         let written = value.get("messages").filter(|messages| messages.is_array());
-        let source = match (value.get("path"), value.get(corpus)) {
-            (None, None) if written.is_some() => DatasetSource::Written(written.cloned().unwrap_or_default()),
-            (Some(_), _) | (_, Some(_)) if written.is_some() => {
+        let known = ["path", corpus].into_iter().chain(hub::OF_DATASET);
+        check_keys(&at, value, known.chain(KEYS.iter().map(|setting| setting.key)).collect::<Vec<_>>())?;
+        let of_hub = hub::of(&at, Kind::Dataset, value)?;
+        let source = match (value.get("path"), of_hub, value.get(corpus)) {
+            (None, None, None) if written.is_some() => DatasetSource::Written(written.cloned().unwrap_or_default()),
+            _ if written.is_some() => {
                 let message = "a dataset has either a file or conversations written here, not both";
                 return Err(PlanError::new(at.key("messages"), message)
                     .help("messages = \"COLUMN\" names the column of a file that holds the conversation"));
             }
-            (Some(Value::String(path)), None) if self.to_estimate => DatasetSource::File(self.directory().join(path)),
-            (Some(path), None) => DatasetSource::File(self.existing(&at.key("path"), path)?),
-            (None, Some(Value::String(part))) => DatasetSource::Corpus(part.clone()),
-            (None, Some(_)) => {
+            (Some(Value::String(path)), None, None) if self.to_estimate => {
+                DatasetSource::File(self.directory().join(path))
+            }
+            (Some(path), None, None) => DatasetSource::File(self.existing(&at.key("path"), path)?),
+            (None, Some(asked), None) => DatasetSource::File(self.place_of(&at, &asked)?),
+            (None, None, Some(Value::String(part))) => DatasetSource::Corpus(part.clone()),
+            (None, None, Some(_)) => {
                 return Err(PlanError::new(at.key(corpus), "expected the name of a corpus part"));
             }
-            (Some(_), Some(_)) => {
-                return Err(PlanError::new(at, format!("a dataset has either path or {corpus}, not both")));
-            }
-            (None, None) => {
+            (None, None, None) => {
                 let message = format!(
-                    "a dataset needs path = \"FILE\", {corpus} = \"PART\" or messages = [ {{ role, content }}, … ]"
+                    "a dataset needs path = \"FILE\", hub = \"ORGANISATION/NAME\", {corpus} = \"PART\" or \
+                     messages = [ {{ role, content }}, … ]"
                 );
                 return Err(PlanError::new(at, message));
+            }
+            _ => {
+                return Err(PlanError::new(at, format!("a dataset has one of path, hub and {corpus}, not several")));
             }
         };
         let mut reading = value.clone();
@@ -297,15 +357,17 @@ impl Manifest {
             if written.is_some() {
                 reading.remove("messages");
             }
-            reading.remove("path");
-            reading.remove(corpus);
+            for key in ["path", corpus].into_iter().chain(hub::OF_DATASET) {
+                reading.remove(key);
+            }
         }
         Ok(Dataset { name: name.to_string(), source, reading })
     }
 
     /// Whether a file is there, or was when the lock was written.
     fn is_file(&self, path: &Path) -> bool {
-        path.is_file() || (!path.parent().is_some_and(Path::exists) && self.lock.hash(path).is_some())
+        let spoken_for = || path.parent().is_none_or(|folder| !folder.exists() || self.lock.speaks_for(folder));
+        path.is_file() || (spoken_for() && self.lock.hash(path).is_some())
     }
 
     fn require_file(&self, at: &TomlPath, directory: &Path, name: &str) -> Result<(), PlanError> {

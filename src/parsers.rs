@@ -5,11 +5,13 @@
 
 pub mod diagnostic;
 pub mod graph;
+pub mod hub;
 pub mod key;
 pub mod latest;
 pub mod lock;
 pub mod manifest;
 pub mod outputs;
 pub mod plan;
+pub mod progress;
 pub mod remote;
 pub mod store;

@@ -95,6 +95,10 @@ fn rests_on(plan: &Plan, pipeline: &Path) -> Result<RestsOn> {
     // The program itself, since its stages' versions and plans are in it.
     let own = [std::env::current_exe()?, std::path::absolute(pipeline)?, layout.shown()];
     let mut files = BTreeSet::from(own);
+    if !plan.graph.lock.pins.is_empty() {
+        // What is pinned there says which snapshots are read.
+        files.insert(std::path::absolute(plan.graph.lock.path())?);
+    }
     let mut folders = BTreeSet::new();
     let mut read = BTreeSet::new();
     let (mut records, mut outputs) = (Vec::new(), Vec::new());

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Exit codes and the broken-pipe rule are decided here alone.
 
+mod bring;
 mod complete;
 mod diff;
 mod du;
@@ -8,6 +9,7 @@ mod explain;
 mod export;
 mod gc;
 mod graph;
+mod hub;
 mod init;
 mod interrupt;
 mod key;
@@ -41,7 +43,7 @@ use strata_stages::PlanError;
 use self::say::say;
 use crate::diagnostic::Diagnostic;
 use crate::graph::{From, Graph, NodeSet, Target};
-use crate::manifest::{Manifest, name};
+use crate::manifest::{Manifest, OfHub, name};
 use crate::plan::Plan;
 use crate::progress::Verbosity;
 use crate::store::Store;
@@ -96,6 +98,7 @@ enum Command {
     Pin(pin::PinCommand),
     Export(export::Export),
     Du(du::Du),
+    Hub(hub::HubCommand),
     Key(key::KeyCommand),
     /// Print what a shell needs to complete commands, stages, tables and names
     #[command(after_help = "Examples:
@@ -139,8 +142,14 @@ impl Place {
 
     /// As `open`, where all that must be there of a model is its config.json, and of a dataset nothing.
     pub fn open_to_estimate(&self) -> Result<Workspace> {
-        let manifest = Manifest::load_to_estimate(&self.pipeline)?;
-        let graph = Graph::build_to_estimate(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
+        self.open_to_estimate_with(OfHub::default())
+    }
+
+    /// The same, with what the hub said of repositories whose files are not here.
+    fn open_to_estimate_with(&self, of_hub: OfHub) -> Result<Workspace> {
+        let manifest = Manifest::load_to_estimate(&self.pipeline, of_hub)?;
+        let graph = Graph::build_to_estimate(&manifest.pipeline, &manifest.lock);
+        let graph = graph.map_err(|error| manifest.diagnose(&error))?;
         graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         let mut store = Store::at(self.layout()?);
         store.trust = Trust { keys: manifest.trust.clone(), signer: Signer::own()? };
@@ -279,6 +288,7 @@ pub fn main() -> ExitCode {
         Command::Gc(command) => command.execute(&place),
         Command::Pin(command) => command.execute(&place),
         Command::Du(command) => command.execute(&place),
+        Command::Hub(command) => command.execute(&place),
         Command::Key(command) => command.execute(&place),
         Command::Completions { shell } => complete::print_function(shell),
     };

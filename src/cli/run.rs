@@ -28,7 +28,7 @@ use crate::unchanged;
   strata run projections                       one stage and what it reads
   strata run 'hidden_states[base,insecure]'    one model and dataset of a stage
   strata run 'direct*' 'tokens[*,*code*]'      stages and names by pattern
-  strata run --dry-run                         what would run, why, and what it would take (asks no remote)
+  strata run --dry-run                         what would run, why, and what it would take (fetches configurations alone)
   strata run --executor slurm                  as jobs of a cluster
   strata run --json 2>/dev/null                counts for a program to read")]
 pub struct Run {
@@ -50,7 +50,7 @@ pub struct Run {
     /// Where tasks run: here, or as Slurm's jobs with what [executor.slurm] asks for
     #[arg(long, value_enum, default_value = "local", value_name = "WHERE")]
     executor: Executor,
-    /// Look into no remote and send nothing
+    /// Look into no remote, send nothing, and fetch nothing from the hub
     #[arg(long)]
     offline: bool,
     /// Print one JSON object on standard output
@@ -92,7 +92,8 @@ impl Run {
             slurm::check_usage(self.force, self.jobs.is_some())?;
         }
         if self.dry_run {
-            let workspace = place.open_to_estimate()?;
+            let Some(of_hub) = place.ask_hub(self.offline)? else { return Ok(Outcome::Interrupted) };
+            let workspace = place.open_to_estimate_with(of_hub)?;
             let wanted = workspace.select(&self.targets)?;
             let outcome = super::status::show(&workspace, &wanted, self.json, super::status::Shown::Estimate { jobs })?;
             if on_slurm && !self.json {
@@ -102,7 +103,13 @@ impl Run {
             }
             return Ok(outcome);
         }
-        let workspace = place.open()?;
+        let remotes_of = |workspace: &Workspace| match self.offline {
+            true => Vec::new(),
+            false => workspace.manifest.remotes.clone(),
+        };
+        let Some(workspace) = place.open_to_run(&self.targets, self.offline, remotes_of)? else {
+            return Ok(Outcome::Interrupted);
+        };
         let wanted = workspace.select(&self.targets)?;
         // Already built only when a test harness calls twice in one process; the first size stays.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global();

@@ -10,7 +10,7 @@ use super::run::Run;
 use super::sample::{self, Sample};
 use super::say::say;
 use super::{Outcome, Place};
-use crate::manifest::{Manifest, nearest_sibling};
+use crate::manifest::{Manifest, OfHub, nearest_sibling};
 use crate::provenance::export;
 use crate::store::Store;
 use crate::store::signing::{Signer, Trust};
@@ -58,7 +58,7 @@ impl Verify {
         }
         let mut store = Store::at(layout);
         // A store can be verified without its pipeline.
-        if let Ok(manifest) = Manifest::load_to_estimate(place.pipeline()) {
+        if let Ok(manifest) = Manifest::load_to_estimate(place.pipeline(), OfHub::default()) {
             store.trust = Trust { keys: manifest.trust, signer: Signer::own()? };
         }
         let verified = store.verify(STAGES)?;

@@ -9,7 +9,7 @@ use strata_stages::PlanError;
 
 use super::run::print_stages;
 use super::say::say;
-use super::{Outcome, Place, Workspace, complete, interrupt, sharing, usage};
+use super::{Outcome, Place, Workspace, bring, complete, interrupt, sharing, usage};
 use crate::graph::NodeSet;
 use crate::plan::Plan;
 use crate::progress::{Progress, Verbosity, duration};
@@ -51,6 +51,9 @@ pub struct Work {
 
 impl Work {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
+        if !place.bring(false, bring::Which::All)? {
+            return Ok(Outcome::Interrupted);
+        }
         let workspace = place.open()?;
         let wanted = workspace.select(&self.targets)?;
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);

@@ -42,11 +42,12 @@ impl Graph {
     }
 
     /// As `build`, where weights, tokenizers and datasets may be absent: the nodes that read them cannot run.
-    pub fn build_to_estimate(pipeline: &Pipeline) -> Result<Graph, PlanError> {
-        Graph::of_stages(STAGES, pipeline, true)
+    pub fn build_to_estimate(pipeline: &Pipeline, lock: &Lock) -> Result<Graph, PlanError> {
+        Graph::with_lock(STAGES, pipeline, true, lock.awaited_alone())
     }
 
     /// The graph of a pipeline under a registry of stages.
+    #[cfg(test)]
     pub fn of_stages(
         stages: &'static [&'static Stage],
         pipeline: &Pipeline,
@@ -172,9 +173,14 @@ impl Builder<'_> {
             Source::Figures { .. } => Err(PlanError::new(section(reader), "figures are many inputs, not one")),
             Source::Dataset { dataset } => match &self.pipeline.dataset(dataset, section(reader))?.source {
                 DatasetSource::File(path) if self.to_estimate && !path.exists() => {
-                    Ok(From::Absent { what: format!("there is no file {}", path.display()), path: path.clone() })
+                    let said = self.lock.awaited(path).map(str::to_string);
+                    let what = said.unwrap_or_else(|| format!("there is no file {}", path.display()));
+                    Ok(From::Absent { what, path: path.clone() })
                 }
                 DatasetSource::File(path) => {
+                    if let Some(what) = self.lock.awaited(path) {
+                        return Ok(From::Absent { what: what.to_string(), path: path.clone() });
+                    }
                     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
                     Ok(From::Files { role: FileRole::Dataset, files: [(name, path.clone())].into() })
                 }
@@ -244,9 +250,15 @@ impl Builder<'_> {
         if let Some(found) = self.found.get(&asked) {
             return Ok(found.clone());
         }
-        let found = match model_files(name, directory, filter, &self.lock) {
-            Err(missing) if self.to_estimate => From::Absent { what: missing.message, path: directory.to_path_buf() },
-            found => found?,
+        // A file that is here says nothing of the others; a configuration needs none.
+        let awaited = self.lock.awaited(directory).filter(|_| *filter != FileFilter::Config);
+        let absent = |what: &str| From::Absent { what: what.to_string(), path: directory.to_path_buf() };
+        let found = match awaited {
+            Some(what) => absent(what),
+            None => match model_files(name, directory, filter, &self.lock) {
+                Err(missing) if self.to_estimate => absent(&missing.message),
+                found => found?,
+            },
         };
         self.found.insert(asked, found.clone());
         Ok(found)

@@ -54,7 +54,7 @@ pub fn model_files(model: &str, directory: &Path, filter: &FileFilter, lock: &Lo
         let files = [(gguf::FILE.to_string(), directory.to_path_buf())].into();
         return Ok(From::Files { role: FileRole::Model, files });
     }
-    if !directory.exists() && lock.knows(directory) {
+    if lock.speaks_for(directory) {
         // What it held is known, and that those were all.
         let names = lock.names(directory).into_iter().filter(|name| filter.admits(name));
         let files = names.map(|name| (name.clone(), directory.join(name))).collect();
@@ -90,6 +90,9 @@ pub fn model_files(model: &str, directory: &Path, filter: &FileFilter, lock: &Lo
 
 /// An adapter's configuration and weights.
 pub fn adapter_files(model: &str, directory: &Path, lock: &Lock) -> Result<From, PlanError> {
+    if let Some(absent) = awaited(directory, lock) {
+        return Ok(absent);
+    }
     let files = ADAPTER_FILES.map(|name| (name.to_string(), directory.join(name)));
     match files.iter().find(|(_, path)| !path.is_file() && lock.hash(path).is_none()) {
         None => Ok(From::Files { role: FileRole::Model, files: files.into() }),
@@ -105,6 +108,7 @@ pub fn template_files(name: &str, model: &Model, lock: &Lock) -> Result<Option<F
     let files: Vec<(&str, PathBuf)> = match &model.chat_template {
         None | Some(TemplateSource::BuiltIn(_)) => return Ok(None),
         Some(TemplateSource::File(path)) => vec![("chat_template.jinja", path.clone())],
+        Some(TemplateSource::Tokenizer(path)) if lock.awaited(path).is_some() => return Ok(awaited(path, lock)),
         Some(TemplateSource::Tokenizer(path)) if files::is_gguf(path) => vec![(gguf::FILE, path.clone())],
         Some(TemplateSource::Tokenizer(directory)) => {
             let named = TEMPLATE_FILES.map(|name| (name, directory.join(name)));
@@ -117,6 +121,11 @@ pub fn template_files(name: &str, model: &Model, lock: &Lock) -> Result<Option<F
     }
     let files = files.into_iter().map(|(name, path)| (format!("{BORROWED}{name}"), path)).collect();
     Ok(Some(From::Files { role: FileRole::Model, files }))
+}
+
+/// Of a folder or file of the hub's that is not whole here, what is missing.
+fn awaited(path: &Path, lock: &Lock) -> Option<From> {
+    lock.awaited(path).map(|what| From::Absent { what: what.to_string(), path: path.to_path_buf() })
 }
 
 fn sharded(index: &Path) -> Result<BTreeSet<String>, String> {

@@ -36,7 +36,9 @@ impl Graph {
                 let found = pipeline.model(model, entry(model))?;
                 let Some(Origin::Directory(base)) = pipeline.origin(found) else { continue };
                 // A model that is not here was looked at where its results were made.
-                if !base.exists() && self.lock.knows(base) {
+                if self.lock.speaks_for(base)
+                    || (self.lock.awaited(base).is_some() && !files::config_file(base).exists())
+                {
                     continue;
                 }
                 shapes.insert(model, read(model, base)?);

@@ -1,5 +1,6 @@
 //! Which model an adapter updates: the one that `base` names, or the one that it was trained on, where it is to be found.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -9,11 +10,21 @@ use strata_stages::model::adapter::file_names;
 use strata_stages::model::files;
 use strata_stages::{Pipeline, PlanError};
 
-/// `written` is the value of `base`, empty without one; relative paths are relative to `here`.
+use crate::hub::names::RepositoryId;
+
+/// `written` is the value of `base`, empty without one; relative paths are relative to `here`. `repositories` are those of the
+/// models that come from the hub.
 ///
 /// # Errors
 /// When there is no such model, or it is an adapter itself.
-pub fn of(here: &Path, pipeline: &Pipeline, model: &Model, directory: &Path, written: &str) -> Result<Base, PlanError> {
+pub fn of(
+    here: &Path,
+    pipeline: &Pipeline,
+    repositories: &BTreeMap<String, RepositoryId>,
+    model: &Model,
+    directory: &Path,
+    written: &str,
+) -> Result<Base, PlanError> {
     let entry = at("models").key(&model.name);
     let named = |name: &str| pipeline.find_model(name);
     if !written.is_empty() {
@@ -42,17 +53,27 @@ pub fn of(here: &Path, pipeline: &Pipeline, model: &Model, directory: &Path, wri
     }
     let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().to_lowercase());
     let wanted = last(Path::new(&trained_on));
-    let alike = |other: &&Model| match &other.source {
-        ModelSource::Directory(path) => last(path) == wanted && wanted.is_some(),
+    let whole = || pipeline.models.iter().filter(|other| !matches!(other.source, ModelSource::Adapter { .. }));
+    let same = |other: &&Model| repositories.get(&other.name).is_some_and(|id| id.as_str() == trained_on);
+    let alike = |other: &&Model| match (repositories.get(&other.name), &other.source) {
+        (Some(id), _) => last(Path::new(id.as_str())) == wanted,
+        (None, ModelSource::Directory(path)) => last(path) == wanted && wanted.is_some(),
         _ => false,
     };
-    match pipeline.models.iter().find(alike) {
+    match whole().find(same).or_else(|| whole().find(alike)) {
         Some(found) => Ok(Base::Model(found.name.clone())),
         None => {
             let message = format!(
-                "the adapter was trained on \"{trained_on}\", which is neither a folder nor the folder of a model here"
+                "the adapter was trained on \"{trained_on}\", which is neither a folder nor the folder or the repository of a \
+                 model here"
             );
-            Err(PlanError::new(entry, message).help("name its base: base = \"MODEL\""))
+            let error = PlanError::new(entry, message);
+            Err(match RepositoryId::new(&trained_on) {
+                Ok(_) => error.help(format!(
+                    "name it as a model, base = {{ hub = \"{trained_on}\" }}, or name another: base = \"MODEL\""
+                )),
+                Err(_) => error.help("name its base: base = \"MODEL\""),
+            })
         }
     }
 }

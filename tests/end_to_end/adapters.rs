@@ -14,7 +14,7 @@ fn workspace(entry: &str) -> Workspace {
     workspace
 }
 
-fn config(change: impl Fn(&mut Value)) -> String {
+pub fn config(change: impl Fn(&mut Value)) -> String {
     let mut config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"],
         "layers_to_transform": [1], "base_model_name_or_path": "Someone/base", "bias": "none"});
     change(&mut config);
@@ -22,7 +22,7 @@ fn config(change: impl Fn(&mut Value)) -> String {
 }
 
 /// A and B of one block's queries, all of one value.
-fn weights(of_b: f32) -> Vec<u8> {
+pub fn weights(of_b: f32) -> Vec<u8> {
     let values = |value: f32, count: usize| value.to_le_bytes().repeat(count);
     let (a, b) = (values(0.5, 2 * WIDTH), values(of_b, WIDTH * 2));
     let name = |matrix: &str| format!("base_model.model.model.layers.1.self_attn.q_proj.lora_{matrix}.weight");

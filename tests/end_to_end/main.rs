@@ -8,6 +8,7 @@ mod concurrent;
 mod estimate;
 mod faulty_disk;
 mod hostile_input;
+mod hub;
 mod incremental;
 mod paper;
 mod pipelines;

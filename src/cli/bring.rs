@@ -1,0 +1,183 @@
+//! Before a run: what pipeline.toml names of the hub is brought here, as far as it is needed.
+
+use anyhow::Result;
+use strata_stages::PlanError;
+
+use super::{Place, Workspace, interrupt};
+use crate::graph::{From, NodeSet};
+use crate::hub::bring::{Bringing, Brought, Scope};
+use crate::hub::environment::Environment;
+use crate::hub::snapshot::Pins;
+use crate::hub::{Failure, Use};
+use crate::manifest::hub::{self, Named};
+use crate::manifest::remotes::RemoteSetting;
+use crate::manifest::{Manifest, OfHub};
+use crate::plan::Plan;
+use crate::progress::{Progress, Verbosity};
+use crate::remote::lookup::Lookup;
+use crate::run::rounds::{self, Work};
+use crate::run::{Options, Remotes};
+use crate::store::disk::Disk;
+
+/// Which of the pipeline's repositories are brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    All,
+    /// But for those of which strata.lock says what every file was: their results may be in the store or in a remote.
+    Unknown,
+}
+
+/// How the hub is asked.
+struct How {
+    scope: Scope,
+    offline: bool,
+    newest: bool,
+}
+
+impl Place {
+    /// Has the files of the pipeline's repositories here, and strata.lock say what they are. False where the user stopped it.
+    ///
+    /// # Errors
+    /// When one cannot be had: at the line that names it, where that is what is wrong.
+    pub fn bring(&self, offline: bool, which: Which) -> Result<bool> {
+        let manifest = Manifest::parse(&self.pipeline)?;
+        let mut uses = manifest.hub_uses().map_err(|error| manifest.diagnose(&error))?;
+        if which == Which::Unknown {
+            uses.retain(|named| !manifest.is_known(&named.asked));
+        }
+        let how = How { scope: Scope::All, offline, newest: false };
+        let Some(brought) = self.ask(&manifest, &uses, how)? else { return Ok(false) };
+        self.keep_pins(&manifest, &uses, brought)?;
+        Ok(true)
+    }
+
+    /// Pins some of the pipeline's repositories, of `uses`, to what they are on the hub now. False where the user stopped it.
+    ///
+    /// # Errors
+    /// As for [`Place::bring`].
+    pub fn update_pins(&self, manifest: &Manifest, uses: &[Named]) -> Result<bool> {
+        let how = How { scope: Scope::Configs, offline: false, newest: true };
+        let Some(brought) = self.ask(manifest, uses, how)? else { return Ok(false) };
+        self.keep_pins(manifest, uses, brought)?;
+        Ok(true)
+    }
+
+    /// What the hub says of repositories that are not here, whose configurations alone are fetched. `None` where the user stopped it.
+    ///
+    /// # Errors
+    /// As for [`Place::bring`].
+    pub fn ask_hub(&self, offline: bool) -> Result<Option<OfHub>> {
+        let manifest = Manifest::parse(&self.pipeline)?;
+        let uses = manifest.hub_uses().map_err(|error| manifest.diagnose(&error))?;
+        let how = How { scope: Scope::Configs, offline, newest: false };
+        let Some(brought) = self.ask(&manifest, &uses, how)? else { return Ok(None) };
+        let mut of_hub = OfHub::default();
+        for (named, Brought { pin, missing }) in uses.iter().zip(brought) {
+            of_hub.pins.insert(named.asked.address(), pin);
+            of_hub.missing.insert(named.asked.address(), missing);
+        }
+        Ok(Some(of_hub))
+    }
+
+    fn ask(&self, manifest: &Manifest, uses: &[Named], how: How) -> Result<Option<Vec<Brought>>> {
+        if uses.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        interrupt::listen("stopping; what came so far is kept")?;
+        let How { scope, offline, newest } = how;
+        let (environment, cancelled) = (Environment::own(), &interrupt::cancelled);
+        let bringing = Bringing { environment, scope, verbosity: self.verbosity, offline, newest, cancelled };
+        let asked: Vec<Use> = uses.iter().map(|named| named.asked.clone()).collect();
+        match bringing.bring(&asked, &manifest.lock.pins) {
+            Ok(brought) => Ok(Some(brought)),
+            Err((_, Failure::Stopped)) => Ok(None),
+            Err((place, Failure::Wrong { message, help, key })) => {
+                let mut error = PlanError::new(uses[place].at.key(key.unwrap_or(hub::KEY)), message);
+                error.help = help;
+                Err(manifest.diagnose(&error).into())
+            }
+            Err((_, failure)) => Err(failure.into()),
+        }
+    }
+
+    /// Writes what is pinned, and says what is news. Pins of what pipeline.toml does not name any more go.
+    fn keep_pins(&self, manifest: &Manifest, uses: &[Named], brought: Vec<Brought>) -> Result<()> {
+        let known = &manifest.lock.pins;
+        let named = manifest.hub_uses().map_err(|error| manifest.diagnose(&error))?;
+        let named = named.iter().map(|named| named.asked.address());
+        let mut pins: Pins =
+            named.filter_map(|address| known.get(&address).cloned().map(|pin| (address, pin))).collect();
+        for (Named { asked, .. }, Brought { pin, .. }) in uses.iter().zip(brought) {
+            let now = pin.commit.clone();
+            let before = pins.insert(asked.address(), pin).map(|pin| pin.commit);
+            if before.as_ref() != Some(&now) && self.verbosity != Verbosity::Quiet {
+                let (name, revision, commit) = (asked.name(), asked.revision.as_str(), now.short());
+                let before = before.map_or_else(String::new, |before| format!(", and was {}", before.short()));
+                eprintln!("{name}: {revision} is {commit}{before}; strata.lock keeps it");
+            }
+        }
+        if let Err(error) = manifest.lock.pin(pins, &Disk::default()) {
+            // A colleague's pipeline may lie where one cannot write.
+            self.note(format_args!("{error:#}"))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the pipeline to run it, with what it needs of the hub. Of repositories that strata.lock knows file by file, nothing is fetched
+    /// until a task has to run that reads them. `None` where the user stopped it.
+    ///
+    /// # Errors
+    /// As for [`Place::bring`] and [`Place::open`].
+    pub fn open_to_run(
+        &self,
+        targets: &[String],
+        offline: bool,
+        settings: impl Fn(&Workspace) -> Vec<RemoteSetting>,
+    ) -> Result<Option<Workspace>> {
+        if !self.bring(offline, Which::Unknown)? {
+            return Ok(None);
+        }
+        let workspace = self.open()?;
+        if !workspace.waits_for_hub(&workspace.graph.all(), None) {
+            return Ok(Some(workspace));
+        }
+        let wanted = workspace.select(targets)?;
+        if workspace.needs_hub(self, &wanted, &settings(&workspace))? {
+            if !self.bring(offline, Which::All)? {
+                return Ok(None);
+            }
+            return Ok(Some(self.open()?));
+        }
+        Ok(Some(workspace))
+    }
+}
+
+impl Workspace {
+    /// Whether some nodes read files of the hub's that are not here; with a plan, whether some that are not finished do.
+    fn waits_for_hub(&self, nodes: &NodeSet, plan: Option<&Plan>) -> bool {
+        let cache = &Environment::own().cache;
+        let unfinished = nodes.iter().filter(|id| plan.is_none_or(|plan| plan.state(*id).outputs().is_none()));
+        let mut inputs = unfinished.flat_map(|id| &self.graph.node(id).inputs);
+        inputs.any(|input| {
+            input.from.each().iter().any(|from| match from {
+                From::Files { files, .. } => files.iter().any(|(_, path)| path.starts_with(cache) && !path.exists()),
+                _ => false,
+            })
+        })
+    }
+
+    /// Whether tasks that read what is not here are to run, after all that remotes have is known.
+    fn needs_hub(&self, place: &Place, wanted: &NodeSet, settings: &[RemoteSetting]) -> Result<bool> {
+        self.store.prepare()?;
+        let _lock = self.store.lock_shared()?;
+        let (none, progress) = (self.graph.none(), Progress::new(place.verbosity));
+        let options =
+            Options { jobs: 1, keep_going: true, force: none.clone(), share: None, here: none, compute: false };
+        let lookup = if settings.is_empty() { None } else { Some(Lookup::new(settings)?) };
+        let mut remotes = Remotes { settings, lookup, sending: Vec::new() };
+        let work = Work { graph: &self.graph, store: &self.store, wanted };
+        let (plan, _) = rounds::run(work, &options, &mut remotes, &progress, &interrupt::cancelled, &mut |_| ())?;
+        progress.finish();
+        Ok(self.waits_for_hub(wanted, Some(&plan)))
+    }
+}

@@ -19,6 +19,7 @@ mod plan;
 mod progress;
 mod provenance;
 mod remote;
+mod row_sql;
 mod run;
 #[cfg(test)]
 mod source_rules;
@@ -32,5 +33,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     freed_memory::keep();
+    strata_stages::contract::row_sql::provide(row_sql::ENGINE);
     cli::main()
 }

@@ -392,7 +392,9 @@ impl<'r, 'p> Run<'r, 'p> {
     fn queue(&mut self, job: Job) {
         match job.stage.work {
             strata_stages::Work::Watch(_) => self.passes.push(job),
-            strata_stages::Work::Table(_) | strata_stages::Work::Gather(_) => self.tables.push_back(job),
+            strata_stages::Work::Table(_) | strata_stages::Work::Stream(_) | strata_stages::Work::Gather(_) => {
+                self.tables.push_back(job)
+            }
         }
     }
 

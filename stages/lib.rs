@@ -36,6 +36,7 @@ use interventions::{attribution, patching, patching_summary};
 use losses::{loss_difference, loss_summary, loss_vectors, next_tokens, token_losses};
 use organism::{corpus, train};
 use states::{distance, hidden_states};
+pub use text::examples::first::{First, first};
 use text::{examples, tokens};
 
 /// Every stage, in the order of the documentation and of `strata status`.

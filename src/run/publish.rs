@@ -10,11 +10,11 @@ use crate::outputs;
 use crate::store::names::{Extension, FileName};
 use crate::store::{FileState, Made, OutputRecord, Record, Store};
 
-/// Keeps what a task gave.
+/// Writes the record of a task, whose outputs are objects by now.
 ///
 /// # Errors
 /// When a file of the user's that it read has changed since it was hashed, or the store cannot be written.
-pub fn publish(store: &Store, job: &Job, given: Vec<Output>, seconds: f64) -> Result<Vec<OutputRecord>> {
+pub fn publish(store: &Store, job: &Job, records: Vec<OutputRecord>, seconds: f64) -> Result<Vec<OutputRecord>> {
     for part in job.inputs.values().flatten() {
         if let Some(then) = part.external
             && FileState::of(&part.part.path).ok() != Some(then)
@@ -25,16 +25,20 @@ pub fn publish(store: &Store, job: &Job, given: Vec<Output>, seconds: f64) -> Re
             );
         }
     }
-    let mut records = Vec::new();
-    for output in given {
-        records.push(publish_output(store, output)?);
-    }
     if let Some(why) = outputs::unfit(job.stage, job.by_part, &records) {
         bail!("a defect in Strata: stage {} gave {why}", job.stage.name);
     }
     let record = Record::new(job.document.clone(), records, Made::now(seconds));
     store.write_record(&record)?;
     Ok(record.outputs)
+}
+
+/// Outputs as objects. No record names them yet.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn objects(store: &Store, given: Vec<Output>) -> Result<Vec<OutputRecord>> {
+    given.into_iter().map(|output| publish_output(store, output)).collect()
 }
 
 pub fn publish_output(store: &Store, output: Output) -> Result<OutputRecord> {

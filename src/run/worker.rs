@@ -11,7 +11,7 @@ use strata_stages::contract::stage::Gathered;
 use strata_stages::model::watch_task::{self, WatchTask};
 use strata_stages::{Part, Task};
 
-use super::publish::publish;
+use super::publish::{objects, publish, publish_output};
 use super::{Cancelled, Finished, Job, Message, Work};
 use crate::key::InputContent;
 use crate::plan::{ResolvedInputs, ResolvedPart};
@@ -91,13 +91,22 @@ pub fn run_table(
 ) -> Result<Vec<OutputRecord>> {
     let within = |done: u64, total: u64| progress.within(&job.label, done, total);
     let task = Task { params: &job.document.params, inputs: parts(&job.inputs), cancelled, progress: &within };
-    let outputs = guarded(|| match job.stage.work {
-        strata_stages::Work::Gather(gather) => {
-            gather(&Gathered { task: &task, stages: job.stages, contents: contents(job) })
+    let records = guarded(|| match job.stage.work {
+        // Each output is an object before the next is made.
+        strata_stages::Work::Stream(run) => {
+            let mut records = Vec::new();
+            run(&task, &mut |output| {
+                records.push(publish_output(store, output)?);
+                Ok(())
+            })?;
+            Ok(records)
         }
-        _ => job.stage.run(&task),
+        strata_stages::Work::Gather(gather) => {
+            objects(store, gather(&Gathered { task: &task, stages: job.stages, contents: contents(job) })?)
+        }
+        _ => objects(store, job.stage.run(&task)?),
     })?;
-    publish(store, job, outputs, started.elapsed().as_secs_f64())
+    publish(store, job, records, started.elapsed().as_secs_f64())
 }
 
 /// A panic in a stage is that task's failure, not the end of the run.
@@ -121,7 +130,9 @@ pub fn run_pass(store: &Store, jobs: &[Job], messages: &Sender<Message>, cancell
             let seconds = last.elapsed().as_secs_f64();
             last = Instant::now();
             done[index] = true;
-            let result = outputs.and_then(|outputs| publish(store, &jobs[index], outputs, seconds));
+            let result = outputs
+                .and_then(|outputs| objects(store, outputs))
+                .and_then(|records| publish(store, &jobs[index], records, seconds));
             report(messages, &jobs[index], seconds, result, cancelled);
         })
     });

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -147,6 +147,25 @@ struct Known {
     changed: HashSet<OsString>,
 }
 
+/// blake3 of a file's bytes, in memory that does not grow with the file: of two pieces one is hashed while the other is read. A
+/// mapped file counts as the program's memory, and ends the program when it becomes shorter under it.
+fn hash_of(path: &Path) -> io::Result<blake3::Hash> {
+    const PIECE: u64 = 16 << 20;
+    let mut file = File::open(path)?;
+    let mut read = |piece: &mut Vec<u8>| {
+        piece.clear();
+        file.by_ref().take(PIECE).read_to_end(piece)
+    };
+    let (mut piece, mut next, mut hasher) = (Vec::new(), Vec::new(), blake3::Hasher::new());
+    read(&mut piece)?;
+    while !piece.is_empty() {
+        let (_, read) = rayon::join(|| hasher.update_rayon(&piece).count(), || read(&mut next));
+        read?;
+        std::mem::swap(&mut piece, &mut next);
+    }
+    Ok(hasher.finalize())
+}
+
 impl Fingerprints {
     pub fn load(path: &Path) -> Fingerprints {
         let files = read(path);
@@ -161,9 +180,7 @@ impl Fingerprints {
         {
             return Ok(hash.clone());
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path)?;
-        let hash = hasher.finalize().to_hex().to_string();
+        let hash = hash_of(path)?.to_hex().to_string();
         // A file that changed while it was hashed is not remembered, nor is one that changed just before, as another
         // change within the clock's tick would leave the same time: the next look hashes it again.
         if FileState::of(path)? == state && !state.just_changed() {

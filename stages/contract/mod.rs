@@ -14,6 +14,7 @@ pub mod pair;
 pub mod per_block;
 pub mod pipeline;
 pub mod places;
+pub mod row_sql;
 pub mod selection;
 pub mod sequences;
 pub mod setting;

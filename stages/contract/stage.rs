@@ -62,12 +62,17 @@ pub enum Outputs {
 pub enum Work {
     /// Reads files and returns its outputs in order, each one part of the node's output.
     Table(fn(&Task) -> anyhow::Result<Vec<Output>>),
+    /// As `Table`, and hands each output on as soon as it has it, so that it need not hold them all.
+    Stream(fn(&Task, &mut Give) -> anyhow::Result<()>),
     /// Watches a forward pass: the engine gathers the stale tasks of one model, and each gets an observer made from its
     /// parameters.
     Watch(fn(&Value, &PassContext) -> anyhow::Result<Box<dyn Observer>>),
     /// Brings together what the other stages show.
     Gather(fn(&Gathered) -> anyhow::Result<Vec<Output>>),
 }
+
+/// Takes a task's next output.
+pub type Give<'a> = dyn FnMut(Output) -> anyhow::Result<()> + 'a;
 
 /// What a task of a [`Work::Gather`] stage is given.
 pub struct Gathered<'a> {
@@ -104,7 +109,9 @@ impl Stage {
     pub fn observer(&self, params: &Value, context: &PassContext) -> anyhow::Result<Box<dyn Observer>> {
         match self.work {
             Work::Watch(observer) => observer(params, context),
-            Work::Table(_) | Work::Gather(_) => anyhow::bail!("stage {} does not observe a forward pass", self.name),
+            Work::Table(_) | Work::Stream(_) | Work::Gather(_) => {
+                anyhow::bail!("stage {} does not observe a forward pass", self.name)
+            }
         }
     }
 
@@ -115,13 +122,21 @@ impl Stage {
     pub fn run(&self, task: &Task) -> anyhow::Result<Vec<Output>> {
         match self.work {
             Work::Table(run) => run(task),
+            Work::Stream(run) => {
+                let mut outputs = Vec::new();
+                run(task, &mut |output| {
+                    outputs.push(output);
+                    Ok(())
+                })?;
+                Ok(outputs)
+            }
             Work::Gather(_) => anyhow::bail!("stage {} needs to be given the other stages", self.name),
             Work::Watch(_) => anyhow::bail!("stage {} runs only as an observer of a forward pass", self.name),
         }
     }
 }
 
-/// What a task of a [`Work::Table`] stage is given.
+/// What a task of a [`Work::Table`] or [`Work::Stream`] stage is given.
 pub struct Task<'a> {
     pub params: &'a Value,
     pub inputs: BTreeMap<String, Vec<Part>>,

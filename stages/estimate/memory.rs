@@ -13,6 +13,6 @@ const COPIES: f64 = 2.0;
 pub fn of_reading(work: &Work, tables: impl Iterator<Item = f64>) -> f64 {
     match work {
         Work::Gather(_) => COPIES * tables.fold(0.0, f64::max),
-        Work::Table(_) | Work::Watch(_) => COPIES * tables.sum::<f64>(),
+        Work::Table(_) | Work::Stream(_) | Work::Watch(_) => COPIES * tables.sum::<f64>(),
     }
 }

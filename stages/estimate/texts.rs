@@ -203,7 +203,7 @@ fn from_corpus(dataset: &Dataset, corpus: &Settings) -> (Text, String) {
 }
 
 fn limit(dataset: &Dataset) -> Option<f64> {
-    dataset.reading["limit"].as_f64()
+    dataset.reading["limit"].as_f64().or_else(|| dataset.reading["sample"]["n"].as_f64())
 }
 
 /// The conversations' bytes over those of a token.

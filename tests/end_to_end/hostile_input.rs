@@ -98,7 +98,7 @@ fn a_template_that_takes_all_memory_fails_its_tasks_alone() {
 }
 
 /// The most memory that a run held, in bytes.
-fn peak(workspace: &Workspace) -> u64 {
+pub fn peak(workspace: &Workspace) -> u64 {
     let mut command = workspace.command(&["run", "--quiet", "-j", "1"]);
     let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
     let status = PathBuf::from(format!("/proc/{}/status", run.id()));

@@ -5,6 +5,7 @@ mod bad_input;
 mod chat_templates;
 mod command_line;
 mod concurrent;
+mod datasets;
 mod estimate;
 mod faulty_disk;
 mod hostile_input;

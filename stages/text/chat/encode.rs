@@ -5,7 +5,7 @@ use std::ops::Range;
 use anyhow::{Result, anyhow};
 use tokenizers::Encoding;
 
-use super::span;
+use super::span::{self, Turn};
 use super::template::{ChatTemplate, Message};
 use super::tokenizer::ChatTokenizer;
 use crate::table::guarded;
@@ -45,13 +45,7 @@ impl ChatTokenizer {
     /// # Errors
     /// When the template fails on the messages or hides the content, or the text cannot be tokenized.
     pub fn encode(&self, template: &ChatTemplate, messages: &[Message], max_tokens: usize) -> Result<Encoded> {
-        let written = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
-        let own = messages.to_vec();
-        let (text, turn) = template.bounded(written, move |template| {
-            let text = template.render(&own, false)?;
-            let turn = span::find(template, &own, &text)?;
-            Ok((text, turn))
-        })?;
+        let (text, turn) = self.rendered(template, messages)?;
         let encoding = self.first_tokens(&text, max_tokens)?;
         let (mut ids, offsets) = (encoding.get_ids().to_vec(), encoding.get_offsets());
         let inside = |(a, b): &(usize, usize)| *a < turn.content.end && *b > turn.content.start;
@@ -64,6 +58,20 @@ impl ChatTokenizer {
         ids.truncate(max_tokens);
         let within = |token: usize| token.min(ids.len()) as u32;
         Ok(Encoded { response: within(start)..within(end), turn_start: within(turn_start), truncated, ids })
+    }
+
+    /// The conversation's text, and where in it the last assistant message stands (bytes).
+    ///
+    /// # Errors
+    /// When the template fails on the messages or hides the content.
+    pub fn rendered(&self, template: &ChatTemplate, messages: &[Message]) -> Result<(String, Turn)> {
+        let written = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+        let own = messages.to_vec();
+        template.bounded(written, move |template| {
+            let text = template.render(&own, false)?;
+            let turn = span::find(template, &own, &text)?;
+            Ok((text, turn))
+        })
     }
 
     /// The tokens of a text, or more than `max_tokens` of its first ones. A tokenizer takes a hundred bytes of memory for each byte of

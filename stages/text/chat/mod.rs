@@ -10,5 +10,6 @@ mod tokenizer;
 
 pub use date::Date;
 pub use encode::Encoded;
+pub use span::Turn;
 pub use template::{ChatTemplate, Limits, Message};
 pub use tokenizer::{BORROWED, ChatTokenizer};

@@ -1,4 +1,4 @@
-//! Which rows of a dataset become examples: `filter = { label = 1, unsafe = { at_least = 50 } }`.
+//! Which rows of a dataset become examples: `filter = { label = 1, unsafe = { at_least = 50 } }`, or an expression in SQL.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,28 @@ use serde_json::{Map, Value};
 
 use super::cell::cell;
 use crate::contract::pipeline::PlanError;
+use crate::contract::row_sql::engine;
 use crate::contract::toml_path::TomlPath;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Filter {
+    /// What is true of a row that is kept ([`super::sql`]).
+    Sql(String),
+    Conditions(Conditions),
+}
 
 /// Conditions on columns; a row is kept when it meets all of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Filter {
+pub struct Conditions {
     columns: BTreeMap<String, Condition>,
+}
+
+impl Default for Filter {
+    fn default() -> Filter {
+        Filter::Conditions(Conditions::default())
+    }
 }
 
 /// What one column's value must meet. A column that a row lacks counts as null, which equals nothing and
@@ -39,24 +54,41 @@ struct Condition {
 const CONDITIONS: [&str; 6] = ["is", "not", "at_least", "at_most", "above", "below"];
 
 impl Filter {
-    /// The filter as written in pipeline.toml: a column's value is what it must equal, a list of which it
-    /// must equal one, or a table of `is`, `not`, `at_least`, `at_most`, `above`, `below`.
+    /// The filter as written in pipeline.toml: a text in SQL, or a table in which a column's value is what it must equal,
+    /// a list of which it must equal one, or a table of `is`, `not`, `at_least`, `at_most`, `above`, `below`.
+    ///
+    /// # Errors
+    /// Anything wrong with it, at its place.
     pub fn parse(written: &Value, at: &TomlPath) -> Result<Filter, PlanError> {
-        let Value::Object(table) = written else {
-            let message = format!("a filter is a table of columns, found {}", cell(written));
-            return Err(PlanError::new(at, message).help("for example filter = { label = 1 }"));
+        let table = match written {
+            Value::Object(table) => table,
+            Value::String(sql) => {
+                let columns = engine().and_then(|engine| (engine.columns)(sql));
+                return match columns {
+                    Ok(_) => Ok(Filter::Sql(sql.clone())),
+                    Err(why) => Err(PlanError::new(at, format!("the filter is no SQL condition on a row: {why}"))
+                        .help("for example filter = \"language IN ('python', 'go') AND length(output) > 20\"")),
+                };
+            }
+            _ => {
+                let message = format!("a filter is a table of columns or a text in SQL, found {}", cell(written));
+                return Err(PlanError::new(at, message).help("for example filter = { label = 1 }"));
+            }
         };
         let mut columns = BTreeMap::new();
         for (column, condition) in table {
             columns.insert(column.clone(), Condition::parse(condition, &at.key(column))?);
         }
-        Ok(Filter { columns })
+        Ok(Filter::Conditions(Conditions { columns }))
     }
 
+    /// Whether it keeps every row.
     pub fn is_empty(&self) -> bool {
-        self.columns.is_empty()
+        matches!(self, Filter::Conditions(conditions) if conditions.columns.is_empty())
     }
+}
 
+impl Conditions {
     /// The columns it looks at.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.columns.keys().map(String::as_str)
@@ -170,7 +202,10 @@ mod tests {
 
     fn keeps(filter: Value, row: Value) -> Result<bool> {
         let Value::Object(row) = row else { panic!("a row is an object") };
-        Filter::parse(&filter, &at("datasets.d.filter")).unwrap().keeps(&row)
+        match Filter::parse(&filter, &at("datasets.d.filter")).unwrap() {
+            Filter::Conditions(conditions) => conditions.keeps(&row),
+            Filter::Sql(sql) => panic!("{sql} is SQL"),
+        }
     }
 
     #[test]
@@ -216,7 +251,7 @@ mod tests {
         assert_eq!(error(json!({"score": {"above": "x"}})).at, "datasets.d.filter.score.above");
         assert_eq!(error(json!({"score": {}})).at, "datasets.d.filter.score");
         assert_eq!(error(json!({"score": []})).at, "datasets.d.filter.score");
-        assert_eq!(error(json!("label")).at, "datasets.d.filter");
+        assert_eq!(error(json!(3)).at, "datasets.d.filter");
     }
 
     #[test]

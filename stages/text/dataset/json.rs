@@ -15,16 +15,6 @@ pub fn parse(text: &[u8]) -> serde_json::Result<Value> {
     deserializer.end().map(|()| value)
 }
 
-/// As [`parse`], of what is read.
-///
-/// # Errors
-/// As for [`parse`], and when reading fails.
-pub fn read(source: impl std::io::Read) -> serde_json::Result<Value> {
-    let mut deserializer = serde_json::Deserializer::from_reader(source);
-    let value = Unique.deserialize(&mut deserializer)?;
-    deserializer.end().map(|()| value)
-}
-
 struct Unique;
 
 impl<'de> DeserializeSeed<'de> for Unique {
@@ -108,7 +98,6 @@ mod tests {
         let text = r#" {"a": [1, -2, 2.5, 1e300, 18446744073709551615, true, null, "\u00e9\n"], "b": {"a": {}}} "#;
         let value: Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(parse(text.as_bytes()).expect("JSON"), value);
-        assert_eq!(read(text.as_bytes()).expect("JSON"), value);
         let errors = |text: &str| {
             let own = parse(text.as_bytes()).expect_err(text);
             assert_eq!(own.to_string(), serde_json::from_str::<Value>(text).expect_err(text).to_string());

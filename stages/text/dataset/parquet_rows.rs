@@ -9,11 +9,12 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::basic::Compression;
+use parquet::file::metadata::RowGroupMetaData;
 use serde_json::{Map, Value};
 
-use super::row::{CHUNK, Row, numbered};
+use super::row::{CHUNK, CHUNK_BYTES, Found, Row, numbered};
 use crate::table;
 
 pub struct ParquetRows {
@@ -22,29 +23,59 @@ pub struct ParquetRows {
     bytes: u64,
     /// The rows of the batch just read, last first.
     rows: Vec<Map<String, Value>>,
-    next: usize,
+    /// The numbers of the rows to come.
+    numbers: Box<dyn Iterator<Item = usize>>,
 }
 
 impl ParquetRows {
+    /// # Errors
+    /// When it is damaged, or compressed in a way that is not read.
     pub fn open(file: File) -> Result<ParquetRows> {
         let bytes = file.metadata()?.len();
-        let builder = table::guarded("parquet", || ParquetRecordBatchReaderBuilder::try_new(file))?;
-        let builder = builder.map_err(|error| table::unreadable(error, bytes))?;
-        let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
-        for chunk in chunks {
-            if !matches!(chunk.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_)) {
-                let codec = format!("{:?}", chunk.compression()).to_lowercase();
-                bail!(
-                    "column \"{}\" is compressed with {}, and only snappy, zstd and uncompressed Parquet is read: write \
-                     the file again, for example with duckdb -c \"copy (from 'OLD.parquet') to 'NEW.parquet'\"",
-                    chunk.column_path().string(),
-                    codec.split('(').next().unwrap_or_default()
-                );
-            }
-        }
-        let batches = builder.with_batch_size(CHUNK).build().map_err(|error| table::unreadable(error, bytes))?;
-        Ok(ParquetRows { batches, bytes, rows: Vec::new(), next: 0 })
+        let batches = builder(file)?.build().map_err(|error| table::unreadable(error, bytes))?;
+        Ok(ParquetRows { batches, bytes, rows: Vec::new(), numbers: Box::new(0..) })
     }
+
+    /// Rows of these numbers, which ascend; pages without one are passed over.
+    ///
+    /// # Errors
+    /// As for [`ParquetRows::open`].
+    pub fn again(file: File, found: Vec<Found>) -> Result<ParquetRows> {
+        let bytes = file.metadata()?.len();
+        let builder = builder(file)?;
+        let rows = builder.metadata().file_metadata().num_rows();
+        let numbers: Vec<usize> = found.iter().map(|found| found.at as usize).collect();
+        if numbers.last().is_some_and(|last| *last as i64 >= rows) {
+            bail!("the file has become shorter");
+        }
+        let ranges = numbers.iter().map(|number| *number..number + 1);
+        let selection = RowSelection::from_consecutive_ranges(ranges, usize::try_from(rows)?);
+        let batches = builder.with_row_selection(selection).build().map_err(|error| table::unreadable(error, bytes))?;
+        Ok(ParquetRows { batches, bytes, rows: Vec::new(), numbers: Box::new(numbers.into_iter()) })
+    }
+}
+
+/// A reader of batches that take no more memory than chunks of rows, as far as the file says how large its rows are.
+fn builder(file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let bytes = file.metadata()?.len();
+    let builder = table::guarded("parquet", || ParquetRecordBatchReaderBuilder::try_new(file))?;
+    let builder = builder.map_err(|error| table::unreadable(error, bytes))?;
+    let groups = builder.metadata().row_groups();
+    for chunk in groups.iter().flat_map(|group| group.columns()) {
+        if !matches!(chunk.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_)) {
+            let codec = format!("{:?}", chunk.compression()).to_lowercase();
+            bail!(
+                "column \"{}\" is compressed with {}, and only snappy, zstd and uncompressed Parquet is read: write \
+                 the file again, for example with duckdb -c \"copy (from 'OLD.parquet') to 'NEW.parquet'\"",
+                chunk.column_path().string(),
+                codec.split('(').next().unwrap_or_default()
+            );
+        }
+    }
+    let a_row = |group: &RowGroupMetaData| group.total_byte_size() / group.num_rows().max(1);
+    let largest = groups.iter().map(a_row).max().unwrap_or(0).max(1) as usize;
+    let rows = (CHUNK_BYTES / largest).clamp(1, CHUNK);
+    Ok(builder.with_batch_size(rows))
 }
 
 impl Iterator for ParquetRows {
@@ -63,8 +94,7 @@ impl Iterator for ParquetRows {
             self.rows.reverse();
         }
         let row = self.rows.pop()?;
-        self.next += 1;
-        Some(numbered(self.next - 1, row))
+        Some(numbered(self.numbers.next()?, row))
     }
 }
 

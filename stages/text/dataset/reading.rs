@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::cell::cell;
 use super::conversation::Columns;
 use super::filter::Filter;
+use super::sample::Sample;
 use super::schema::{SCHEMAS, Schema};
 use super::template::Template;
 use crate::contract::pipeline::{Dataset, DatasetSource, PlanError};
@@ -52,12 +53,15 @@ pub const KEYS: &[Setting] = &[
     setting(
         "filter",
         "which rows to keep: column = value, column = [values], or column = { is, not, at_least, at_most, above, \
-                below }; all must hold; by default every row",
+                below }, of which all must hold; or a condition in SQL, as in \"language IN ('python', 'go') AND \
+                length(output) > 20\"; by default every row",
     ),
     setting("limit", "how many examples to keep, the first ones after the filter"),
     setting(
         "sample",
-        "a seed: with it, limit keeps examples drawn at random, in the file's order, instead of the first",
+        "draw at random instead of taking the first, in the file's order: a seed beside limit, or { n, seed, by, counts }, \
+                where by names a column from whose values the draw is stratified, and counts is \"proportional\" (the \
+                default) or \"equal\"",
     ),
 ];
 
@@ -97,7 +101,7 @@ pub struct Reading {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sample: Option<u64>,
+    pub sample: Option<Sample>,
 }
 
 /// The dataset's table, checked.
@@ -142,6 +146,10 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
     if written.contains_key("label") && written.contains_key("label_column") {
         return Err(conflict("label_column", "label"));
     }
+    let (sample, drawn) = match keys.filled.get("sample") {
+        Some(sample) => Sample::parse(sample, &keys.at("sample")).map(|(sample, n)| (Some(sample), n))?,
+        None => (None, None),
+    };
     let reading = Reading {
         format: keys.format(&dataset.source)?,
         messages: keys.text("messages")?,
@@ -155,8 +163,8 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
             Some(filter) => Filter::parse(filter, &keys.at("filter"))?,
             None => Filter::default(),
         },
-        limit: keys.whole("limit")?.map(|limit| limit as usize),
-        sample: keys.whole("sample")?,
+        limit: keys.whole("limit")?.map(|limit| limit as usize).or(drawn),
+        sample,
     };
     for (there, missing) in [("prompt", "response"), ("response", "prompt")] {
         if keys.filled.contains_key(there) && !keys.filled.contains_key(missing) {
@@ -167,11 +175,12 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
     if reading.limit == Some(0) {
         return Err(PlanError::new(keys.at("limit"), "a limit of 0 leaves no examples"));
     }
-    if reading.sample.is_some() && reading.limit.is_none() {
-        return Err(PlanError::new(
-            keys.at("sample"),
-            "sample draws as many examples as limit says, and there is no limit",
-        ));
+    if keys.filled.contains_key("limit") && (drawn.is_some() || matches!(reading.sample, Some(Sample::Strata(_)))) {
+        return Err(conflict("limit", "the n of sample"));
+    }
+    if matches!(reading.sample, Some(Sample::Seed(_))) && reading.limit.is_none() {
+        let message = "sample draws as many examples as limit says, and there is no limit";
+        return Err(PlanError::new(keys.at("sample"), message).help("write limit = N, or sample = { n = N, seed = … }"));
     }
     Ok(reading)
 }
@@ -352,6 +361,9 @@ mod tests {
             (json!({"limit": -1}), "datasets.d.limit", "the number -1"),
             (json!({"limit": 0}), "datasets.d.limit", "no examples"),
             (json!({"sample": 1}), "datasets.d.sample", "no limit"),
+            (json!({"sample": {"n": 3}, "limit": 3}), "datasets.d.limit", "exclude each other"),
+            (json!({"sample": {"n": 3, "by": "t"}, "limit": 3}), "datasets.d.limit", "exclude each other"),
+            (json!({"sample": {"n": 3, "yb": "t"}}), "datasets.d.sample.yb", "unknown key"),
             (json!({"label": true}), "datasets.d.label", "is a text"),
             (json!({"filter": {"x": {"nto": 1}}}), "datasets.d.filter.x.nto", "unknown condition"),
         ] {
@@ -367,6 +379,10 @@ mod tests {
     fn survives_a_key() {
         let reading = read("a.csv", json!({"schema": "alpaca", "limit": 3, "sample": 9, "system": "S"})).unwrap();
         let stored = serde_json::to_value(&reading).unwrap();
-        assert_eq!(serde_json::from_value::<Reading>(stored).unwrap(), reading);
+        assert_eq!(serde_json::from_value::<Reading>(stored.clone()).unwrap(), reading);
+        // Written the other way it is the same, so that its examples are not made anew.
+        let sample = json!({"n": 3, "seed": 9});
+        let table = read("a.csv", json!({"schema": "alpaca", "sample": sample, "system": "S"})).unwrap();
+        assert_eq!(serde_json::to_value(&table).unwrap(), stored);
     }
 }

@@ -25,26 +25,51 @@ impl Default for PartSize {
     }
 }
 
-impl PartSize {
-    /// The parts of examples whose hashes these are, in order, covering all of them.
-    pub fn cut(&self, hashes: &[u64]) -> Vec<Range<usize>> {
-        let mut parts = Vec::new();
-        let mut start = 0;
-        // A cut needs its whole neighbourhood, so none lies within `least` of either end.
-        for at in self.least..(hashes.len() + 1).saturating_sub(self.least) {
-            let reach = self.least - 1;
-            let around = &hashes[at - reach..at + self.least];
-            if around.iter().enumerate().all(|(i, hash)| i == reach || *hash > hashes[at]) {
-                self.halve(hashes, start..at, &mut parts);
-                start = at;
-            }
-        }
-        if start < hashes.len() {
-            self.halve(hashes, start..hashes.len(), &mut parts);
-        }
-        parts
+/// Cuts examples as they come. It holds those of one stretch.
+pub struct Cutter<T> {
+    size: PartSize,
+    hashes: Vec<u64>,
+    stretch: Vec<T>,
+}
+
+impl<T> Cutter<T> {
+    pub fn new(size: PartSize) -> Cutter<T> {
+        Cutter { size, hashes: Vec::new(), stretch: Vec::new() }
     }
 
+    /// Takes the next example, with its hash, and gives the parts that are thereby known.
+    pub fn push(&mut self, hash: u64, item: T) -> Vec<Vec<T>> {
+        self.hashes.push(hash);
+        self.stretch.push(item);
+        // The last place whose whole neighbourhood has come. None lies within `least` of the last cut, whose hash is less.
+        let least = self.size.least;
+        let Some(at) = self.hashes.len().checked_sub(least).filter(|at| *at >= least) else { return Vec::new() };
+        let reach = least - 1;
+        let around = &self.hashes[at - reach..];
+        if around.iter().enumerate().all(|(i, hash)| i == reach || *hash > self.hashes[at]) {
+            return self.take(at);
+        }
+        Vec::new()
+    }
+
+    /// The parts of what is left at the end.
+    pub fn finish(mut self) -> Vec<Vec<T>> {
+        match self.hashes.len() {
+            0 => Vec::new(),
+            rest => self.take(rest),
+        }
+    }
+
+    fn take(&mut self, end: usize) -> Vec<Vec<T>> {
+        let mut parts = Vec::new();
+        self.size.halve(&self.hashes, 0..end, &mut parts);
+        self.hashes.drain(..end);
+        let mut items = self.stretch.drain(..end);
+        parts.into_iter().map(|part| items.by_ref().take(part.len()).collect()).collect()
+    }
+}
+
+impl PartSize {
     fn halve(&self, hashes: &[u64], stretch: Range<usize>, parts: &mut Vec<Range<usize>>) {
         if stretch.len() <= self.greatest {
             parts.push(stretch);
@@ -72,7 +97,45 @@ mod tests {
     }
 
     fn parts(size: PartSize, hashes: &[u64]) -> Vec<Vec<u64>> {
-        size.cut(hashes).into_iter().map(|part| hashes[part].to_vec()).collect()
+        let mut cutter = Cutter::new(size);
+        let mut parts: Vec<Vec<u64>> = hashes.iter().flat_map(|hash| cutter.push(*hash, *hash)).collect();
+        parts.extend(cutter.finish());
+        parts
+    }
+
+    impl PartSize {
+        /// The rule on all hashes at once.
+        fn cut(&self, hashes: &[u64]) -> Vec<Range<usize>> {
+            let mut parts = Vec::new();
+            let mut start = 0;
+            for at in self.least..(hashes.len() + 1).saturating_sub(self.least) {
+                let reach = self.least - 1;
+                let around = &hashes[at - reach..at + self.least];
+                if around.iter().enumerate().all(|(i, hash)| i == reach || *hash > hashes[at]) {
+                    self.halve(hashes, start..at, &mut parts);
+                    start = at;
+                }
+            }
+            if start < hashes.len() {
+                self.halve(hashes, start..hashes.len(), &mut parts);
+            }
+            parts
+        }
+    }
+
+    #[test]
+    fn parts_are_cut_as_they_come_as_they_are_of_all() {
+        for (least, greatest) in [(1, 2), (2, 4), (3, 17), (16, 64)] {
+            let size = PartSize { least, greatest };
+            for n in (0..150).chain([1000, 3000]) {
+                // Small hashes are often alike.
+                for hashes in [hashes(n as u64, n), hashes(n as u64, n).iter().map(|hash| hash % 50).collect()] {
+                    let whole: Vec<Vec<u64>> =
+                        size.cut(&hashes).into_iter().map(|part| hashes[part].to_vec()).collect();
+                    assert_eq!(parts(size, &hashes), whole, "{n} examples, {size:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -213,6 +213,224 @@ fn a_limit_takes_the_first_and_a_sample_draws() {
     assert!(identities(&draw(&lines, 1)).difference(&identities(&drawn)).count() <= 1);
 }
 
+/// Rows of every format in which a row is not found by its number alone: over several lines, after a mark, with quotes.
+fn rows_in_every_format(n: usize) -> Vec<(&'static str, String)> {
+    let texts = ["a\nb", "she said \"no\", and left", "]},{[", "ends with a \\", "naïve 日本語"];
+    let row = |i: usize| json!({"prompt": format!("{i} {}", texts[i % 5]), "response": "yes", "kind": i % 3, "deep": [[{"x": "}"}]]});
+    let rows: Vec<Value> = (0..n).map(row).collect();
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+    let quoted = |text: &Value| format!("\"{}\"", text.as_str().unwrap_or_default().replace('"', "\"\""));
+    let csv: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{},{},{}", quoted(&row["prompt"]), quoted(&row["response"]), row["kind"]))
+        .collect();
+    vec![
+        ("a.jsonl", format!("\u{feff}\n{}", lines.join("\r\n\n"))),
+        ("a.json", format!("\u{feff}\n{}\n", serde_json::to_string_pretty(&rows).expect("JSON"))),
+        ("b.json", serde_json::to_string(&rows).expect("JSON")),
+        ("a.csv", format!("prompt,response,kind\n{}\n", csv.join("\n"))),
+    ]
+}
+
+#[test]
+fn what_is_drawn_is_found_again_in_every_format() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut files: Vec<_> = rows_in_every_format(700)
+        .into_iter()
+        .map(|(name, text)| {
+            std::fs::write(folder.path().join(name), text).expect("written");
+            folder.path().join(name)
+        })
+        .collect();
+    // The same as Parquet, of several row groups.
+    let all = run(&files[0], json!({"label_column": "kind"})).expect("read");
+    let column = |name: &str| Arc::new(StringArray::from(texts(&all, name))) as ArrayRef;
+    let columns = [("prompt", column("prompt")), ("response", column("response")), ("kind", column("label"))];
+    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+    files.push(folder.path().join("a.parquet"));
+    let properties =
+        parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(100)).build();
+    let file = std::fs::File::create(&files[4]).expect("a file");
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+
+    for sample in [json!({"n": 90, "seed": 3}), json!({"n": 90, "seed": 3, "by": "kind"})] {
+        let mut draws = Vec::new();
+        for path in &files {
+            let whole = run(path, json!({})).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+            let of: BTreeMap<_, _> = texts(&whole, "example").into_iter().zip(row_numbers(&whole)).collect();
+            let drawn = run(path, json!({"sample": sample})).unwrap_or_else(|error| panic!("{error:#}"));
+            let identities = texts(&drawn, "example");
+            let rows: Vec<u32> = identities.iter().map(|identity| of[identity]).collect();
+            assert_eq!(row_numbers(&drawn), rows, "{}", path.display());
+            assert!(rows.is_sorted() && rows.len() == 90);
+            draws.push(identities);
+        }
+        assert!(draws.iter().all(|draw| *draw == draws[0]), "{sample}");
+    }
+}
+
+#[test]
+fn a_row_longer_than_what_is_read_at_once_is_one_row() {
+    let long = "x, \"y\" ]".repeat(300_000);
+    let rows = [json!({"prompt": "a", "response": long}), json!({"prompt": "b", "response": "c"})];
+    let lines = rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    let csv = format!("prompt,response\na,\"{}\"\nb,c\n", long.replace('"', "\"\""));
+    for (name, text) in [("a.jsonl", lines), ("a.json", json!(rows).to_string()), ("a.csv", csv)] {
+        for table in [json!({}), json!({"sample": {"n": 2}})] {
+            let read = run_text(name, &text, table).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            assert_eq!(texts(&read, "response"), [Some(long.clone()), Some("c".into())], "{name}");
+        }
+    }
+}
+
+/// How often each row was drawn by seeds 0, 1, …
+fn inclusions(path: &Path, rows: usize, draws: u64, sample: impl Fn(u64) -> Value) -> Vec<u64> {
+    let mut counts = vec![0; rows];
+    for seed in 0..draws {
+        for row in row_numbers(&run(path, json!({"sample": sample(seed)})).expect("a draw")) {
+            counts[row as usize] += 1;
+        }
+    }
+    counts
+}
+
+/// Five standard deviations of a binomial count, which one of a few hundred exceeds in a ten thousandth of all cases.
+fn bound(draws: u64, chance: f64) -> f64 {
+    5.0 * (draws as f64 * chance * (1.0 - chance)).sqrt()
+}
+
+#[test]
+fn every_row_is_as_likely_to_be_drawn_as_any_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.jsonl");
+    // Half of the rows say the same, which makes none of them likelier.
+    let mut lines = numbered_lines(40);
+    (0..40).step_by(2).for_each(|i| lines[i] = json!({"prompt": "again", "response": "yes"}).to_string());
+    std::fs::write(&path, lines.join("\n")).expect("written");
+    const DRAWS: u64 = 1500;
+    let counts = inclusions(&path, 40, DRAWS, |seed| json!({"n": 10, "seed": seed}));
+    assert_eq!(counts.iter().sum::<u64>(), 10 * DRAWS);
+    let expected = DRAWS as f64 * 0.25;
+    for (row, count) in counts.iter().enumerate() {
+        assert!((*count as f64 - expected).abs() < bound(DRAWS, 0.25), "row {row}: {count} of {DRAWS}");
+    }
+}
+
+#[test]
+fn a_stratified_draw_has_each_strata_share_and_is_uniform_within() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.jsonl");
+    // 30 rows of a, 12 of b, 5 of c and 1 of null, mixed.
+    let topics: Vec<Value> = (0..48)
+        .map(|i| match i {
+            _ if i % 8 < 5 => json!("a"),
+            7 => Value::Null,
+            _ if i % 8 < 7 => json!("b"),
+            _ => json!("c"),
+        })
+        .collect();
+    let line =
+        |(i, topic): (usize, &Value)| json!({"prompt": format!("{i}"), "response": "r", "topic": topic}).to_string();
+    std::fs::write(&path, topics.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")).expect("written");
+    let of = |value: Value| -> Vec<usize> { (0..48).filter(|i| topics[*i] == value).collect() };
+    let sizes = [json!("a"), json!("b"), json!("c"), Value::Null].map(|value| of(value).len());
+    assert_eq!(sizes, [30, 12, 5, 1]);
+
+    // Shares of 16: 10, 4, 5/3 and 1/3, of which the greatest remainder is c's.
+    const DRAWS: u64 = 600;
+    for (counts, asked) in [("proportional", [10, 4, 2, 0]), ("equal", [4, 4, 4, 1])] {
+        let sample = |seed| json!({"n": 16, "seed": seed, "by": "topic", "counts": counts});
+        let drawn = inclusions(&path, 48, DRAWS, sample);
+        for (value, asked) in [json!("a"), json!("b"), json!("c"), Value::Null].into_iter().zip(asked) {
+            let rows = of(value.clone());
+            let sum: u64 = rows.iter().map(|row| drawn[*row]).sum();
+            assert_eq!(sum, asked * DRAWS, "{counts} {value}");
+            let chance = asked as f64 / rows.len() as f64;
+            for row in rows {
+                let off = (drawn[row] as f64 - chance * DRAWS as f64).abs();
+                assert!(off <= bound(DRAWS, chance), "{counts} row {row} of {value}: {} of {DRAWS}", drawn[row]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stratum_that_comes_short_is_said() {
+    let line =
+        |(i, topic): (usize, &str)| json!({"prompt": format!("{i}"), "response": "r", "topic": topic}).to_string();
+    let topics = ["a", "b", "a", "a", "c", "a", "a", "a", "b", "a"];
+    let text = topics.into_iter().enumerate().map(line).collect::<Vec<_>>().join("\n");
+    let said = |table: Value| {
+        let dataset = Dataset { name: "d".into(), source: DatasetSource::File("a.jsonl".into()), reading: table };
+        let pipeline = Pipeline { datasets: vec![dataset], ..Pipeline::default() };
+        let nodes = (STAGE.plan)(&json!({}), &pipeline).expect("planned");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = Part { path: folder.path().join("a.jsonl"), name: String::new() };
+        std::fs::write(&file.path, &text).expect("written");
+        let inputs = BTreeMap::from([("dataset".to_string(), vec![file])]);
+        let task = Task { params: &nodes[0].params, inputs, cancelled: &|| false, progress: &|_, _| () };
+        let Output::Table { batch, metadata } = STAGE.run(&task).expect("run").remove(0) else { panic!("a table") };
+        let part = Part { path: folder.path().join("part"), name: String::new() };
+        crate::table::write(std::fs::File::create(&part.path).expect("a file"), &batch, &metadata).expect("written");
+        notice(&[part]).expect("a notice").unwrap_or_default()
+    };
+    let sample = |n: u64, counts: &str| json!({"sample": {"n": n, "by": "topic", "counts": counts}});
+    assert_eq!(said(sample(3, "equal")), "");
+    assert_eq!(said(sample(6, "equal")), "the sample by topic takes all 1 rows of \"c\", where 2 were asked for");
+    assert_eq!(said(sample(6, "proportional")), "");
+    assert_eq!(
+        said(sample(3, "proportional")),
+        "the sample by topic takes none of the 1 rows of \"c\", its share being below one"
+    );
+    assert_eq!(said(sample(11, "proportional")), "the sample takes all 10 rows, fewer than n = 11");
+}
+
+#[test]
+fn a_filter_in_sql_is_told_each_column_in_one_type() {
+    use crate::contract::row_sql::{Column, RowSql, Values, provide};
+    // Stands in for the program's engine: keeps the rows whose first column is true, or a whole number above 1.
+    fn columns(sql: &str) -> Result<Vec<String>, String> {
+        if sql.contains('?') { Err("a question".into()) } else { Ok(sql.split(' ').map(String::from).collect()) }
+    }
+    fn is_true(_: &str, columns: &[Column]) -> Result<Vec<bool>, String> {
+        match &columns[0].values {
+            Values::Whole(values) => Ok(values.iter().map(|value| value.is_some_and(|value| value > 1)).collect()),
+            Values::Numbers(values) => Ok(values.iter().map(|value| value.is_some_and(|value| value > 1.0)).collect()),
+            Values::Booleans(values) => Ok(values.iter().map(|value| *value == Some(true)).collect()),
+            other => Err(format!("the first column is {}", other.kind())),
+        }
+    }
+    provide(RowSql { columns, is_true });
+    let kept = |rows: &str, sql: &str| run_text("a.jsonl", rows, json!({"filter": sql})).map(|kept| row_numbers(&kept));
+    let row = |value: Value| json!({"prompt": "p", "response": "r", "x": value, "y": [1]}).to_string();
+    let rows = |values: &[Value]| values.iter().cloned().map(row).collect::<Vec<_>>().join("\n");
+    assert_eq!(kept(&rows(&[json!(1), json!(2), Value::Null, json!(3)]), "x").expect("kept"), [1, 3]);
+    assert_eq!(kept(&rows(&[json!(1), json!(2.5)]), "x").expect("kept"), [1]);
+    assert_eq!(kept(&rows(&[json!(true), json!(false), json!(true)]), "x").expect("kept"), [0, 2]);
+    let why = |rows: &str, sql: &str| format!("{:#}", kept(rows, sql).expect_err("refused"));
+    for (found, expected) in [
+        (
+            why(&rows(&[json!(2), json!("a")]), "x"),
+            "a.jsonl:2: the filter looks at column \"x\": it holds the text \"a\", and numbers in rows before",
+        ),
+        (why(&rows(&[json!(2)]), "y"), "a.jsonl:1: the filter looks at column \"y\": it holds a list"),
+        (why(&rows(&[json!("a")]), "x"), "the filter \"x\": the first column is text"),
+        (
+            why(&rows(&[json!(2)]), "x promt"),
+            "the filter looks at a column that no row has: no column \"promt\"; did you mean \"prompt\"?",
+        ),
+        (why(&rows(&[json!(2)]), "?"), "the filter is no SQL condition on a row: a question"),
+    ] {
+        assert!(found.contains(expected), "{found}");
+    }
+    // A row that is wrong is not noticed where the limit is reached before it.
+    let limited = json!({"filter": "x", "limit": 1});
+    let text = rows(&[json!(2), json!("a")]);
+    assert_eq!(row_numbers(&run_text("a.jsonl", &text, limited).expect("one row")), [0]);
+}
+
 #[test]
 fn an_edited_line_changes_one_part() {
     let hashes = |batches: &[RecordBatch]| -> HashSet<_> {
@@ -307,14 +525,49 @@ fn rows_that_are_wrong_are_named_with_their_line() {
         ("a.jsonl", "\n\n".into(), json!({}), "the file has no rows"),
         (
             "a.json",
-            "[{\"prompt\": \"p\"}, 3]".into(),
+            format!("[{good}, 3]"),
             json!({}),
-            "a.json: row 1 (the first is 0): expected an object, found the number 3",
+            "a.json, row 1 (the first is 0): expected an object, found the number 3",
         ),
         ("a.json", format!("[{good}, {{\"prompt\": \"p\"}}]"), json!({}), "a.json, row 1 (the first is 0): no column"),
         ("a.json", "{\"data\": []}".into(), json!({}), "found an object with the keys: data"),
         ("a.json", format!("{good}\n{good}"), json!({}), "write format = \"jsonl\""),
-        ("a.json", "[{\"prompt\": ".into(), json!({}), "line 1 column"),
+        (
+            "a.json",
+            "[\n{\"prompt\": ".into(),
+            json!({}),
+            "row 0 (the first is 0), which begins in line 2: the file ends within the array",
+        ),
+        (
+            "a.json",
+            format!("[{good},\n{{\"prompt\":\n x}}]"),
+            json!({}),
+            "a.json, row 1 (the first is 0): expected an object; it breaks in line 3: expected value",
+        ),
+        ("a.json", format!("[{good},\n]"), json!({}), "line 2: expected another object after the comma"),
+        ("a.json", format!("[{good}]\n[]"), json!({}), "expected one JSON array, found more after it, at line 2"),
+        ("a.json", format!("[{good},,{good}]"), json!({}), "row 1 (the first is 0): expected an object; it breaks"),
+        ("a.json", " 3".into(), json!({}), "expected a JSON array of objects, found something else at line 1"),
+        ("a.json", "".into(), json!({}), "found an empty file"),
+        ("a.json", "[ ]".into(), json!({}), "the file has no rows"),
+        (
+            "a.jsonl",
+            good.clone(),
+            json!({"sample": {"n": 1, "by": "evn"}}),
+            "the sample looks at a column that no row has: no column \"evn\"; did you mean \"even\"?",
+        ),
+        (
+            "a.jsonl",
+            format!("{good}\n{{\"prompt\": \"p\", \"response\": \"r\", \"even\": [1]}}"),
+            json!({"sample": {"n": 1, "by": "even"}}),
+            "a.jsonl:2: the sample is by column \"even\", which holds a list",
+        ),
+        (
+            "a.jsonl",
+            numbered_lines(5).join("\n"),
+            json!({"sample": {"n": 4, "by": "prompt"}}),
+            "\"prompt\", which has more than 4 values, and n = 4",
+        ),
         ("a.csv", "prompt,response\np\n".into(), json!({}), "line 2: 1 fields, where the header has 2"),
         ("a.csv", "prompt,response\n\"p\nq\",r\np,\n".into(), json!({}), "a.csv:4: the response is empty"),
         ("a.csv", "prompt,prompt\n".into(), json!({}), "two columns \"prompt\""),

@@ -47,9 +47,17 @@ impl Diagnostic {
         self.render(&Renderer::styled())
     }
 
+    /// As a warning, without colours.
+    pub fn doubt(&self) -> String {
+        self.render_as(Level::WARNING, &Renderer::plain())
+    }
+
     fn render(&self, renderer: &Renderer) -> String {
-        let mut group =
-            Level::ERROR.primary_title(&self.message).elements(Vec::<annotate_snippets::Element<'_>>::new());
+        self.render_as(Level::ERROR, renderer)
+    }
+
+    fn render_as(&self, level: Level, renderer: &Renderer) -> String {
+        let mut group = level.primary_title(&self.message).elements(Vec::<annotate_snippets::Element<'_>>::new());
         let path = self.place.as_ref().map(|place| place.path.display().to_string());
         if let (Some(place), Some(path)) = (&self.place, &path) {
             let annotation = AnnotationKind::Primary.span(place.span.clone());

@@ -21,7 +21,8 @@ use strata_stages::{Source, Stage};
 
 use crate::lock::Lock;
 pub use id::{NodeId, NodeSet, PerNode, TaskId};
-pub use model_files::FileFilter;
+pub use model_files::{FileFilter, adapter_files, model_files, template_files};
+pub use shapes::ModelFaults;
 pub use target::Target;
 
 /// Nodes in an order in which every node comes after those it reads.

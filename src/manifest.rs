@@ -70,16 +70,21 @@ const SECTIONS: [&str; 5] = ["models", "datasets", "stages", "executor", "remote
 impl Manifest {
     /// Reads and checks a pipeline file. Relative paths in it are relative to its folder.
     pub fn load(path: &Path) -> Result<Manifest, Diagnostic> {
-        Manifest::parse(path)?.check()
+        sound(Manifest::parse(path)?.check())
     }
 
     /// As `load`, with datasets whose files are not there, for `strata run --dry-run`.
     pub fn load_to_estimate(path: &Path, of_hub: OfHub) -> Result<Manifest, Diagnostic> {
+        Manifest::look(path, of_hub).and_then(sound)
+    }
+
+    /// As `load_to_estimate`, going on after a mistake: what it is of is left out. All mistakes, in their order.
+    pub fn look(path: &Path, of_hub: OfHub) -> Result<(Manifest, Vec<PlanError>), Diagnostic> {
         let mut manifest = Manifest::parse(path)?;
         manifest.to_estimate = true;
         manifest.lock.pins.extend(of_hub.pins);
         manifest.missing = of_hub.missing;
-        manifest.check()
+        Ok(manifest.check())
     }
 
     /// Reads a pipeline file; what is written in it is looked at when it is checked.
@@ -107,14 +112,15 @@ impl Manifest {
         })
     }
 
-    fn check(mut self) -> Result<Manifest, Diagnostic> {
-        self.look_up().map_err(|error| self.diagnose(&error))?;
-        self.pipeline = self.lift().map_err(|error| self.diagnose(&error))?;
+    fn check(mut self) -> (Manifest, Vec<PlanError>) {
+        let mut mistakes = Mistakes::default();
+        mistakes.note(self.look_up());
+        self.pipeline = self.lift(&mut mistakes);
         let executor = self.section("executor").and_then(|entries| executor::of(&entries));
-        self.executor = executor.map_err(|error| self.diagnose(&error))?;
-        self.remotes = self.lift_remotes().map_err(|error| self.diagnose(&error))?;
-        self.trust = self.lift_trust().map_err(|error| self.diagnose(&error))?;
-        Ok(self)
+        self.executor = mistakes.note(executor).unwrap_or_default();
+        self.remotes = mistakes.note(self.lift_remotes()).unwrap_or_default();
+        self.trust = mistakes.note(self.lift_trust()).flatten();
+        (self, mistakes.0)
     }
 
     /// A stage's or our own complaint about a value, with the line that holds it.
@@ -136,55 +142,44 @@ impl Manifest {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
-    fn lift(&self) -> Result<Pipeline, PlanError> {
+    fn lift(&self, mistakes: &mut Mistakes) -> Pipeline {
         let mut pipeline = Pipeline { configs: self.lock.configs(), ..Pipeline::default() };
         for (key, item) in self.document.iter().filter(|(key, _)| *key != TRUST) {
             if key == name::NAME {
                 let at = at(name::NAME);
-                name::check(&at, &to_json(item, &at)?)?;
+                mistakes.note(to_json(item, &at).and_then(|name| name::check(&at, &name)));
                 continue;
             }
             if !SECTIONS.contains(&key) {
-                return Err(PlanError::unknown(TomlPath::default().key(key), "section", key, SECTIONS));
+                mistakes.0.push(PlanError::unknown(TomlPath::default().key(key), "section", key, SECTIONS));
             }
         }
-        for (name, value) in self.section("models")? {
-            pipeline.models.push(self.model(&name, &value)?);
+        let models = mistakes.note(self.section("models")).unwrap_or_default();
+        for (name, value) in &models {
+            pipeline.models.extend(mistakes.note(self.model(name, value)));
         }
+        let based = (0..pipeline.models.len()).map(|i| mistakes.note(self.find_base(&mut pipeline, i)).is_some());
+        let based: Vec<bool> = based.collect();
+        let mut based = based.into_iter();
+        pipeline.models.retain(|_| based.next().unwrap_or(true));
         for i in 0..pipeline.models.len() {
-            self.find_base(&mut pipeline, i)?;
-        }
-        for (i, (name, value)) in self.section("models")?.iter().enumerate() {
+            let name = &pipeline.models[i].name;
+            let Some((_, value)) = models.iter().find(|(other, _)| other == name) else { continue };
             if let Some(written) = value.get("chat_template") {
                 let at = at("models").key(name).key("chat_template");
-                pipeline.models[i].chat_template = Some(chat_template::of(self.directory(), &pipeline, &at, written)?);
+                let template = chat_template::of(self.directory(), &pipeline, &at, written);
+                pipeline.models[i].chat_template = mistakes.note(template);
             }
         }
-        for (name, value) in self.section("datasets")? {
-            pipeline.datasets.push(self.dataset(&name, &value)?);
+        for (name, value) in mistakes.note(self.section("datasets")).unwrap_or_default() {
+            pipeline.datasets.extend(mistakes.note(self.dataset(&name, &value)));
         }
-        for (name, value) in self.section("stages")? {
-            let at = at("stages").key(&name);
-            let Some(stage) = strata_stages::stage(&name) else {
-                let known = strata_stages::STAGES.iter().map(|stage| stage.name);
-                return Err(PlanError::unknown(at, "stage", &name, known));
-            };
-            let keys = stage.settings.iter().flat_map(|setting| [Some(setting.key), setting.formerly]).flatten();
-            match &value {
-                Value::Array(sections) if stage.has_named_sections() => {
-                    for (i, section) in sections.iter().enumerate() {
-                        check_keys(&at.index(i), section, keys.clone())?;
-                    }
-                }
-                Value::Array(_) => {
-                    let error = PlanError::new(at, format!("{name} has one section, and there are several"));
-                    return Err(error.help(format!("write [stages.{name}] once")));
-                }
-                _ => check_keys(&at, &value, keys)?,
+        for (name, value) in mistakes.note(self.section("stages")).unwrap_or_default() {
+            if mistakes.note(check_section(&name, &value)).is_some() {
+                pipeline.sections.push((name, value));
             }
-            pipeline.sections.push((name, value));
         }
-        Ok(pipeline)
+        pipeline
     }
 
     fn lift_trust(&self) -> Result<Option<Vec<PublicKey>>, PlanError> {
@@ -402,6 +397,45 @@ impl Manifest {
             Some(sibling) => error.help(format!("did you mean {}?", sibling.display())),
             None => error,
         })
+    }
+}
+
+/// A manifest without a mistake, or the first one.
+fn sound((manifest, mistakes): (Manifest, Vec<PlanError>)) -> Result<Manifest, Diagnostic> {
+    match mistakes.first() {
+        None => Ok(manifest),
+        Some(first) => Err(manifest.diagnose(first)),
+    }
+}
+
+/// What is wrong in a file, in the order in which it was found.
+#[derive(Default)]
+struct Mistakes(Vec<PlanError>);
+
+impl Mistakes {
+    /// What was found where it is right, else nothing and the mistake noted.
+    fn note<T>(&mut self, found: Result<T, PlanError>) -> Option<T> {
+        found.map_err(|mistake| self.0.push(mistake)).ok()
+    }
+}
+
+/// Whether a section of a stage is one, with keys that the stage has.
+fn check_section(name: &str, value: &Value) -> Result<(), PlanError> {
+    let at = at("stages").key(name);
+    let Some(stage) = strata_stages::stage(name) else {
+        let known = strata_stages::STAGES.iter().map(|stage| stage.name);
+        return Err(PlanError::unknown(at, "stage", name, known));
+    };
+    let keys = stage.settings.iter().flat_map(|setting| [Some(setting.key), setting.formerly]).flatten();
+    match value {
+        Value::Array(sections) if stage.has_named_sections() => {
+            sections.iter().enumerate().try_for_each(|(i, section)| check_keys(&at.index(i), section, keys.clone()))
+        }
+        Value::Array(_) => {
+            let error = PlanError::new(at, format!("{name} has one section, and there are several"));
+            Err(error.help(format!("write [stages.{name}] once")))
+        }
+        _ => check_keys(&at, value, keys),
     }
 }
 

@@ -3,6 +3,7 @@
 mod bring;
 mod complete;
 mod diff;
+mod doctor;
 mod du;
 mod estimate;
 mod explain;
@@ -82,6 +83,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 a task failed or the store could
 enum Command {
     Run(run::Run),
     Status(status::Status),
+    Doctor(doctor::Doctor),
     Explain(explain::Explain),
     Show(show::Show),
     Diff(diff::Diff),
@@ -113,6 +115,8 @@ enum Command {
 pub enum Outcome {
     Done,
     TaskFailed,
+    /// The pipeline has faults, which were printed.
+    Unsound,
     Interrupted,
 }
 
@@ -272,6 +276,7 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Run(command) => command.execute(&place),
         Command::Status(command) => command.execute(&place),
+        Command::Doctor(command) => command.execute(&place),
         Command::Explain(command) => command.execute(&place),
         Command::Diff(command) => command.execute(&place),
         Command::Export(command) => command.execute(&place),
@@ -295,6 +300,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::TaskFailed) => ExitCode::from(1),
+        Ok(Outcome::Unsound) => ExitCode::from(2),
         Ok(Outcome::Interrupted) => ExitCode::from(130),
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<Diagnostic>() {

@@ -19,12 +19,27 @@ struct Known {
     shape: Shape,
 }
 
+/// What models' files say against a graph.
+pub struct ModelFaults {
+    /// Models that cannot be computed, each once.
+    pub of_one: Vec<PlanError>,
+    /// Models that do not fit another that the same node reads: each difference once, at the first two that have it.
+    pub of_two: Vec<PlanError>,
+}
+
 impl Graph {
-    /// Reads the config.json of each model directory whose weights a node reads. The pipeline's own models have none yet.
+    /// As [`Graph::faults_of_models`], with the first of them.
     ///
     /// # Errors
     /// At a model that cannot be computed, or that does not fit another that the same node reads.
     pub fn check_models(&self, pipeline: &Pipeline) -> Result<(), PlanError> {
+        let ModelFaults { of_one, of_two } = self.faults_of_models(pipeline);
+        of_one.into_iter().chain(of_two).next().map_or(Ok(()), Err)
+    }
+
+    /// Reads the config.json of each model directory whose weights a node reads. The pipeline's own models have none yet.
+    pub fn faults_of_models(&self, pipeline: &Pipeline) -> ModelFaults {
+        let (mut faults, mut misfits) = (Vec::new(), Vec::new());
         let mut shapes: BTreeMap<&str, Known> = BTreeMap::new();
         let mut looked_at: BTreeSet<&str> = BTreeSet::new();
         for (_, node) in self.nodes() {
@@ -33,7 +48,7 @@ impl Graph {
                 if !looked_at.insert(model) {
                     continue;
                 }
-                let found = pipeline.model(model, entry(model))?;
+                let Some(found) = pipeline.find_model(model) else { continue };
                 let Some(Origin::Directory(base)) = pipeline.origin(found) else { continue };
                 // A model that is not here was looked at where its results were made.
                 if self.lock.speaks_for(base)
@@ -41,22 +56,33 @@ impl Graph {
                 {
                     continue;
                 }
-                shapes.insert(model, read(model, base)?);
+                match read(model, base) {
+                    Ok(known) => shapes.insert(model, known),
+                    Err(fault) => {
+                        faults.push(fault);
+                        continue;
+                    }
+                };
                 if let ModelSource::Adapter { directory, .. } = &found.source
                     && input.from.each().iter().all(|from| !matches!(from, From::Absent { .. }))
                 {
-                    check_adapter(model, directory, base)?;
+                    faults.extend(check_adapter(model, directory, base).err());
                 }
             }
         }
+        let mut said = BTreeSet::new();
         let mut behind: PerNode<BTreeSet<&str>> = PerNode::new();
         for (_, node) in self.nodes() {
             let models = compared(node, &behind);
-            check(node, &models, &shapes)?;
+            if let Some((difference, misfit)) = unlike(node, &models, &shapes)
+                && said.insert(difference)
+            {
+                misfits.push(misfit);
+            }
             let all = node.inputs.iter().flat_map(|input| models_of(&input.source, &input.from, &behind)).collect();
             behind.push(all);
         }
-        Ok(())
+        ModelFaults { of_one: faults, of_two: misfits }
     }
 }
 
@@ -84,9 +110,17 @@ fn models_of<'a>(source: &'a Source, from: &From, behind: &PerNode<BTreeSet<&'a 
     }
 }
 
-fn check(node: &GraphNode, models: &[(&str, Alike)], shapes: &BTreeMap<&str, Known>) -> Result<(), PlanError> {
+/// A number in which two models differ, and what it is of the one and of the other, the smaller one first.
+type Difference = (&'static str, usize, usize);
+
+/// The first two of the models that do not fit each other.
+fn unlike(
+    node: &GraphNode,
+    models: &[(&str, Alike)],
+    shapes: &BTreeMap<&str, Known>,
+) -> Option<(Difference, PlanError)> {
     let mut known = models.iter().filter_map(|(model, alike)| Some((*model, shapes.get(model)?, *alike)));
-    let Some((first, a, asked)) = known.next() else { return Ok(()) };
+    let (first, a, asked) = known.next()?;
     for (second, b, alike) in known {
         let Some((what, found_a, found_b)) = a.shape.difference(&b.shape, alike.max(asked)) else { continue };
         let message = format!(
@@ -96,9 +130,10 @@ fn check(node: &GraphNode, models: &[(&str, Alike)], shapes: &BTreeMap<&str, Kno
             b.path.display()
         );
         let help = format!("expected models of one {what}; [stages.{}] says which it reads", node.stage.name);
-        return Err(PlanError::new(entry(second), message).help(help));
+        let difference = (what, found_a.min(found_b), found_a.max(found_b));
+        return Some((difference, PlanError::new(entry(second), message).help(help)));
     }
-    Ok(())
+    None
 }
 
 fn read(model: &str, of: &Path) -> Result<Known, PlanError> {

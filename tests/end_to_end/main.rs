@@ -6,6 +6,7 @@ mod chat_templates;
 mod command_line;
 mod concurrent;
 mod datasets;
+mod doctor;
 mod estimate;
 mod faulty_disk;
 mod hostile_input;

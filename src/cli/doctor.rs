@@ -44,9 +44,6 @@ pub struct Doctor {
     offline: bool,
 }
 
-/// How many examples of a dataset are looked at where not all are.
-const EXAMPLES: usize = 64;
-
 impl Doctor {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
         let path = self.file.as_deref().unwrap_or(&place.pipeline);
@@ -70,9 +67,8 @@ impl Doctor {
         models.iter().try_for_each(models::Seen::print)?;
         let datasets = &manifest.pipeline.datasets;
         say!("\ndatasets{}", if datasets.is_empty() { ": none that can be looked at" } else { "" });
-        let most = if self.read_all { usize::MAX } else { EXAMPLES };
         for dataset in datasets {
-            datasets::look(dataset, &manifest, &models, most, &mut findings)?;
+            datasets::look(dataset, &manifest, &models, self.read_all, &mut findings)?;
         }
         let manifest = match graph {
             Some(graph) => {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use strata_stages::PlanError;
 use strata_stages::contract::file;
-use strata_stages::contract::pipeline::{Model, TemplateSource};
+use strata_stages::contract::pipeline::{Model, ModelSource, TemplateSource};
 use strata_stages::contract::toml_path::at;
 use strata_stages::model::adapter::file_names;
 use strata_stages::model::{files, gguf};
-use strata_stages::text::chat::BORROWED;
+use strata_stages::text::chat::{ADDITIONAL, BORROWED};
 
 use super::{FileRole, From};
 use crate::lock::Lock;
@@ -107,6 +107,7 @@ pub fn adapter_files(model: &str, directory: &Path, lock: &Lock) -> Result<From,
 pub fn template_files(name: &str, model: &Model, lock: &Lock) -> Result<Option<From>, PlanError> {
     let files: Vec<(&str, PathBuf)> = match &model.chat_template {
         None | Some(TemplateSource::BuiltIn(_)) => return Ok(None),
+        Some(TemplateSource::Named(name)) => return Ok(additional(name, model, lock)),
         Some(TemplateSource::File(path)) => vec![("chat_template.jinja", path.clone())],
         Some(TemplateSource::Tokenizer(path)) if lock.awaited(path).is_some() => return Ok(awaited(path, lock)),
         Some(TemplateSource::Tokenizer(path)) if files::is_gguf(path) => vec![(gguf::FILE, path.clone())],
@@ -121,6 +122,18 @@ pub fn template_files(name: &str, model: &Model, lock: &Lock) -> Result<Option<F
     }
     let files = files.into_iter().map(|(name, path)| (format!("{BORROWED}{name}"), path)).collect();
     Ok(Some(From::Files { role: FileRole::Model, files }))
+}
+
+/// The file of one of a model's own templates beside the usual one; `None` where it has no file of its own.
+fn additional(name: &str, model: &Model, lock: &Lock) -> Option<From> {
+    let directory = match (&model.tokenizer, &model.source) {
+        (Some(directory), _) | (None, ModelSource::Directory(directory)) => directory,
+        _ => return None,
+    };
+    let name = format!("{ADDITIONAL}{name}.jinja");
+    let path = directory.join(&name);
+    let is_there = path.is_file() || lock.hash(&path).is_some();
+    is_there.then(|| From::Files { role: FileRole::Model, files: [(name, path)].into() })
 }
 
 /// Of a folder or file of the hub's that is not whole here, what is missing.

@@ -12,6 +12,9 @@ use strata_stages::{Pipeline, PlanError};
 /// What stands before another model's name.
 const MODEL: &str = "model:";
 
+/// What stands before the name of one of the model's own templates.
+const NAMED: &str = "named:";
+
 /// # Errors
 /// When it names neither a built-in template nor a file, or a model whose template is not known.
 pub fn of(here: &Path, pipeline: &Pipeline, at: &TomlPath, written: &Value) -> Result<TemplateSource, PlanError> {
@@ -32,6 +35,13 @@ pub fn of(here: &Path, pipeline: &Pipeline, at: &TomlPath, written: &Value) -> R
             }
         };
     }
+    if let Some(name) = written.strip_prefix(NAMED) {
+        // It may be a file's name.
+        return match name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+            true => Err(PlanError::new(at, format!("\"{name}\" is no name of a chat template"))),
+            false => Ok(TemplateSource::Named(name.to_string())),
+        };
+    }
     if built_in::built_in(written).is_some() {
         return Ok(TemplateSource::BuiltIn(written.to_string()));
     }
@@ -50,6 +60,6 @@ pub fn of(here: &Path, pipeline: &Pipeline, at: &TomlPath, written: &Value) -> R
     let names: Vec<&str> = built_in::names().collect();
     Err(match nearest(written, names.iter().copied()) {
         Some(name) => error.help(format!("did you mean \"{name}\"?")),
-        None => error.help(format!("expected one of {}, a file, or {MODEL}NAME", names.join(", "))),
+        None => error.help(format!("expected one of {}, a file, {MODEL}NAME or {NAMED}NAME", names.join(", "))),
     })
 }

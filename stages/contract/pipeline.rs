@@ -39,6 +39,8 @@ pub struct Model {
 pub enum TemplateSource {
     /// By its name, in [`crate::text::chat::built_in`].
     BuiltIn(String),
+    /// By its name among several of the model's own.
+    Named(String),
     /// A file with the template's source.
     File(PathBuf),
     /// A directory with a tokenizer or a GGUF file, whose template it is.

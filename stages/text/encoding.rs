@@ -42,6 +42,9 @@ pub struct Params {
     /// The built-in chat template that takes the place of the tokenizer's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<String>,
+    /// Which of the tokenizer's own chat templates, where it is not the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named_template: Option<String>,
 }
 
 impl Params {
@@ -62,6 +65,10 @@ impl Params {
                 Some(TemplateSource::BuiltIn(name)) => Some(name.clone()),
                 _ => None,
             },
+            named_template: match &model.chat_template {
+                Some(TemplateSource::Named(name)) => Some(name.clone()),
+                _ => None,
+            },
         }
     }
 
@@ -70,7 +77,11 @@ impl Params {
     /// # Errors
     /// When there is none, or it cannot be parsed.
     pub fn template(&self, tokenizer: &ChatTokenizer) -> Result<ChatTemplate> {
-        tokenizer.template(Date::parse(&self.date)?, self.chat_template.as_deref())
+        let date = Date::parse(&self.date)?;
+        match &self.named_template {
+            Some(name) => tokenizer.named_template(date, name),
+            None => tokenizer.template(date, self.chat_template.as_deref()),
+        }
     }
 }
 

@@ -72,3 +72,34 @@ fn a_template_that_cannot_be_used_is_named() {
     let text = endless.fails(1, &["run", "tokens[base,one]"]);
     assert!(text.contains("does not end"), "{text}");
 }
+
+#[test]
+fn a_model_of_several_templates_is_asked_for_one_by_name() {
+    let workspace = workspace(", chat_template = \"named:short\"");
+    let path = "models/base/tokenizer_config.json";
+    let mut config: serde_json::Value = serde_json::from_str(&workspace.read(path)).expect("JSON");
+    let source = |start: &str| format!("{start}{{% for m in messages %}}{{{{ m.content }}}}\n{{% endfor %}}");
+    config["chat_template"] = serde_json::json!([{ "name": "default", "template": source("") }, { "name": "short", "template": source("<") }]);
+    workspace.write(path, config.to_string());
+    let all = ran(&workspace.run(&["tokens[base,*]"]), "tokens");
+    let of_the_list = tokens(&workspace, "base");
+    // A file of that name comes before the list, and its text is in the key.
+    let file = "models/base/additional_chat_templates/short.jinja";
+    workspace.write(file, "{% for m in messages %}> {{ m.content }}\n{% endfor %}");
+    assert_eq!(ran(&workspace.run(&["tokens[base,*]"]), "tokens"), all);
+    assert_ne!(tokens(&workspace, "base"), of_the_list);
+    workspace.write(file, "{% for m in messages %}>> {{ m.content }}\n{% endfor %}");
+    assert_eq!(ran(&workspace.run(&["tokens[base,*]"]), "tokens"), all);
+    let asked = |name: &str| {
+        let text = workspace.read("pipeline.toml");
+        let (head, rest) = text.split_once("chat_template = \"").expect("the key");
+        let (_, tail) = rest.split_once('"').expect("its end");
+        workspace.write("pipeline.toml", format!("{head}chat_template = \"named:{name}\"{tail}"));
+    };
+    asked("shrot");
+    let error = workspace.fails(1, &["run", "tokens[base,*]"]);
+    assert!(error.contains("no chat template is named \"shrot\"; did you mean \"short\"?"), "{error}");
+    asked("../x");
+    let error = workspace.fails(2, &["run"]);
+    assert!(error.contains("is no name of a chat template") && error.contains("pipeline.toml:3"), "{error}");
+}

@@ -17,11 +17,14 @@ use crate::manifest::{Manifest, nearest_sibling};
 /// Characters of a text that are shown of its beginning, and of its end.
 const SHOWN: usize = 700;
 
+/// How many examples of a dataset are tokenized.
+const EXAMPLES: usize = 64;
+
 pub fn look(
     dataset: &Dataset,
     manifest: &Manifest,
     models: &[Seen],
-    most: usize,
+    read_all: bool,
     findings: &mut Findings,
 ) -> Result<()> {
     let name = &dataset.name;
@@ -53,7 +56,7 @@ pub fn look(
         return Ok(());
     }
     let here = at("datasets").key(name);
-    let found = match first(dataset, most) {
+    let found = match first(dataset, EXAMPLES, read_all) {
         Ok(found) => found,
         Err(error) => {
             say!("  {name:<16} {path}");

@@ -211,6 +211,7 @@ fn reader(manifest: &Manifest, model: &Model, directory: &Path, vocabulary: Opti
     let has_jinja = files.iter().any(|part| part.name == "chat_template.jinja");
     let source = match &model.chat_template {
         Some(TemplateSource::BuiltIn(name)) => format!("the built-in {name}"),
+        Some(TemplateSource::Named(name)) => format!("\"{name}\" of {}", of.display()),
         Some(TemplateSource::File(path) | TemplateSource::Tokenizer(path)) => path.display().to_string(),
         None if files::is_gguf(of) => of.display().to_string(),
         None if has_jinja => of.join("chat_template.jinja").display().to_string(),

@@ -12,4 +12,4 @@ pub use date::Date;
 pub use encode::Encoded;
 pub use span::Turn;
 pub use template::{ChatTemplate, Limits, Message};
-pub use tokenizer::{BORROWED, ChatTokenizer};
+pub use tokenizer::{ADDITIONAL, BORROWED, ChatTokenizer};

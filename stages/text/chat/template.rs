@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::{self, Bounds, Exceeded};
 use super::date::Date;
+use crate::contract::pipeline::nearest;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -325,7 +326,13 @@ pub fn find_source(jinja: Option<String>, config: &serde_json::Value, place: &st
             let default = named.iter().find(|entry| name(entry).as_deref() == Some("default"));
             let source = default.and_then(|entry| entry.get("template")).and_then(|source| source.as_str());
             let names: Vec<String> = named.iter().filter_map(name).collect();
-            let context = || format!("{place}: no chat template is named \"default\" among: {}", names.join(", "));
+            let context = || {
+                format!(
+                    "{place}: no chat template is named \"default\" among: {}; `chat_template = \"named:NAME\"` of the model \
+                     takes one of them",
+                    names.join(", ")
+                )
+            };
             Ok(source.with_context(context)?.to_string())
         }
         _ => bail!(
@@ -335,6 +342,29 @@ pub fn find_source(jinja: Option<String>, config: &serde_json::Value, place: &st
              `tokenizer = \"DIR\"`",
             super::built_in::names().collect::<Vec<_>>().join(", ")
         ),
+    }
+}
+
+/// The template of this name in tokenizer_config.json's list; `default` is the usual one.
+///
+/// # Errors
+/// When there is none, with the nearest name.
+pub fn find_named(name: &str, jinja: Option<&str>, config: &serde_json::Value, place: &str) -> Result<String> {
+    if name == "default" {
+        return find_source(jinja.map(str::to_string), config, place);
+    }
+    let list = config.get("chat_template").and_then(serde_json::Value::as_array).into_iter().flatten();
+    let text = |entry: &serde_json::Value, key: &str| entry.get(key).and_then(|text| text.as_str()).map(str::to_string);
+    let named: BTreeMap<String, String> =
+        list.filter_map(|entry| Some((text(entry, "name")?, text(entry, "template")?))).collect();
+    if let Some(source) = named.get(name) {
+        return Ok(source.clone());
+    }
+    let names = named.keys().map(String::as_str);
+    match nearest(name, names.clone()) {
+        Some(near) => bail!("{place}: no chat template is named \"{name}\"; did you mean \"{near}\"?"),
+        None if named.is_empty() => bail!("{place}: it has no chat templates by name, and \"{name}\" is asked for"),
+        None => bail!("{place}: no chat template is named \"{name}\" among: {}", names.collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -435,6 +465,14 @@ mod tests {
         let named = serde_json::json!({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]});
         assert_eq!(find_source(None, &named, "t").unwrap(), "d");
         assert_eq!(find_source(Some("j".into()), &named, "t").unwrap(), "j");
+        assert_eq!(find_named("rag", Some("j"), &named, "t").unwrap(), "r");
+        assert_eq!(find_named("default", Some("j"), &named, "t").unwrap(), "j");
+        let error = |name: &str, config| find_named(name, None, config, "t").unwrap_err().to_string();
+        assert_eq!(error("rga", &named), "t: no chat template is named \"rga\"; did you mean \"rag\"?");
+        assert_eq!(error("tool_use", &named), "t: no chat template is named \"tool_use\" among: default, rag");
+        assert!(error("rag", &serde_json::json!({"chat_template": "d"})).contains("no chat templates by name"));
+        let none = serde_json::json!({"chat_template": [{"name": "rag", "template": "r"}]});
+        assert!(find_source(None, &none, "t").unwrap_err().to_string().contains("named:NAME"));
         let error = find_source(None, &serde_json::json!({}), "base/tokenizer_config.json").unwrap_err().to_string();
         assert!(error.contains("base/tokenizer_config.json") && error.contains("tokenizer = "), "{error}");
     }

@@ -11,7 +11,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::built_in::built_in;
 use super::date::Date;
-use super::template::{ChatTemplate, find_source};
+use super::template::{ChatTemplate, find_named, find_source};
 use crate::contract::file::{self, CONFIGURATION, read_text};
 use crate::contract::node::Part;
 use crate::model::family::tokenizer_rules;
@@ -25,6 +25,8 @@ pub struct ChatTokenizer {
     config: Value,
     config_place: String,
     jinja: Option<String>,
+    /// Templates beside the usual one, by name, that are files of their own.
+    named: BTreeMap<String, String>,
     special_tokens: BTreeMap<String, String>,
 }
 
@@ -80,7 +82,7 @@ impl ChatTokenizer {
         if let Some(read) = gguf {
             let ((tokenizer, config), part) = read?;
             let place = part.path.display().to_string();
-            return ChatTokenizer::finish(tokenizer, config, place, borrowed, BTreeMap::new());
+            return ChatTokenizer::finish(tokenizer, config, place, borrowed, BTreeMap::new(), BTreeMap::new());
         }
         let part = find("tokenizer.json").context("the model has no tokenizer.json")?;
         let bytes = file::read(&part.path, TOKENIZER).with_context(|| format!("reading {}", part.path.display()))?;
@@ -110,7 +112,14 @@ impl ChatTokenizer {
             Some(source) => Some(source),
             None => find("chat_template.jinja").map(text).transpose()?,
         };
-        ChatTokenizer::finish(tokenizer, config, config_place, jinja, special_tokens)
+        let mut named = BTreeMap::new();
+        for part in parts {
+            let name = part.name.strip_prefix(ADDITIONAL).and_then(|name| name.strip_suffix(".jinja"));
+            if let Some(name) = name {
+                named.insert(name.to_string(), text(part)?);
+            }
+        }
+        ChatTokenizer::finish(tokenizer, config, config_place, jinja, named, special_tokens)
     }
 
     /// With what tokenizer_config.json says of special tokens.
@@ -119,6 +128,7 @@ impl ChatTokenizer {
         config: Value,
         config_place: String,
         jinja: Option<String>,
+        named: BTreeMap<String, String>,
         mut special_tokens: BTreeMap<String, String>,
     ) -> Result<ChatTokenizer> {
         for name in SPECIAL {
@@ -130,16 +140,28 @@ impl ChatTokenizer {
         // names as special is matched as one token.
         tokenizer.with_truncation(None).map_err(|error| anyhow!("{error}"))?;
         tokenizer.with_padding(None);
-        let named = SPECIAL.iter().filter_map(|name| special_tokens.get(*name).map(String::as_str));
+        let special = SPECIAL.iter().filter_map(|name| special_tokens.get(*name).map(String::as_str));
         let extra = config.get("additional_special_tokens").and_then(Value::as_array).into_iter().flatten();
         let known = tokenizer.get_added_tokens_decoder();
-        let missing: Vec<AddedToken> = named
+        let missing: Vec<AddedToken> = special
             .chain(extra.filter_map(token_text))
             .filter(|token| known.values().all(|known| known.content != *token))
             .map(|token| AddedToken::from(token, true))
             .collect();
         tokenizer.add_special_tokens(missing).map_err(|error| anyhow!("{error}"))?;
-        Ok(ChatTokenizer { tokenizer, config, config_place, jinja, special_tokens })
+        Ok(ChatTokenizer { tokenizer, config, config_place, jinja, named, special_tokens })
+    }
+
+    /// The chat template of this name among those of the files, as [`ChatTokenizer::template`] otherwise.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be parsed.
+    pub fn named_template(&self, date: Date, name: &str) -> Result<ChatTemplate> {
+        let source = match self.named.get(name) {
+            Some(source) => source.clone(),
+            None => find_named(name, self.jinja.as_deref(), &self.config, &self.config_place)?,
+        };
+        ChatTemplate::new(&source, self.special_tokens.clone(), date)
     }
 
     /// The chat template, telling `date` to templates that ask for the day: the built-in one of this name, or that of the files.
@@ -179,6 +201,9 @@ impl ChatTokenizer {
 
 /// What stands before the names of the files from which a model takes another's chat template.
 pub const BORROWED: &str = "chat_template/";
+
+/// The folder of templates beside the usual one, each with its name.
+pub const ADDITIONAL: &str = "additional_chat_templates/";
 
 /// The template in the files that [`BORROWED`] is before, if there are any.
 fn borrowed(parts: &[Part]) -> Result<Option<String>> {

@@ -22,11 +22,11 @@ pub struct First {
     pub doubt: Option<String>,
 }
 
-/// The first `most` examples that the filter keeps, each with its place in the file.
+/// The first `most` examples that the filter keeps, each with its place in the file; with `to_the_end` the rows after them are read too.
 ///
 /// # Errors
 /// As a run's, as far as the file is read for it: a row before the last of them that cannot be read, or no example at all.
-pub fn first(dataset: &Dataset, most: usize) -> Result<First> {
+pub fn first(dataset: &Dataset, most: usize, to_the_end: bool) -> Result<First> {
     let reading = reading(dataset)?;
     let mut rows = match (&dataset.source, written::conversations(dataset)?) {
         (_, Some(conversations)) => Rows::written(conversations),
@@ -37,8 +37,10 @@ pub fn first(dataset: &Dataset, most: usize) -> Result<First> {
     let task = Task { params: &nothing, inputs: BTreeMap::new(), cancelled: &|| false, progress: &|_, _| () };
     let mut found: Vec<(Place, String)> = Vec::new();
     let doubt = each(&mut rows, &reading, &task, &mut |kept| {
-        found.push((kept.place, kept.example.messages));
-        Ok(if found.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        if found.len() < most {
+            found.push((kept.place, kept.example.messages));
+        }
+        Ok(if found.len() < most || to_the_end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     let example = |(place, messages): (Place, String)| {
         let messages = serde_json::from_str(&messages).context("its messages are no list of role and content")?;

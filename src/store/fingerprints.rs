@@ -151,6 +151,8 @@ struct Known {
 /// mapped file counts as the program's memory, and ends the program when it becomes shorter under it.
 fn hash_of(path: &Path) -> io::Result<blake3::Hash> {
     const PIECE: u64 = 16 << 20;
+    /// To hand fewer bytes to other threads takes longer than to hash them.
+    const SMALL: usize = 1 << 20;
     let mut file = File::open(path)?;
     let mut read = |piece: &mut Vec<u8>| {
         piece.clear();
@@ -158,6 +160,9 @@ fn hash_of(path: &Path) -> io::Result<blake3::Hash> {
     };
     let (mut piece, mut next, mut hasher) = (Vec::new(), Vec::new(), blake3::Hasher::new());
     read(&mut piece)?;
+    if piece.len() < SMALL {
+        return Ok(hasher.update(&piece).finalize());
+    }
     while !piece.is_empty() {
         let (_, read) = rayon::join(|| hasher.update_rayon(&piece).count(), || read(&mut next));
         read?;

@@ -70,7 +70,12 @@ const SECTIONS: [&str; 5] = ["models", "datasets", "stages", "executor", "remote
 impl Manifest {
     /// Reads and checks a pipeline file. Relative paths in it are relative to its folder.
     pub fn load(path: &Path) -> Result<Manifest, Diagnostic> {
-        sound(Manifest::parse(path)?.check())
+        Manifest::parse(path)?.checked()
+    }
+
+    /// Checks what a parsed file says.
+    pub fn checked(self) -> Result<Manifest, Diagnostic> {
+        sound(self.check())
     }
 
     /// As `load`, with datasets whose files are not there, for `strata run --dry-run`.
@@ -112,9 +117,10 @@ impl Manifest {
         })
     }
 
+    /// Checks what a parsed file says, going on after a mistake.
     fn check(mut self) -> (Manifest, Vec<PlanError>) {
         let mut mistakes = Mistakes::default();
-        mistakes.note(self.look_up());
+        self.look_up();
         self.pipeline = self.lift(&mut mistakes);
         let executor = self.section("executor").and_then(|entries| executor::of(&entries));
         self.executor = mistakes.note(executor).unwrap_or_default();
@@ -298,7 +304,7 @@ impl Manifest {
     fn find_base(&self, pipeline: &mut Pipeline, index: usize) -> Result<(), PlanError> {
         let model = &pipeline.models[index];
         let ModelSource::Adapter { directory, base: Base::Model(written) } = &model.source else { return Ok(()) };
-        let repositories = self.repositories()?;
+        let repositories = self.repositories();
         let base = base::of(self.directory(), pipeline, &repositories, model, directory, written)?;
         let own = self.is_file(&directory.join("tokenizer.json")).then(|| directory.clone());
         let of_base = match &base {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use strata_stages::PlanError;
+use strata_stages::contract::toml_path::TomlPath;
 
 use super::{Place, Workspace, interrupt};
 use crate::graph::{From, NodeSet};
@@ -34,6 +35,41 @@ struct How {
     newest: bool,
 }
 
+/// Why a repository cannot be had.
+pub struct Trouble {
+    /// Where it is named.
+    pub at: TomlPath,
+    pub why: Why,
+}
+
+pub enum Why {
+    /// What is written of it is wrong.
+    Mistake(PlanError),
+    /// The hub or the disk fails.
+    Failed(anyhow::Error),
+}
+
+impl Trouble {
+    fn of(named: &Named, failure: Failure) -> Trouble {
+        let why = match failure {
+            Failure::Wrong { message, help, key } => {
+                let mut mistake = PlanError::new(named.at.key(key.unwrap_or(hub::KEY)), message);
+                mistake.help = help;
+                Why::Mistake(mistake)
+            }
+            other => Why::Failed(other.into()),
+        };
+        Trouble { at: named.at.key(hub::KEY), why }
+    }
+
+    pub fn into_error(self, manifest: &Manifest) -> anyhow::Error {
+        match self.why {
+            Why::Mistake(mistake) => manifest.diagnose(&mistake).into(),
+            Why::Failed(error) => error,
+        }
+    }
+}
+
 impl Place {
     /// Has the files of the pipeline's repositories here, and strata.lock say what they are. False where the user stopped it.
     ///
@@ -62,21 +98,40 @@ impl Place {
         Ok(true)
     }
 
-    /// What the hub says of repositories that are not here, whose configurations alone are fetched. `None` where the user stopped it.
+    /// What the hub says of repositories that are not here, whose configurations alone are fetched, and what is wrong with those of which it
+    /// says nothing. `None` where the user stopped it.
     ///
     /// # Errors
-    /// As for [`Place::bring`].
-    pub fn ask_hub(&self, offline: bool) -> Result<Option<OfHub>> {
+    /// When the pipeline file cannot be read.
+    pub fn ask_hub(&self, offline: bool) -> Result<Option<(OfHub, Vec<Trouble>)>> {
         let manifest = Manifest::parse(&self.pipeline)?;
-        let uses = manifest.hub_uses().map_err(|error| manifest.diagnose(&error))?;
-        let how = How { scope: Scope::Configs, offline, newest: false };
-        let Some(brought) = self.ask(&manifest, &uses, how)? else { return Ok(None) };
-        let mut of_hub = OfHub::default();
-        for (named, Brought { pin, missing }) in uses.iter().zip(brought) {
-            of_hub.pins.insert(named.asked.address(), pin);
-            of_hub.missing.insert(named.asked.address(), missing);
+        // What is no name at all is said when the file is checked.
+        let uses = manifest.sound_hub_uses();
+        let (mut of_hub, mut troubles) = (OfHub::default(), Vec::new());
+        if uses.is_empty() {
+            return Ok(Some((of_hub, troubles)));
         }
-        Ok(Some(of_hub))
+        interrupt::listen("stopping; what came so far is kept")?;
+        let asked: Vec<Use> = uses.iter().map(|named| named.asked.clone()).collect();
+        let how = How { scope: Scope::Configs, offline, newest: false };
+        let each = self.bringing(how).ask(&asked, &manifest.lock.pins);
+        for (named, answer) in uses.iter().zip(each) {
+            match answer {
+                Ok(Brought { pin, missing }) => {
+                    of_hub.pins.insert(named.asked.address(), pin);
+                    of_hub.missing.insert(named.asked.address(), missing);
+                }
+                Err(Failure::Stopped) => return Ok(None),
+                Err(failure) => troubles.push(Trouble::of(named, failure)),
+            }
+        }
+        Ok(Some((of_hub, troubles)))
+    }
+
+    fn bringing(&self, how: How) -> Bringing<'static> {
+        let How { scope, offline, newest } = how;
+        let (environment, cancelled) = (Environment::own(), &interrupt::cancelled);
+        Bringing { environment, scope, verbosity: self.verbosity, offline, newest, cancelled }
     }
 
     fn ask(&self, manifest: &Manifest, uses: &[Named], how: How) -> Result<Option<Vec<Brought>>> {
@@ -84,19 +139,11 @@ impl Place {
             return Ok(Some(Vec::new()));
         }
         interrupt::listen("stopping; what came so far is kept")?;
-        let How { scope, offline, newest } = how;
-        let (environment, cancelled) = (Environment::own(), &interrupt::cancelled);
-        let bringing = Bringing { environment, scope, verbosity: self.verbosity, offline, newest, cancelled };
         let asked: Vec<Use> = uses.iter().map(|named| named.asked.clone()).collect();
-        match bringing.bring(&asked, &manifest.lock.pins) {
+        match self.bringing(how).bring(&asked, &manifest.lock.pins) {
             Ok(brought) => Ok(Some(brought)),
             Err((_, Failure::Stopped)) => Ok(None),
-            Err((place, Failure::Wrong { message, help, key })) => {
-                let mut error = PlanError::new(uses[place].at.key(key.unwrap_or(hub::KEY)), message);
-                error.help = help;
-                Err(manifest.diagnose(&error).into())
-            }
-            Err((_, failure)) => Err(failure.into()),
+            Err((place, failure)) => Err(Trouble::of(&uses[place], failure).into_error(manifest)),
         }
     }
 
@@ -134,6 +181,11 @@ impl Place {
         offline: bool,
         settings: impl Fn(&Workspace) -> Vec<RemoteSetting>,
     ) -> Result<Option<Workspace>> {
+        let manifest = Manifest::parse(&self.pipeline)?;
+        if manifest.hub_uses().map_err(|error| manifest.diagnose(&error))?.is_empty() {
+            // A file that names ten thousand datasets is read once.
+            return Ok(Some(self.open_checked(manifest.checked()?)?));
+        }
         if !self.bring(offline, Which::Unknown)? {
             return Ok(None);
         }

@@ -15,10 +15,11 @@ use strata_stages::PlanError;
 use strata_stages::text::dataset::reading::reading;
 use strata_stages::text::dataset::written::conversations;
 
+use super::bring::{Trouble, Why};
 use super::say::say;
 use super::{Outcome, Place, Workspace, estimate};
 use crate::graph::{Graph, ModelFaults};
-use crate::manifest::{Manifest, OfHub};
+use crate::manifest::Manifest;
 use crate::plan::Plan;
 use crate::store::Store;
 use findings::Findings;
@@ -49,16 +50,18 @@ impl Doctor {
         let path = self.file.as_deref().unwrap_or(&place.pipeline);
         let place = Place { pipeline: path.into(), store: place.store.clone(), verbosity: place.verbosity };
         let mut findings = Findings::default();
-        let of_hub = match place.ask_hub(self.offline) {
-            Ok(Some(of_hub)) => of_hub,
-            Ok(None) => return Ok(Outcome::Interrupted),
-            Err(failure) => {
-                findings.fault(PlanError::new("", format!("of the hub: {failure:#}")));
-                OfHub::default()
-            }
-        };
+        let Some((of_hub, troubles)) = place.ask_hub(self.offline)? else { return Ok(Outcome::Interrupted) };
+        let mut said = Vec::new();
+        for Trouble { at, why } in troubles {
+            findings.fault(match why {
+                Why::Mistake(mistake) => mistake,
+                Why::Failed(error) => PlanError::new(at.clone(), format!("{error:#}")),
+            });
+            said.push(at);
+        }
         let (manifest, mistakes) = Manifest::look(&place.pipeline, of_hub)?;
-        mistakes.into_iter().for_each(|mistake| findings.fault(mistake));
+        // That it is not here follows from what was said.
+        mistakes.into_iter().filter(|mistake| !said.contains(&mistake.at)).for_each(|mistake| findings.fault(mistake));
         let (graph, misfits) = graph(&manifest, &mut findings);
 
         let models = models::look(&manifest, self.read_all, &mut findings);

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use strata_stages::Part;
+use strata_stages::contract::pipeline::Origin;
 use strata_stages::estimate::planned::{PlannedInput, PlannedNode, PlannedRun};
 use strata_stages::estimate::{self, Estimate};
+use strata_stages::model::files::is_gguf;
 
 use super::Workspace;
 use crate::graph::{From, GraphInput, NodeId, NodeSet, PerNode};
@@ -17,7 +19,25 @@ use crate::store::OutputRecord;
 /// # Errors
 /// As for [`estimate::of`].
 pub fn of(workspace: &Workspace, wanted: &NodeSet, plan: &Plan, jobs: usize) -> Result<Option<Estimate>> {
+    if unknown(workspace).is_some() {
+        return Ok(None);
+    }
     estimate::of(&planned(workspace, wanted, plan, jobs))
+}
+
+/// Why nothing can be estimated: a model whose configuration is in its one file, which is on the hub.
+pub fn unknown(workspace: &Workspace) -> Option<String> {
+    let pipeline = &workspace.manifest.pipeline;
+    let origins = pipeline.models.iter().filter_map(|model| match pipeline.origin(model) {
+        Some(Origin::Directory(path)) => Some((model, path)),
+        _ => None,
+    });
+    let mut absent = origins.filter(|(_, path)| is_gguf(path) && workspace.manifest.lock.awaited(path).is_some());
+    let (model, _) = absent.next()?;
+    Some(format!(
+        "what it would take is known once the GGUF file of {} is here; `strata hub --fetch` brings it",
+        model.name
+    ))
 }
 
 /// The same where it is much, to be said before a run.

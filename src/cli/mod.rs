@@ -136,7 +136,10 @@ pub struct Place {
 
 impl Place {
     pub fn open(&self) -> Result<Workspace> {
-        let manifest = Manifest::load(&self.pipeline)?;
+        self.open_checked(Manifest::load(&self.pipeline)?)
+    }
+
+    fn open_checked(&self, manifest: Manifest) -> Result<Workspace> {
         let graph = Graph::build(&manifest.pipeline, &manifest.lock).map_err(|error| manifest.diagnose(&error))?;
         graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         let mut store = Store::at(self.layout()?);

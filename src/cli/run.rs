@@ -10,6 +10,7 @@ use strata_stages::STAGES;
 use super::say::say;
 use super::{Outcome, Place, Workspace, complete, interrupt, sharing, slurm};
 use crate::graph::NodeSet;
+use crate::manifest::Manifest;
 use crate::manifest::remotes::RemoteSetting;
 use crate::notices;
 use crate::plan::Plan;
@@ -92,7 +93,10 @@ impl Run {
             slurm::check_usage(self.force, self.jobs.is_some())?;
         }
         if self.dry_run {
-            let Some(of_hub) = place.ask_hub(self.offline)? else { return Ok(Outcome::Interrupted) };
+            let Some((of_hub, troubles)) = place.ask_hub(self.offline)? else { return Ok(Outcome::Interrupted) };
+            if let Some(trouble) = troubles.into_iter().next() {
+                return Err(trouble.into_error(&Manifest::parse(place.pipeline())?));
+            }
             let workspace = place.open_to_estimate_with(of_hub)?;
             let wanted = workspace.select(&self.targets)?;
             let outcome = super::status::show(&workspace, &wanted, self.json, super::status::Shown::Estimate { jobs })?;

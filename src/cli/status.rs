@@ -159,6 +159,8 @@ pub fn show(workspace: &Workspace, wanted: &NodeSet, json: bool, shown: Shown) -
     }
     if let Some(estimate) = estimate {
         say!("\n{}", estimate.text("what it would take"));
+    } else if let (Shown::Estimate { .. }, Some(why)) = (shown, estimate::unknown(workspace)) {
+        say!("\n{why}");
     }
     Ok(Outcome::Done)
 }

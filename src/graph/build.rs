@@ -10,6 +10,7 @@ use serde_json::json;
 use strata_stages::contract::node::{Bindings, Node};
 use strata_stages::contract::pipeline::{DatasetSource, Model, ModelSource, Origin, Precision};
 use strata_stages::contract::toml_path::{TomlPath, at};
+use strata_stages::model::files::is_gguf;
 use strata_stages::model::transformer::PRECISION_PART;
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES, Source, Stage, Work};
 
@@ -250,8 +251,9 @@ impl Builder<'_> {
         if let Some(found) = self.found.get(&asked) {
             return Ok(found.clone());
         }
-        // A file that is here says nothing of the others; a configuration needs none.
-        let awaited = self.lock.awaited(directory).filter(|_| *filter != FileFilter::Config);
+        // A file that is here says nothing of the others. A configuration needs none, where it is a file of its own.
+        let is_own = *filter == FileFilter::Config && !is_gguf(directory);
+        let awaited = self.lock.awaited(directory).filter(|_| !is_own);
         let absent = |what: &str| From::Absent { what: what.to_string(), path: directory.to_path_buf() };
         let found = match awaited {
             Some(what) => absent(what),

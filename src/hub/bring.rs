@@ -60,28 +60,44 @@ impl Bringing<'_> {
     /// # Errors
     /// See [`Failure`].
     pub fn bring(&self, uses: &[Use], pins: &Pins) -> Result<Vec<Brought>, (usize, Failure)> {
-        let mut brought: BTreeMap<usize, Brought> = BTreeMap::new();
+        let each = self.ask(uses, pins).into_iter().enumerate();
+        // One that was given up because another failed says nothing of itself.
+        let (given_up, failed): (Vec<_>, Vec<_>) = each.partition(|(_, one)| matches!(one, Err(Failure::Stopped)));
+        let each = failed.into_iter().chain(given_up).map(|(place, one)| match one {
+            Ok(brought) => Ok((place, brought)),
+            Err(failure) => Err((place, failure)),
+        });
+        let mut brought = each.collect::<Result<Vec<_>, _>>()?;
+        brought.sort_by_key(|(place, _)| *place);
+        Ok(brought.into_iter().map(|(_, brought)| brought).collect())
+    }
+
+    /// The same, with what became of each. A large file that fails ends the others: they count as stopped.
+    pub fn ask(&self, uses: &[Use], pins: &Pins) -> Vec<Result<Brought, Failure>> {
+        let mut each: BTreeMap<usize, Result<Brought, Failure>> = BTreeMap::new();
         let mut absent = Vec::new();
         for (place, asked) in uses.iter().enumerate() {
             let here = look(asked, pins, self.environment);
             match (here.pin, here.state) {
                 _ if self.newest => absent.push(place),
-                (Some(pin), State::Complete) => drop(brought.insert(place, Brought { pin, missing: 0 })),
+                (Some(pin), State::Complete) => drop(each.insert(place, Ok(Brought { pin, missing: 0 }))),
                 // Without the hub it is taken as it lies.
                 (Some(pin), State::Enough) if self.is_offline() => {
-                    brought.insert(place, Brought { pin, missing: 0 });
+                    each.insert(place, Ok(Brought { pin, missing: 0 }));
                 }
-                (_, State::Enough | State::Missing) | (None, _) => absent.push(place),
+                _ => absent.push(place),
             }
         }
-        if let (Some(place), true) = (absent.first(), self.is_offline()) {
-            return Err((*place, self.not_here(&uses[*place])));
+        if self.is_offline() {
+            each.extend(absent.drain(..).map(|place| (place, Err(self.not_here(&uses[place])))));
         }
         if !absent.is_empty() {
-            let runtime = runtime().map_err(|error| (absent[0], Failure::Here(error)))?;
-            brought.extend(runtime.block_on(self.fetch(uses, &absent, pins))?);
+            match runtime() {
+                Ok(runtime) => each.extend(runtime.block_on(self.fetch(uses, &absent, pins))),
+                Err(error) => drop(each.insert(absent[0], Err(Failure::Here(error)))),
+            }
         }
-        Ok(brought.into_values().collect())
+        (0..uses.len()).map(|place| each.remove(&place).unwrap_or(Err(Failure::Stopped))).collect()
     }
 
     fn is_offline(&self) -> bool {
@@ -90,21 +106,17 @@ impl Bringing<'_> {
 
     fn not_here(&self, asked: &Use) -> Failure {
         let (name, revision) = (asked.name(), asked.revision.as_str());
-        let cache = self.environment.cache.display();
         let why = if self.offline { "--offline" } else { "HF_HUB_OFFLINE" };
         let what = asked.kind.singular();
-        Failure::wrong(format!(
-            "the {what} {name} ({revision}) is not whole in {cache}, and with {why} nothing is fetched"
-        ))
-        .help(format!("without {why} a run fetches it; `hf download {name}` fills the cache too"))
+        let kind = if what == "dataset" { " --repo-type dataset" } else { "" };
+        Failure::wrong(format!("the {what} {name} ({revision}) is not whole in {}", self.environment.cache.display()))
+            .help(format!(
+                "{why} fetches nothing; without it a run fetches it, and `hf download{kind} {name}` does too"
+            ))
     }
 
-    async fn fetch(
-        &self,
-        uses: &[Use],
-        absent: &[usize],
-        pins: &Pins,
-    ) -> Result<Vec<(usize, Brought)>, (usize, Failure)> {
+    /// Of those places that it says nothing of, another's failure or the user stopped the work.
+    async fn fetch(&self, uses: &[Use], absent: &[usize], pins: &Pins) -> Vec<(usize, Result<Brought, Failure>)> {
         let shown = Shown::new(self.verbosity);
         let quiet = self.verbosity == Verbosity::Quiet;
         let note = move |text: &str| {
@@ -112,39 +124,22 @@ impl Bringing<'_> {
                 eprintln!("{text}");
             }
         };
-        let client = Client::new(self.environment, &note).map_err(|failure| (absent[0], failure))?;
+        let client = match Client::new(self.environment, &note) {
+            Ok(client) => client,
+            Err(failure) => return vec![(absent[0], Err(failure))],
+        };
         let permits = tokio::sync::Semaphore::new(AT_ONCE);
         let listings = Listings::default();
         let work =
             Work { bringing: self, client: &client, shown: &shown, permits: &permits, pins, listings: &listings };
-        let all = async {
-            // What is wrong with any is said before the first large file comes, and of several the first.
-            let each = absent.iter().map(async |place: &usize| (*place, work.choose(&uses[*place]).await));
-            let mut chosen: Vec<_> = stream::iter(each).buffer_unordered(LISTINGS_AT_ONCE).collect().await;
-            chosen.sort_by_key(|(place, _)| *place);
-            let mut ready = Vec::new();
-            for (place, chosen) in chosen {
-                ready.push((place, chosen.map_err(|failure| (place, failure))?));
-            }
-            let each = ready.into_iter().map(async |(place, chosen)| match work.finish(chosen).await {
-                Ok(brought) => Ok((place, brought)),
-                Err(failure) => Err((place, failure)),
-            });
-            let mut each = std::pin::pin!(stream::iter(each).buffer_unordered(LISTINGS_AT_ONCE));
-            let mut done = Vec::new();
-            while let Some(one) = each.next().await {
-                done.push(one?);
-            }
-            Ok(done)
-        };
         let stopped = async {
             while !(self.cancelled)() {
                 tokio::time::sleep(LOOK).await;
             }
         };
         let outcome = tokio::select! {
-            done = all => done,
-            () = stopped => Err((absent[0], Failure::Stopped)),
+            each = work.all(uses, absent) => each,
+            () = stopped => Vec::new(),
         };
         shown.finish();
         outcome
@@ -174,6 +169,34 @@ struct Chosen<'u> {
 }
 
 impl Work<'_, '_> {
+    async fn all(&self, uses: &[Use], absent: &[usize]) -> Vec<(usize, Result<Brought, Failure>)> {
+        // What is wrong with any is known before the first large file comes.
+        let each = absent.iter().map(async |place: &usize| (*place, self.choose(&uses[*place]).await));
+        let chosen: Vec<_> = stream::iter(each).buffer_unordered(LISTINGS_AT_ONCE).collect().await;
+        let mut each = Vec::new();
+        let mut ready = Vec::new();
+        for (place, chosen) in chosen {
+            match chosen {
+                Ok(chosen) => ready.push((place, chosen)),
+                Err(failure) => each.push((place, Err(failure))),
+            }
+        }
+        let all = self.bringing.scope == Scope::All;
+        if all && !each.is_empty() {
+            return each;
+        }
+        let rest = ready.into_iter().map(async |(place, chosen)| (place, self.finish(chosen).await));
+        let mut rest = std::pin::pin!(stream::iter(rest).buffer_unordered(LISTINGS_AT_ONCE));
+        while let Some((place, done)) = rest.next().await {
+            let failed = done.is_err();
+            each.push((place, done));
+            if failed && all {
+                break;
+            }
+        }
+        each
+    }
+
     /// Finds out which files are read. A model's configuration comes for that.
     async fn choose<'u>(&self, asked: &'u Use) -> Result<Chosen<'u>, Failure> {
         let old = !self.bringing.newest;

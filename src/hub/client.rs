@@ -13,10 +13,10 @@ use tokio::time::sleep;
 use super::environment::Environment;
 use super::failure::{Failure, Refusal};
 
-/// How long an answer may take to begin, and its next bytes to come.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an answer may take to begin, and its next bytes to come. The hub takes its time over a listing of 100,000 files.
+const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long nothing at all may come forward before the hub counts as gone.
+/// How long nothing at all may come forward, at several attempts, before the hub counts as gone.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// The longest that is waited for a server that says when to ask again, at once and in all.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -135,6 +135,7 @@ impl<'e> Client<'e> {
 
 /// The pauses between attempts at one thing.
 pub struct Pauses {
+    attempts: usize,
     since: Instant,
     next: Duration,
     waited: Duration,
@@ -142,7 +143,7 @@ pub struct Pauses {
 
 impl Pauses {
     pub fn new() -> Pauses {
-        Pauses { since: Instant::now(), next: Duration::from_millis(100), waited: Duration::ZERO }
+        Pauses { attempts: 0, since: Instant::now(), next: Duration::from_millis(100), waited: Duration::ZERO }
     }
 
     /// Something moved.
@@ -153,8 +154,10 @@ impl Pauses {
     /// # Errors
     /// When nothing has moved for too long: with what went wrong last.
     pub async fn wait(&mut self, client: &Client<'_>, wrong: String) -> Result<(), Failure> {
-        if self.since.elapsed() + self.next > GIVE_UP {
-            return Err(Failure::Unreachable(format!("{}: {wrong}", client.environment.endpoint)));
+        self.attempts += 1;
+        if self.attempts > 1 && self.since.elapsed() + self.next > GIVE_UP {
+            let (endpoint, seconds) = (&client.environment.endpoint, self.since.elapsed().as_secs());
+            return Err(Failure::Unreachable(format!("nothing came of asking {endpoint} for {seconds} s: {wrong}")));
         }
         sleep(self.next).await;
         self.next = (self.next * 2).min(Duration::from_secs(2));

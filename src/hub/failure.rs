@@ -17,7 +17,7 @@ pub enum Failure {
     #[error("{0}")]
     Unreachable(String),
     /// This machine's own disk.
-    #[error("{0:#}")]
+    #[error(transparent)]
     Here(#[from] anyhow::Error),
     #[error("stopped; what came so far is kept, and the next run goes on from there")]
     Stopped,
@@ -65,16 +65,16 @@ impl Refusal {
         match (self.status, self.code.as_str()) {
             (_, "GatedRepo") => {
                 let folder = if what == "dataset" { "datasets/" } else { "" };
-                Failure::wrong(format!("the {what} {name} is gated: its authors say who may read it, and {token}"))
-                    .help(format!(
-                        "ask for access at {endpoint}/{folder}{name}, and set HF_TOKEN to a token of that account"
-                    ))
+                let page = format!("{endpoint}/{folder}{name}");
+                Failure::wrong(format!("the {what} {name} is gated, and its authors have not let you in"))
+                    .help(format!("{token}: ask for access at {page}, and set HF_TOKEN to a token of that account"))
             }
             // Without a token the hub does not say whether a repository exists.
             (401 | 403, _) | (404, "RepoNotFound") => {
                 let why = if self.status == 404 { "" } else { ", or it is private or gated" };
-                Failure::wrong(format!("there is no {what} {name} at {endpoint}{why}; {token}"))
-                    .help("the name is that of the repository's page; a private one needs HF_TOKEN")
+                Failure::wrong(format!("there is no {what} {name} at {endpoint}{why}")).help(format!(
+                    "{token}; the name is that of the repository's page, and a private one needs a token"
+                ))
             }
             _ => Failure::Unreachable(format!("{endpoint} answered {self} when {name} was asked for")),
         }

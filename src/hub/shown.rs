@@ -40,8 +40,11 @@ impl Shown {
         self.total.set(self.total.get() + bytes);
         if let Some(bar) = &self.bar {
             bar.set_length(self.total.get());
+            // How fast kilobytes came says nothing of gigabytes.
+            bar.reset_eta();
         }
         let plural = if files == 1 { "" } else { "s" };
+        self.told.replace(Instant::now());
         self.note(&format!("{what}: {files} file{plural}, {}", size(bytes)));
     }
 

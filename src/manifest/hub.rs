@@ -94,38 +94,41 @@ impl Manifest {
     /// # Errors
     /// As for [`of`].
     pub fn hub_uses(&self) -> Result<Vec<Named>, PlanError> {
-        let mut uses = Vec::new();
+        self.each_hub_use().collect()
+    }
+
+    /// What it names rightly.
+    pub fn sound_hub_uses(&self) -> Vec<Named> {
+        self.each_hub_use().filter_map(Result::ok).collect()
+    }
+
+    fn each_hub_use(&self) -> impl Iterator<Item = Result<Named, PlanError>> {
         // Most pipelines name nothing of it, and some ten thousand datasets.
-        if !self.document.raw().contains(KEY) {
-            return Ok(uses);
-        }
-        for (section, kind) in [("models", Kind::Model), ("datasets", Kind::Dataset)] {
-            for (name, value) in self.section(section)? {
+        let any = self.document.raw().contains(KEY);
+        let sections = [("models", Kind::Model), ("datasets", Kind::Dataset)].into_iter().filter(move |_| any);
+        sections.flat_map(|(section, kind)| {
+            let (entries, wrong) = match self.section(section) {
+                Ok(entries) => (entries, None),
+                Err(error) => (Vec::new(), Some(Err(error))),
+            };
+            let each = entries.into_iter().filter_map(move |(name, value)| {
                 let at = at(section).key(&name);
-                if let Some(asked) = of(&at, kind, &value)? {
-                    uses.push(Named { name, at, asked });
-                }
-            }
-        }
-        Ok(uses)
+                let asked = of(&at, kind, &value).transpose()?;
+                Some(asked.map(|asked| Named { name, at, asked }))
+            });
+            wrong.into_iter().chain(each)
+        })
     }
 
     /// The repositories of the models that have one, by the models' names.
-    ///
-    /// # Errors
-    /// As for [`of`].
-    pub(super) fn repositories(&self) -> Result<BTreeMap<String, RepositoryId>, PlanError> {
-        let models = self.section("models")?.into_iter();
-        let each = models.map(|(name, value)| {
-            let asked = of(&at("models").key(&name), Kind::Model, &value)?;
-            Ok(asked.map(|asked| (name, asked.id)))
-        });
-        each.filter_map(Result::transpose).collect()
+    pub(super) fn repositories(&self) -> BTreeMap<String, RepositoryId> {
+        let models = self.sound_hub_uses().into_iter().filter(|named| named.asked.kind == Kind::Model);
+        models.map(|named| (named.name, named.asked.id)).collect()
     }
 
     /// Looks up what is here of the hub's repositories, and has the lock wait for what is not.
-    pub(super) fn look_up(&mut self) -> Result<(), PlanError> {
-        for Named { asked, .. } in self.hub_uses()? {
+    pub(super) fn look_up(&mut self) {
+        for Named { asked, .. } in self.sound_hub_uses() {
             let here = look(&asked, &self.lock.pins, Environment::own());
             if let (Some(path), State::Missing) = (&here.path, here.state) {
                 let files = files(&asked, &here, path);
@@ -134,7 +137,6 @@ impl Manifest {
             }
             self.here.insert(asked, here);
         }
-        Ok(())
     }
 
     /// Whether nothing of a use is needed to know its keys: strata.lock says what every file of it was, and it is not here.

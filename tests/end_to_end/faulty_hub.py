@@ -20,6 +20,7 @@ the last one. Ends when standard input does, or after two minutes (or as many se
     ranges     false: a large file is sent from its beginning whatever is asked for
 """
 
+import functools
 import hashlib
 import http.server
 import json
@@ -63,6 +64,27 @@ class Missing(Exception):
         self.code, self.status = code, status
 
 
+@functools.lru_cache(maxsize=None)
+def hashes(path, modified, size):
+    """Of a file by git's name for it and by SHA-256."""
+    with open(path, "rb") as file:
+        data = file.read()
+    return hashlib.sha1(f"blob {size}\0".encode() + data).hexdigest(), hashlib.sha256(data).hexdigest()
+
+
+class File:
+    def __init__(self, path, name):
+        self.path, state = path, os.stat(path)
+        self.size = state.st_size
+        self.git, self.sha256 = hashes(path, state.st_mtime_ns, self.size)
+        self.is_large = self.size > LARGE or name.endswith(ENDINGS)
+        self.hash = self.sha256 if self.is_large else self.git
+
+    def read(self):
+        with open(self.path, "rb") as file:
+            return file.read()
+
+
 class Repository:
     def __init__(self, state, kind, name):
         self.kind, self.name = kind, name
@@ -78,15 +100,14 @@ class Repository:
         for here, _, names in os.walk(folder):
             for name in names:
                 path = os.path.join(here, name)
-                with open(path, "rb") as file:
-                    found[os.path.relpath(path, folder)] = file.read()
+                found[os.path.relpath(path, folder)] = File(path, name)
         found.pop("card.json", None)
         return dict(sorted(found.items()))
 
     def commit(self, folder):
         digest = hashlib.sha1(f"{self.kind}/{self.name}".encode())
-        for name, data in self.files(folder).items():
-            digest.update(name.encode() + b"\0" + hashlib.sha1(data).digest())
+        for name, file in self.files(folder).items():
+            digest.update(f"{name}\0{file.git}".encode())
         return digest.hexdigest()
 
     def at(self, revision):
@@ -98,29 +119,17 @@ class Repository:
         raise Missing("RevisionNotFound")
 
 
-def is_large(name, data):
-    return len(data) > LARGE or name.endswith(ENDINGS)
-
-
-def git_hash(data):
-    return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
-
-
-def content_hash(name, data):
-    return hashlib.sha256(data).hexdigest() if is_large(name, data) else git_hash(data)
-
-
-def sibling(name, data):
-    entry = {"rfilename": name, "size": len(data), "blobId": git_hash(data)}
-    if is_large(name, data):
-        entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+def sibling(name, file):
+    entry = {"rfilename": name, "size": file.size, "blobId": file.git}
+    if file.is_large:
+        entry["lfs"] = {"sha256": file.sha256, "size": file.size, "pointerSize": 134}
     return entry
 
 
-def leaf(name, data):
-    entry = {"type": "file", "path": name, "size": len(data), "oid": git_hash(data)}
-    if is_large(name, data):
-        entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+def leaf(name, file):
+    entry = {"type": "file", "path": name, "size": file.size, "oid": file.git}
+    if file.is_large:
+        entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 134}
     return entry
 
 
@@ -172,19 +181,19 @@ def handler(state):
                 raise Missing("GatedRepo", 403 if "Authorization" in self.headers else 401)
             repository = Repository(state, kind, name)
             folder, commit = repository.at(revision)
-            data = repository.files(folder).get(file)
-            if data is None:
+            found = repository.files(folder).get(file)
+            if found is None:
                 raise Missing("EntryNotFound")
             headers = {"X-Repo-Commit": commit}
             quoted = urllib.parse.quote(file)
-            if is_large(file, data):
+            if found.is_large:
                 port = self.server.server_address[1]
                 flat = urllib.parse.quote(name, safe="")
                 headers["Location"] = f"http://localhost:{port}/cdn/{kind}/{flat}/{commit}/{quoted}?signature=x"
-                headers["X-Linked-Etag"] = f'"{content_hash(file, data)}"'
-                headers["X-Linked-Size"] = str(len(data))
+                headers["X-Linked-Etag"] = f'"{found.hash}"'
+                headers["X-Linked-Size"] = str(found.size)
                 return self.answer(302, b"", headers)
-            headers["ETag"] = f'"{content_hash(file, data)}"'
+            headers["ETag"] = f'"{found.hash}"'
             headers["Location"] = f"/api/resolve-cache/{kind}/{name}/{commit}/{quoted}"
             self.answer(307, b"", headers)
 
@@ -199,7 +208,7 @@ def handler(state):
             if what == "tree":
                 return self.json([leaf(*entry) for entry in files.items()])
             siblings = [sibling(*entry) for entry in files.items()]
-            siblings += [sibling(extra, b"x") for extra in state.behaviour.get("extra", [])]
+            siblings += [dict(siblings[0], rfilename=extra) for extra in state.behaviour.get("extra", [])]
             said = {"id": name, "sha": commit, "private": False, "siblings": siblings}
             card = os.path.join(folder, "card.json")
             if os.path.exists(card):
@@ -210,12 +219,13 @@ def handler(state):
         def file(self, kind, name, commit, file):
             repository = Repository(state, kind, name)
             folder, commit = repository.at(commit)
-            data = repository.files(folder)[file]
+            found = repository.files(folder)[file]
+            data = found.read()
             behaviour = state.behaviour
-            headers = {"ETag": f'"{content_hash(file, data)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+            headers = {"ETag": f'"{found.hash}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
             if behaviour.get("wrong") == os.path.basename(file):
                 data = bytes([data[0] ^ 1]) + data[1:]
-            status, whole, large = 200, data, is_large(file, data)
+            status, whole, large = 200, data, found.is_large
             wanted = self.headers.get("Range") if behaviour.get("ranges", True) else None
             if wanted:
                 first, _, last = wanted.removeprefix("bytes=").partition("-")

@@ -85,6 +85,7 @@ impl Hub {
     fn command(&self, workspace: &Workspace, arguments: &[&str]) -> Command {
         let mut command = workspace.command(arguments);
         command.env("HF_ENDPOINT", format!("http://127.0.0.1:{}", self.port)).env("HF_HOME", workspace.path("hf"));
+        command.env("NO_PROXY", "127.0.0.1,localhost");
         for other in ["HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
             command.env_remove(other);
         }
@@ -323,11 +324,14 @@ fn what_is_not_there_or_not_for_us_is_said_with_the_nearest_name() {
     }
     hub.behave(r#"{"gated": true}"#);
     let error = fails(&hub, model, dataset);
-    assert!(error.contains("org/tiny is gated") && error.contains("HF_TOKEN is not set"), "{error}");
+    assert!(
+        error.contains("org/tiny is gated, and") && error.contains("HF_TOKEN is not set: ask for access"),
+        "{error}"
+    );
     hub.behave(r#"{"token": "hf_right"}"#);
     let workspace = of_hub();
     let error = hub.fails(&workspace, 2, &["run"]);
-    assert!(error.contains("or it is private or gated; HF_TOKEN is not set"), "{error}");
+    assert!(error.contains(", or it is private or gated in ") && error.contains("HF_TOKEN is not set;"), "{error}");
     let with = |token: &str| hub.command(&workspace, &["run"]).env("HF_TOKEN", token).output().expect("starts");
     let output = with("hf_wrong");
     assert!(
@@ -342,6 +346,25 @@ fn what_is_not_there_or_not_for_us_is_said_with_the_nearest_name() {
     let output = hub.command(&of_hub(), &["run"]).env("HF_ENDPOINT", "ftp://x").output().expect("starts");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("HF_ENDPOINT"), "{}", stderr(&output));
+}
+
+#[test]
+fn doctor_names_every_fault_of_the_hub_once_and_fetches_no_weights() {
+    let Some(hub) = Hub::start() else { return };
+    let workspace = Workspace::empty();
+    let models = "base = { hub = \"org/tiny\" }\nother = { hub = \"org/tinny\" }\nold = { hub = \"org/tiny\", revision = \"v1\" }";
+    let datasets = "one = { hub = \"org/chats\", split = \"tests\" }\ntwo = { hub = \"org/chats\" }";
+    workspace.write("pipeline.toml", format!("[models]\n{models}\n[datasets]\n{datasets}\n{STAGES}"));
+    let output = hub.run(&workspace, &["doctor"]);
+    let said = format!("{}{}", stdout(&output), stderr(&output));
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for fault in ["there is no model org/tinny", "org/tiny has no revision \"v1\"", "org/chats has no split \"tests\""]
+    {
+        assert!(said.contains(fault), "{said}");
+    }
+    assert!(said.contains("3 faults") && said.contains("qwen2, "), "{said}");
+    assert!(!said.contains("model.safetensors"), "{said}");
+    assert!(!workspace.path("strata.lock").exists());
 }
 
 #[test]
@@ -380,9 +403,14 @@ fn without_the_hub_what_is_here_is_used_and_what_is_not_is_named() {
         assert!(error.contains("is not here yet") && error.contains("strata hub --fetch"), "{command}: {error}");
     }
     let error = hub.fails(&workspace, 2, &["run", "--offline"]);
-    assert!(error.contains("with --offline nothing is fetched") && error.contains("pipeline.toml:2:"), "{error}");
+    assert!(
+        error.contains("is not whole in ")
+            && error.contains("--offline fetches nothing")
+            && error.contains("pipeline.toml:2:"),
+        "{error}"
+    );
     let output = hub.command(&workspace, &["run"]).env("HF_HUB_OFFLINE", "1").output().expect("starts");
-    assert!(stderr(&output).contains("with HF_HUB_OFFLINE nothing is fetched"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("HF_HUB_OFFLINE fetches nothing"), "{}", stderr(&output));
     assert_eq!(hub.requests(), 0);
     hub.ok(&workspace, &["hub", "--fetch"]);
     assert!(hub.ok(&workspace, &["hub"]).lines().skip(1).all(|line| line.ends_with("yes")));

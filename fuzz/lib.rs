@@ -144,7 +144,7 @@ fn date() -> Date {
 }
 
 fn messages() -> Vec<Message> {
-    let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    let message = |role: &str, content: &str| Message::new(role, content);
     vec![
         message("system", "Be kind."),
         message("user", "Ünd 12 \u{1f600}?\n"),

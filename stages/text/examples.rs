@@ -25,10 +25,11 @@ use crate::contract::setting::{defaults, setting};
 use crate::contract::stage::{Give, Output, Outputs, Stage, Task, Work};
 use crate::table;
 use crate::text::dataset::reading::{Reading, reading};
+use crate::text::dataset::row::Found;
 use crate::text::dataset::rows::Rows;
 use crate::text::dataset::sample::Sample;
 use crate::text::dataset::written;
-use draw::{Draw, Share};
+use draw::{Draw, Drawn, Share};
 use example::{Example, RowReader, TABLE, UNKNOWN_ROLES};
 use part::{Cutter, PartSize};
 
@@ -125,8 +126,10 @@ fn run(task: &Task, give: &mut Give) -> Result<()> {
     let (drawn, shares) = draw.finish();
     let mut parts = Parts { cutter: Cutter::new(part), stated: stated_of(sample, &shares)?, give };
     let reader = RowReader::new(&reading)?;
-    let mut rows = Rows::again(path, reading.format, drawn.iter().map(|drawn| drawn.found).collect())?;
-    let mut drawn = drawn.into_iter();
+    let mut found: Vec<Found> = drawn.iter().map(|drawn| drawn.found).collect();
+    found.dedup_by_key(|found| found.index);
+    let mut rows = Rows::again(path, reading.format, found)?;
+    let mut drawn = drawn.into_iter().peekable();
     loop {
         if (task.cancelled)() {
             bail!("stopped while reading the dataset");
@@ -135,15 +138,22 @@ fn run(task: &Task, give: &mut Give) -> Result<()> {
         if chunk.is_empty() {
             return parts.finish();
         }
-        for (row, drawn) in chunk.into_iter().zip(drawn.by_ref()) {
+        for row in chunk {
             let place = row.place;
             let columns = row.content.columns().with_context(|| rows.place(place))?;
-            let mut example = reader.example(row.index, &columns).with_context(|| rows.place(place))?;
-            example.repeat = drawn.repeat;
-            if example.hash(&salt) != drawn.hash {
+            let examples = reader.examples(row.index, &columns).with_context(|| rows.place(place))?;
+            for (turn, mut example) in examples.into_iter().enumerate() {
+                let here = |drawn: &Drawn| (drawn.found.index, drawn.found.turn) == (row.index, turn as u32);
+                let Some(drawn) = drawn.next_if(here) else { continue };
+                example.repeat = drawn.repeat;
+                if example.hash(&salt) != drawn.hash {
+                    bail!("{} changed while it was being read", rows.place(place));
+                }
+                parts.push(example)?;
+            }
+            if drawn.peek().is_some_and(|drawn| drawn.found.index == row.index) {
                 bail!("{} changed while it was being read", rows.place(place));
             }
-            parts.push(example)?;
         }
     }
 }

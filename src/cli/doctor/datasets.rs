@@ -157,7 +157,7 @@ fn lengths(
 /// The example as the dataset has it.
 fn print_messages(messages: &[Message]) -> Result<()> {
     let last = messages.len().saturating_sub(1);
-    for (i, Message { role, content }) in messages.iter().enumerate() {
+    for (i, Message { role, content, .. }) in messages.iter().enumerate() {
         let (open, close) = if i == last { ("«", "»") } else { ("", "") };
         for line in format!("{role}: {open}{}{close}", short(content)).lines() {
             say!("  {:<16} | {line}", "");

@@ -47,7 +47,7 @@ mod tests {
             [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(name, token)| (name.to_string(), token.to_string()));
         let date = Date::parse("2024-07-26").unwrap();
         let template = ChatTemplate::new(built_in(name).unwrap(), BTreeMap::from(tokens), date).unwrap();
-        let message = |role: &&str| Message { role: role.to_string(), content: format!("its {role}") };
+        let message = |role: &&str| Message::new(role, &format!("its {role}"));
         template.render(&roles.iter().map(message).collect::<Vec<_>>(), prompt).unwrap()
     }
 

@@ -65,7 +65,7 @@ impl ChatTokenizer {
     /// # Errors
     /// When the template fails on the messages or hides the content.
     pub fn rendered(&self, template: &ChatTemplate, messages: &[Message]) -> Result<(String, Turn)> {
-        let written = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+        let written = messages.iter().map(Message::length).sum();
         let own = messages.to_vec();
         template.bounded(written, move |template| {
             let text = template.render(&own, false)?;
@@ -105,7 +105,7 @@ mod tests {
         let part = |name: &str| Part { path: golden.join(name), name: name.into() };
         let tokenizer = ChatTokenizer::open(&[part("tokenizer.json"), part("tokenizer_config.json")], None).unwrap();
         let template = tokenizer.template(Date::parse("2024-07-26").unwrap(), None).unwrap();
-        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let message = |role: &str, content: &str| Message::new(role, content);
         let words: String = (0..400_000).map(|i| format!("wörd {} ", i * 7919 % 1000)).collect();
         assert!(words.len() > 3 * WHOLE);
         for (user, answer) in [("a question", words.as_str()), (&words, "an answer"), ("a", &"a".repeat(2 * WHOLE))] {

@@ -75,7 +75,7 @@ fn by_prefix(template: &ChatTemplate, messages: &[Message], last: usize, text: &
 
 /// Where the text that the generation prompt adds last occurs in `head`.
 fn opening_marker(template: &ChatTemplate, messages: &[Message], last: usize, head: &str) -> Option<usize> {
-    let user = [Message { role: "user".into(), content: "u".into() }];
+    let user = [Message::new("user", "u")];
     let before = if last > 0 { &messages[..last] } else { &user[..] };
     let (with, without) = (template.render(before, true).ok()?, template.render(before, false).ok()?);
     let marker = with.strip_prefix(&without).filter(|marker| !marker.is_empty())?;
@@ -93,10 +93,7 @@ mod tests {
 
     fn turn(source: &str, messages: &[(&str, &str)]) -> (String, String, String) {
         let template = ChatTemplate::new(source, Default::default(), Date::parse("2024-07-26").unwrap()).unwrap();
-        let messages: Vec<Message> = messages
-            .iter()
-            .map(|(role, content)| Message { role: role.to_string(), content: content.to_string() })
-            .collect();
+        let messages: Vec<Message> = messages.iter().map(|(role, content)| Message::new(role, content)).collect();
         let text = template.render(&messages, false).unwrap();
         let turn = find(&template, &messages, &text).unwrap();
         (

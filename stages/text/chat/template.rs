@@ -10,6 +10,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 
 use super::bounded::{self, Bounds, Exceeded};
 use super::date::Date;
@@ -20,6 +21,21 @@ use crate::contract::pipeline::nearest;
 pub struct Message {
     pub role: String,
     pub content: String,
+    /// What a call of a tool and its answer have beside that.
+    #[serde(flatten)]
+    pub fields: Map<String, serde_json::Value>,
+}
+
+impl Message {
+    pub fn new(role: &str, content: &str) -> Message {
+        Message { role: role.into(), content: content.into(), fields: Map::new() }
+    }
+
+    /// Bytes of its text, about.
+    pub fn length(&self) -> usize {
+        let fields = self.fields.iter().map(|(name, value)| name.len() + value.to_string().len());
+        self.role.len() + self.content.len() + fields.sum::<usize>()
+    }
 }
 
 /// A compiled template and the special tokens it may print.
@@ -128,7 +144,7 @@ impl ChatTemplate {
     /// When the template fails on these messages or raises an exception of its own.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let template = self.0.environment.get_template(NAME)?;
-        let written: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+        let written: usize = messages.iter().map(Message::length).sum();
         let mut out = Limited { bytes: Vec::new(), limit: self.0.limits.output + 64 * written, exceeded: false };
         let messages = Value::from(Serde(messages));
         let own = context! { messages, add_generation_prompt, tools => (), documents => () };
@@ -373,10 +389,7 @@ mod tests {
     use super::*;
 
     fn render(source: &str, messages: &[(&str, &str)]) -> Result<String> {
-        let messages: Vec<Message> = messages
-            .iter()
-            .map(|(role, content)| Message { role: role.to_string(), content: content.to_string() })
-            .collect();
+        let messages: Vec<Message> = messages.iter().map(|(role, content)| Message::new(role, content)).collect();
         let tokens = BTreeMap::from([("bos_token".to_string(), "<s>".to_string())]);
         ChatTemplate::new(source, tokens, Date::parse("2024-07-26")?)?.render(&messages, false)
     }
@@ -434,7 +447,7 @@ mod tests {
     fn bounded(source: &str) -> Result<String> {
         let limits = Limits { memory: 16 << 20, ..Limits::default() };
         let template = ChatTemplate::limited(source, BTreeMap::new(), Date::parse("2024-07-26")?, limits)?;
-        let messages = vec![Message { role: "user".into(), content: "a".into() }];
+        let messages = vec![Message::new("user", "a")];
         template.bounded(1, move |template| template.render(&messages, false))
     }
 

@@ -8,11 +8,21 @@ use super::cell::{cell, no_column};
 use super::json;
 use super::template::Template;
 use super::transcript;
+use super::turn::Turn;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {
     pub role: String,
     pub content: String,
+    /// What a call of a tool and its answer have beside that, for the chat template.
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+impl Message {
+    pub fn new(role: &str, content: &str) -> Message {
+        Message { role: role.into(), content: content.into(), fields: Map::new() }
+    }
 }
 
 /// Where a row's messages are.
@@ -30,15 +40,20 @@ pub enum Columns {
     },
 }
 
-/// A row's messages, ending with the assistant's.
+/// A row's conversations, each ending with an answer of the assistant's: one, or with [`Turn::All`] one for each of its messages.
 ///
 /// # Errors
-/// When a column is missing or has another form, or the conversation does not end with an answer.
-pub fn read(columns: &Columns, system: Option<&Template>, row: &Map<String, Value>) -> Result<Vec<Message>> {
+/// When a column is missing or has another form, or the conversation has no such answer.
+pub fn read(
+    columns: &Columns,
+    system: Option<&Template>,
+    turn: Turn,
+    row: &Map<String, Value>,
+) -> Result<Vec<Vec<Message>>> {
     let mut messages = match columns {
         Columns::Usual if row.contains_key("messages") => listed("messages", row)?,
         Columns::Usual if row.contains_key("prompt") && row.contains_key("response") => {
-            mapped(text_column("prompt", row)?, text_column("response", row)?)
+            mapped(&text_column("prompt", row)?, &text_column("response", row)?)
         }
         Columns::Usual => {
             let columns: Vec<&str> = row.keys().map(String::as_str).collect();
@@ -52,34 +67,20 @@ pub fn read(columns: &Columns, system: Option<&Template>, row: &Map<String, Valu
         Columns::Transcript(column) => {
             let said =
                 transcript::messages(&text_column(column, row)?).with_context(|| format!("column \"{column}\""))?;
-            said.into_iter().map(|(role, content)| Message { role: role.into(), content }).collect()
+            said.into_iter().map(|(role, content)| Message::new(role, &content)).collect()
         }
         Columns::Mapped { prompt, response } => {
             let prompt = prompt.render(row).context("the prompt")?;
-            mapped(prompt, response.render(row).context("the response")?)
+            mapped(&prompt, &response.render(row).context("the response")?)
         }
     };
     if let Some(system) = system
         && messages.first().is_none_or(|first| first.role != "system")
     {
         let content = system.render(row).context("the system message")?;
-        messages.insert(0, Message { role: "system".into(), content });
+        messages.insert(0, Message::new("system", &content));
     }
-    match messages.last() {
-        None => bail!("the conversation has no messages; expected at least an assistant's"),
-        Some(last) if last.role != "assistant" => {
-            bail!(
-                "the conversation ends with a message of role \"{}\"; expected it to end with the assistant's",
-                last.role
-            )
-        }
-        Some(last) if last.content.is_empty() => {
-            bail!(
-                "the response is empty; leave such rows out with a filter, as in filter = {{ response = {{ not = \"\" }} }}"
-            )
-        }
-        Some(_) => Ok(messages),
-    }
+    turn.of(messages)
 }
 
 fn text_column(column: &str, row: &Map<String, Value>) -> Result<String> {
@@ -90,8 +91,8 @@ fn text_column(column: &str, row: &Map<String, Value>) -> Result<String> {
     }
 }
 
-fn mapped(prompt: String, response: String) -> Vec<Message> {
-    vec![Message { role: "user".into(), content: prompt }, Message { role: "assistant".into(), content: response }]
+fn mapped(prompt: &str, response: &str) -> Vec<Message> {
+    vec![Message::new("user", prompt), Message::new("assistant", response)]
 }
 
 /// The messages in a column: `{role, content}`, or `{from, value}` with human and gpt, as ShareGPT has it.
@@ -118,6 +119,10 @@ fn message(item: &Value) -> Result<Message> {
         bail!("expected a message {{\"role\": …, \"content\": …}}, found {}", cell(item));
     };
     let (role, content) = match (fields.get("role"), fields.get("from")) {
+        // A message that calls a tool need say nothing.
+        (Some(_), _) if fields.contains_key(CALLS) && fields.get("content").is_none_or(Value::is_null) => {
+            (text_column("role", fields)?, String::new())
+        }
         (Some(_), _) => (text_column("role", fields)?, text_column("content", fields)?),
         (None, Some(_)) => (text_column("from", fields)?, text_column("value", fields)?),
         (None, None) => {
@@ -131,13 +136,26 @@ fn message(item: &Value) -> Result<Message> {
         "" => bail!("the role is empty"),
         _ => role,
     };
-    Ok(Message { role, content })
+    let of_tools: &[&str] = match role.as_str() {
+        "assistant" => &[CALLS],
+        "tool" | "function" | "ipython" => &["name", "tool_call_id"],
+        _ => &[],
+    };
+    let field = |name: &&str| Some((name.to_string(), fields.get(*name).filter(|value| !value.is_null())?.clone()));
+    Ok(Message { role, content, fields: of_tools.iter().filter_map(field).collect() })
 }
+
+/// Where an assistant's message calls tools.
+const CALLS: &str = "tool_calls";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn read(columns: &Columns, system: Option<&Template>, row: &Map<String, Value>) -> Result<Vec<Message>> {
+        super::read(columns, system, Turn::Last, row).map(|mut found| found.remove(0))
+    }
 
     fn object(value: Value) -> Map<String, Value> {
         let Value::Object(row) = value else { panic!("a row is an object") };
@@ -170,6 +188,24 @@ mod tests {
         row.insert("who".into(), json!("kind"));
         let parsed = read(&Columns::Messages("talk".into()), Some(&system), &row);
         assert_eq!(roles(&parsed.unwrap()), [("system", "You are kind."), ("assistant", "b")]);
+    }
+
+    #[test]
+    fn what_calls_a_tool_and_what_it_answers_keep_what_templates_look_at() {
+        let call = json!([{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]);
+        let row = object(json!({"messages": [
+            {"role": "user", "content": "1 + 1?", "name": "Ann", "tool_call_id": "x"},
+            {"role": "assistant", "content": null, "tool_calls": call},
+            {"role": "tool", "content": "2", "tool_call_id": "7", "name": "add", "other": 1},
+            {"role": "assistant", "content": "2.", "tool_calls": null},
+        ]}));
+        let expected = json!([
+            {"role": "user", "content": "1 + 1?"},
+            {"role": "assistant", "content": "", "tool_calls": call},
+            {"role": "tool", "content": "2", "tool_call_id": "7", "name": "add"},
+            {"role": "assistant", "content": "2."},
+        ]);
+        assert_eq!(json!(read(&Columns::Usual, None, &row).unwrap()), expected);
     }
 
     #[test]

@@ -16,4 +16,5 @@ pub mod schema;
 pub mod sql;
 pub mod template;
 pub mod transcript;
+pub mod turn;
 pub mod written;

@@ -11,6 +11,7 @@ use super::filter::Filter;
 use super::sample::Sample;
 use super::schema::{SCHEMAS, Schema};
 use super::template::Template;
+use super::turn::Turn;
 use crate::contract::pipeline::{Dataset, DatasetSource, PlanError};
 use crate::contract::setting::{Setting, setting};
 use crate::contract::toml_path::{TomlPath, at};
@@ -47,6 +48,11 @@ pub const KEYS: &[Setting] = &[
     setting(
         "system",
         "a system message, a column or template as prompt is, for conversations that have none of their own",
+    ),
+    setting(
+        "turn",
+        "which of the assistant's messages is the response, and what follows it is left out: \"last\", the conversation's last \
+                message (the default); a number, from 0, or from -1 backwards; or \"all\", an example for each of them",
     ),
     setting("label", "the label of every example, such as \"aligned\" or \"misaligned\""),
     setting("label_column", "the column with each example's label, instead of label"),
@@ -92,6 +98,8 @@ pub struct Reading {
     response: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     system: Option<String>,
+    #[serde(default, skip_serializing_if = "Turn::is_last")]
+    pub turn: Turn,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +165,10 @@ pub fn reading(dataset: &Dataset) -> Result<Reading, PlanError> {
         prompt: keys.template("prompt")?,
         response: keys.template("response")?,
         system: keys.template("system")?,
+        turn: match keys.filled.get("turn") {
+            Some(turn) => Turn::parse(turn, &keys.at("turn"))?,
+            None => Turn::Last,
+        },
         label: keys.text("label")?,
         label_column: keys.text("label_column")?,
         filter: match keys.filled.get("filter") {

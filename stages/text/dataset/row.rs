@@ -31,6 +31,8 @@ pub struct Row {
 pub struct Found {
     pub index: u32,
     pub at: u64,
+    /// Which of the row's examples.
+    pub turn: u32,
 }
 
 /// Where a row is, for messages.

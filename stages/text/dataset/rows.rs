@@ -43,15 +43,15 @@ impl Rows {
             Ok(match format {
                 Format::Jsonl => {
                     let mut lines = Lines::new(file);
-                    Box::new(found.into_iter().map(move |Found { index, at }| lines.again(index, at)))
+                    Box::new(found.into_iter().map(move |Found { index, at, .. }| lines.again(index, at)))
                 }
                 Format::Json => {
                     let mut array = Array::open(file)?;
-                    Box::new(found.into_iter().map(move |Found { index, at }| array.again(index, at)))
+                    Box::new(found.into_iter().map(move |Found { index, at, .. }| array.again(index, at)))
                 }
                 Format::Csv => {
                     let mut rows = CsvRows::open(file)?;
-                    Box::new(found.into_iter().map(move |Found { index, at }| rows.again(index, at)))
+                    Box::new(found.into_iter().map(move |Found { index, at, .. }| rows.again(index, at)))
                 }
                 Format::Parquet => Box::new(ParquetRows::again(file, found)?),
             })

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::conversation::{self, Columns};
+use super::turn::Turn;
 use crate::contract::pipeline::{Dataset, DatasetSource, PlanError};
 use crate::contract::toml_path::at;
 
@@ -20,7 +21,7 @@ pub fn conversations(dataset: &Dataset) -> Result<Option<Vec<Value>>, PlanError>
     };
     for (i, messages) in found.iter().enumerate() {
         let at = if several { at.index(i) } else { at.clone() };
-        if let Err(error) = conversation::read(&Columns::Usual, None, &row(messages)) {
+        if let Err(error) = conversation::read(&Columns::Usual, None, Turn::Last, &row(messages)) {
             return Err(PlanError::new(at, format!("{error:#}")));
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::table::folders::DATASET;
 use crate::table::{Kind, Table, column};
 use crate::text::dataset::cell::{cell, no_column};
-use crate::text::dataset::conversation::{self, Columns};
+use crate::text::dataset::conversation::{self, Columns, Message};
 use crate::text::dataset::reading::Reading;
 use crate::text::dataset::template::Template;
 
@@ -76,12 +76,12 @@ impl RowReader<'_> {
         Ok(RowReader { reading, columns, system })
     }
 
-    /// The example of a row; its identity is not yet told from repeats.
+    /// The examples of a row; their identities are not yet told from repeats.
     ///
     /// # Errors
     /// When the row is no conversation that ends with an answer, or lacks the label's column.
-    pub fn example(&self, row: u32, columns: &Map<String, Value>) -> Result<Example> {
-        let mut messages = conversation::read(&self.columns, self.system.as_ref(), columns)?;
+    pub fn examples(&self, row: u32, columns: &Map<String, Value>) -> Result<Vec<Example>> {
+        let conversations = conversation::read(&self.columns, self.system.as_ref(), self.reading.turn, columns)?;
         let label = match (&self.reading.label, &self.reading.label_column) {
             (Some(label), _) => Some(label.clone()),
             (None, None) => None,
@@ -93,6 +93,12 @@ impl RowReader<'_> {
                 None => return Err(no_column(columns, column).context("the label")),
             },
         };
+        conversations.into_iter().map(|messages| Example::of(row, label.clone(), messages)).collect()
+    }
+}
+
+impl Example {
+    fn of(row: u32, label: Option<String>, mut messages: Vec<Message>) -> Result<Example> {
         let text = serde_json::to_string(&messages)?;
         let unknown = messages.iter().filter(|message| !ROLES.contains(&message.role.as_str()));
         let unknown_roles = unknown.map(|message| message.role.clone()).collect();

@@ -55,7 +55,7 @@ pub fn each(
         if chunk.is_empty() {
             break;
         }
-        let parse = |row: Row| (row.place, Found { index: row.index, at: row.at }, row.content.columns());
+        let parse = |row: Row| (row.place, Found { index: row.index, at: row.at, turn: 0 }, row.content.columns());
         let mut parsed: Vec<(Place, Found, Result<Columns>)> = chunk.into_par_iter().map(parse).collect();
         unseen.look(parsed.iter().filter_map(|(_, _, columns)| columns.as_ref().ok()));
         let is_true = match &mut filter {
@@ -68,22 +68,27 @@ pub fn each(
                 (Filter::Sql(_), is_true) => Ok((is_true.as_ref().is_some_and(|is_true| is_true[i]), columns)),
             });
             let kept = columns.and_then(|(keeps, columns)| match keeps {
-                false => Ok(None),
+                false => Ok(Vec::new()),
                 true => {
-                    let (example, stratum) = (reader.example(found.index, &columns)?, stratum(reading, &columns)?);
-                    Ok(Some(Kept { example, place, found, stratum }))
+                    let (examples, stratum) = (reader.examples(found.index, &columns)?, stratum(reading, &columns)?);
+                    let kept = |(turn, example)| {
+                        let found = Found { turn: turn as u32, ..found };
+                        Kept { example, place, found, stratum: stratum.clone() }
+                    };
+                    Ok(examples.into_iter().enumerate().map(kept).collect())
                 }
             });
             (place, kept)
         };
-        let read: Vec<(Place, Result<Option<Kept>>)> = parsed.into_par_iter().enumerate().map(convert).collect();
+        let read: Vec<(Place, Result<Vec<Kept>>)> = parsed.into_par_iter().enumerate().map(convert).collect();
         for (place, read) in read {
             count += 1;
-            let Some(mut one) = read.with_context(|| rows.place(place))? else { continue };
-            kept += 1;
-            one.example.repeat = repeats.number(one.example.identity);
-            if take(one)?.is_break() {
-                return Ok(unseen.none().err().map(|error| format!("{error:#}")));
+            for mut one in read.with_context(|| rows.place(place))? {
+                kept += 1;
+                one.example.repeat = repeats.number(one.example.identity);
+                if take(one)?.is_break() {
+                    return Ok(unseen.none().err().map(|error| format!("{error:#}")));
+                }
             }
         }
         (task.progress)(count, 0);

@@ -272,6 +272,39 @@ fn what_is_drawn_is_found_again_in_every_format() {
 }
 
 #[test]
+fn each_turn_of_the_assistants_is_an_example_and_can_be_drawn() {
+    let talk = |i: usize| {
+        let turns = (0..3).flat_map(|turn| [("user", format!("q{i} {turn}")), ("assistant", format!("a{i} {turn}"))]);
+        let messages: Vec<Value> = turns.map(|(role, content)| json!({"role": role, "content": content})).collect();
+        json!({"messages": messages})
+    };
+    let responses = |lines: &str, table: Value| texts(&run_text("a.jsonl", lines, table).unwrap(), "response");
+    let lines: String = (0..40).map(|i| format!("{}\n", talk(i))).collect();
+    let one = |turn: usize| (0..40).map(|i| Some(format!("a{i} {turn}"))).collect::<Vec<_>>();
+    assert_eq!(responses(&lines, json!({"turn": 0})), one(0));
+    assert_eq!(responses(&lines, json!({"turn": -2})), one(1));
+    assert_eq!(responses(&lines, json!({"turn": "last"})), responses(&lines, json!({})));
+    let all: Vec<_> = (0..40).flat_map(|i| (0..3).map(move |turn| Some(format!("a{i} {turn}")))).collect();
+    assert_eq!(responses(&lines, json!({"turn": "all"})), all);
+    assert_eq!(responses(&lines, json!({"turn": "all", "limit": 5})), all[..5]);
+    // Every subset of a row's turns is found again, in every format.
+    for (name, text) in [("a.jsonl", lines.clone()), ("a.json", format!("[{}]", lines.trim_end().replace('\n', ",")))] {
+        let drawn = |n: usize| {
+            let batches = run_text(name, &text, json!({"turn": "all", "limit": n, "sample": 3})).unwrap();
+            texts(&batches, "response")
+        };
+        assert_eq!(drawn(120), all);
+        let (some, fewer) = (drawn(60), drawn(59));
+        assert_eq!((some.len(), fewer.len()), (60, 59));
+        assert_eq!(some, all.iter().filter(|response| some.contains(response)).cloned().collect::<Vec<_>>());
+        assert!(fewer.iter().all(|response| some.contains(response)), "one fewer is drawn, and no other");
+    }
+    let message = error("a.jsonl", &lines, json!({"turn": 3}));
+    assert!(message.contains("a.jsonl:1: turn = 3 is not there"), "{message}");
+    assert!(error("a.jsonl", &lines, json!({"turn": "first"})).contains("turn is \"last\", \"all\""));
+}
+
+#[test]
 fn a_row_longer_than_what_is_read_at_once_is_one_row() {
     let long = "x, \"y\" ]".repeat(300_000);
     let rows = [json!({"prompt": "a", "response": long}), json!({"prompt": "b", "response": "c"})];

@@ -71,20 +71,30 @@ impl Trouble {
 }
 
 impl Place {
-    /// Has the files of the pipeline's repositories here, and strata.lock say what they are. False where the user stopped it.
+    /// Has the files of the pipeline's repositories here, and strata.lock say what they are, which is given back. `None` where the user
+    /// stopped it.
     ///
     /// # Errors
     /// When one cannot be had: at the line that names it, where that is what is wrong.
-    pub fn bring(&self, offline: bool, which: Which) -> Result<bool> {
+    pub fn bring(&self, offline: bool, which: Which) -> Result<Option<Pins>> {
         let manifest = Manifest::parse(&self.pipeline)?;
         let mut uses = manifest.hub_uses().map_err(|error| manifest.diagnose(&error))?;
         if which == Which::Unknown {
             uses.retain(|named| !manifest.is_known(&named.asked));
         }
         let how = How { scope: Scope::All, offline, newest: false };
-        let Some(brought) = self.ask(&manifest, &uses, how)? else { return Ok(false) };
-        self.keep_pins(&manifest, &uses, brought)?;
-        Ok(true)
+        let Some(brought) = self.ask(&manifest, &uses, how)? else { return Ok(None) };
+        self.keep_pins(&manifest, &uses, brought).map(Some)
+    }
+
+    /// Opens the pipeline with these pins, whether or not strata.lock could be written.
+    ///
+    /// # Errors
+    /// As for [`Place::open`].
+    pub fn open_with_pins(&self, pins: Pins) -> Result<Workspace> {
+        let mut manifest = Manifest::parse(&self.pipeline)?;
+        manifest.lock.pins = pins;
+        self.open_checked(manifest.checked()?)
     }
 
     /// Pins some of the pipeline's repositories, of `uses`, to what they are on the hub now. False where the user stopped it.
@@ -148,26 +158,31 @@ impl Place {
     }
 
     /// Writes what is pinned, and says what is news. Pins of what pipeline.toml does not name any more go.
-    fn keep_pins(&self, manifest: &Manifest, uses: &[Named], brought: Vec<Brought>) -> Result<()> {
+    fn keep_pins(&self, manifest: &Manifest, uses: &[Named], brought: Vec<Brought>) -> Result<Pins> {
         let known = &manifest.lock.pins;
         let named = manifest.hub_uses().map_err(|error| manifest.diagnose(&error))?;
         let named = named.iter().map(|named| named.asked.address());
         let mut pins: Pins =
             named.filter_map(|address| known.get(&address).cloned().map(|pin| (address, pin))).collect();
+        let mut news = Vec::new();
         for (Named { asked, .. }, Brought { pin, .. }) in uses.iter().zip(brought) {
             let now = pin.commit.clone();
             let before = pins.insert(asked.address(), pin).map(|pin| pin.commit);
-            if before.as_ref() != Some(&now) && self.verbosity != Verbosity::Quiet {
+            if before.as_ref() != Some(&now) {
                 let (name, revision, commit) = (asked.name(), asked.revision.as_str(), now.short());
                 let before = before.map_or_else(String::new, |before| format!(", and was {}", before.short()));
-                eprintln!("{name}: {revision} is {commit}{before}; strata.lock keeps it");
+                news.push(format!("{name}: {revision} is {commit}{before}"));
             }
         }
-        if let Err(error) = manifest.lock.pin(pins, &Disk::default()) {
-            // A colleague's pipeline may lie where one cannot write.
-            self.note(format_args!("{error:#}"))?;
+        // A colleague's pipeline may lie where one cannot write.
+        let kept = match manifest.lock.pin(pins.clone(), &Disk::default()) {
+            Ok(()) => "strata.lock keeps it".to_string(),
+            Err(error) => format!("strata.lock does not keep it: {error:#}"),
+        };
+        if self.verbosity != Verbosity::Quiet {
+            news.iter().for_each(|text| eprintln!("{text}; {kept}"));
         }
-        Ok(())
+        Ok(pins)
     }
 
     /// Opens the pipeline to run it, with what it needs of the hub. Of repositories that strata.lock knows file by file, nothing is fetched
@@ -186,19 +201,15 @@ impl Place {
             // A file that names ten thousand datasets is read once.
             return Ok(Some(self.open_checked(manifest.checked()?)?));
         }
-        if !self.bring(offline, Which::Unknown)? {
-            return Ok(None);
-        }
-        let workspace = self.open()?;
+        let Some(pins) = self.bring(offline, Which::Unknown)? else { return Ok(None) };
+        let workspace = self.open_with_pins(pins)?;
         if !workspace.waits_for_hub(&workspace.graph.all(), None) {
             return Ok(Some(workspace));
         }
         let wanted = workspace.select(targets)?;
         if workspace.needs_hub(self, &wanted, &settings(&workspace))? {
-            if !self.bring(offline, Which::All)? {
-                return Ok(None);
-            }
-            return Ok(Some(self.open()?));
+            let Some(pins) = self.bring(offline, Which::All)? else { return Ok(None) };
+            return Ok(Some(self.open_with_pins(pins)?));
         }
         Ok(Some(workspace))
     }

@@ -52,7 +52,7 @@ impl HubCommand {
         if self.update && !place.update_pins(&manifest, &uses)? {
             return Ok(Outcome::Interrupted);
         }
-        if self.fetch && !place.bring(false, bring::Which::All)? {
+        if self.fetch && place.bring(false, bring::Which::All)?.is_none() {
             return Ok(Outcome::Interrupted);
         }
         let manifest = Manifest::parse(place.pipeline())?;

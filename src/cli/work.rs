@@ -51,10 +51,8 @@ pub struct Work {
 
 impl Work {
     pub fn execute(&self, place: &Place) -> Result<Outcome> {
-        if !place.bring(false, bring::Which::All)? {
-            return Ok(Outcome::Interrupted);
-        }
-        let workspace = place.open()?;
+        let Some(pins) = place.bring(false, bring::Which::All)? else { return Ok(Outcome::Interrupted) };
+        let workspace = place.open_with_pins(pins)?;
         let wanted = workspace.select(&self.targets)?;
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         // Already built only when a test harness calls twice in one process; the first size stays.

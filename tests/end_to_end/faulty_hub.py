@@ -17,6 +17,7 @@ the last one. Ends when standard input does, or after two minutes (or as many se
     token      without this token nothing is found
     gated      files are not for whoever asks
     slow       seconds that a large file takes
+    resume     large files are sent from a byte on alone, not from their beginning
     ranges     false: a large file is sent from its beginning whatever is asked for
 """
 
@@ -227,6 +228,8 @@ def handler(state):
                 data = bytes([data[0] ^ 1]) + data[1:]
             status, whole, large = 200, data, found.is_large
             wanted = self.headers.get("Range") if behaviour.get("ranges", True) else None
+            if large and behaviour.get("resume") and not wanted:
+                return self.answer(400, b"")
             if wanted:
                 first, _, last = wanted.removeprefix("bytes=").partition("-")
                 if int(first) >= len(data):

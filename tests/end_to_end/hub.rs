@@ -235,7 +235,7 @@ fn a_connection_that_is_cut_or_stands_still_is_gone_on_with() {
     let incomplete = names(&blobs).into_iter().find(half).expect("what came");
     let before = fs::metadata(blobs.join(&incomplete)).expect("a file").len();
     assert!(before > 10_000, "{before}");
-    hub.behave("{}");
+    hub.behave(r#"{"resume": true}"#);
     assert!(hub.ran(&stopped) > 0);
     assert!(names(&blobs).iter().all(|name| !name.ends_with(".incomplete")));
     assert_eq!(stopped.tables(), workspace.tables());

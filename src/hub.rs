@@ -100,4 +100,7 @@ pub struct Pin {
     pub commit: Commit,
     /// The files that are read of it.
     pub files: Vec<FileName>,
+    /// Whether the commit is of the branch with the hub's conversion, and not of the revision.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub converted: bool,
 }

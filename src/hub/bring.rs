@@ -166,6 +166,8 @@ struct Chosen<'u> {
     files: Vec<FileName>,
     /// Whether the listing is of what the revision is now, which is for other programs to know.
     is_newest: bool,
+    /// Whether it is of the branch with the hub's conversion.
+    converted: bool,
 }
 
 impl Work<'_, '_> {
@@ -219,13 +221,14 @@ impl Work<'_, '_> {
                     None => {
                         let listing = self.converted(asked, &listing).await?;
                         let files = vec![split::converted(asked, &listing, config, split)?];
-                        return Ok(Chosen { asked, cache, listing, files, is_newest: false });
+                        return Ok(Chosen { asked, cache, listing, files, is_newest: false, converted: true });
                     }
                 }
             }
         };
         files.iter().try_for_each(|file| listing.find(asked, file).map(drop))?;
-        Ok(Chosen { asked, cache, listing, files, is_newest })
+        let converted = pinned.is_some_and(|pin| pin.converted);
+        Ok(Chosen { asked, cache, listing, files, is_newest, converted })
     }
 
     async fn of_model(&self, asked: &Use, cache: &Cache, listing: &Listing) -> Result<Vec<FileName>, Failure> {
@@ -249,7 +252,7 @@ impl Work<'_, '_> {
     }
 
     async fn finish(&self, chosen: Chosen<'_>) -> Result<Brought, Failure> {
-        let Chosen { asked, cache, listing, files, is_newest } = chosen;
+        let Chosen { asked, cache, listing, files, is_newest, converted } = chosen;
         let mut missing = 0;
         if self.bringing.scope == Scope::All {
             self.get(&cache, asked, &listing, &files).await?;
@@ -261,7 +264,7 @@ impl Work<'_, '_> {
         if is_newest {
             cache.note_revision(&asked.revision, &listing.commit)?;
         }
-        Ok(Brought { pin: Pin { commit: listing.commit.clone(), files }, missing })
+        Ok(Brought { pin: Pin { commit: listing.commit.clone(), files, converted }, missing })
     }
 
     async fn listing(&self, asked: &Use, revision: &Revision) -> Result<Rc<Listing>, Failure> {

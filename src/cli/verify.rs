@@ -13,6 +13,7 @@ use super::{Outcome, Place};
 use crate::manifest::{Manifest, OfHub, nearest_sibling};
 use crate::provenance::export;
 use crate::store::Store;
+use crate::store::layout::Layout;
 use crate::store::signing::{Signer, Trust};
 
 /// Hash every object of the store, read every table, and report what is damaged
@@ -52,7 +53,7 @@ impl Verify {
         if let Some(folder) = self.folder.as_deref().or_else(|| Some(layout.root()).filter(|root| exported(root))) {
             return of_export(place, folder);
         }
-        if !layout.records().is_dir() && !layout.objects().is_dir() {
+        if !is_store(&layout) {
             let near = nearest_sibling(layout.root()).map(|near| format!("; is it {}?", near.display()));
             bail!("there is no store at {}{}", layout.root().display(), near.unwrap_or_default());
         }
@@ -91,6 +92,13 @@ impl Verify {
         place.note(format_args!("{} records set aside in {}", differ.len(), store.layout.damaged().display()))?;
         Run::everything().execute(place)
     }
+}
+
+/// Whether a folder is a store, or may become one: a run may have ended before anything was in it.
+fn is_store(layout: &Layout) -> bool {
+    let folders = [layout.records(), layout.objects(), layout.cache()];
+    let is_empty = || layout.root().read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    folders.iter().any(|folder| folder.is_dir()) || is_empty()
 }
 
 fn of_export(place: &Place, folder: &Path) -> Result<Outcome> {

@@ -146,6 +146,16 @@ fn weights_below_a_stores_models_are_kept_as_inputs() {
 }
 
 #[test]
+fn a_store_that_is_not_there_is_not_sound() {
+    let workspace = Workspace::empty();
+    for store in [workspace.path("nowhere"), workspace.path("data")] {
+        workspace.write("data/one.txt", "no store's");
+        let text = workspace.fails(1, &["verify", "--store", store.to_str().expect("text")]);
+        assert!(text.contains("there is no store at"), "{text}");
+    }
+}
+
+#[test]
 fn du_counts_every_object_once() {
     let workspace = Workspace::new();
     workspace.run(&[]);

@@ -1,29 +1,14 @@
 //! The conversation of a row: its messages, whichever way the dataset writes them.
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::cell::{cell, no_column};
 use super::json;
+use super::message::Message;
 use super::template::Template;
 use super::transcript;
 use super::turn::Turn;
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Message {
-    pub role: String,
-    pub content: String,
-    /// What a call of a tool and its answer have beside that, for the chat template.
-    #[serde(flatten)]
-    fields: Map<String, Value>,
-}
-
-impl Message {
-    pub fn new(role: &str, content: &str) -> Message {
-        Message { role: role.into(), content: content.into(), fields: Map::new() }
-    }
-}
 
 /// Where a row's messages are.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ mod csv_rows;
 pub mod filter;
 mod json;
 mod lines;
+pub mod message;
 mod parquet_rows;
 pub mod reading;
 pub mod row;

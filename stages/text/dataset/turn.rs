@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::cell::cell;
-use super::conversation::Message;
+use super::message::Message;
 use crate::contract::pipeline::PlanError;
 use crate::contract::toml_path::TomlPath;
 

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use crate::table::folders::DATASET;
 use crate::table::{Kind, Table, column};
 use crate::text::dataset::cell::{cell, no_column};
-use crate::text::dataset::conversation::{self, Columns, Message};
+use crate::text::dataset::conversation::{self, Columns};
+use crate::text::dataset::message::Message;
 use crate::text::dataset::reading::Reading;
 use crate::text::dataset::template::Template;
 

@@ -15,6 +15,7 @@ pub mod linear_algebra;
 pub mod losses;
 pub mod model;
 pub mod organism;
+pub mod processor;
 pub mod report;
 pub mod states;
 pub mod statistics;

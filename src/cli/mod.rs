@@ -140,6 +140,7 @@ impl Place {
     }
 
     fn open_checked(&self, manifest: Manifest) -> Result<Workspace> {
+        strata_stages::processor::check().map_err(Diagnostic::plain)?;
         let graph = Graph::build(&manifest.pipeline, &manifest.lock).map_err(|error| manifest.diagnose(&error))?;
         graph.check_models(&manifest.pipeline).map_err(|error| manifest.diagnose(&error))?;
         let mut store = Store::at(self.layout()?);

@@ -26,6 +26,8 @@ pub(crate) mod families_tests;
 #[cfg(test)]
 pub(crate) mod golden_tests;
 #[cfg(test)]
+mod portable_tests;
+#[cfg(test)]
 pub(crate) mod test_model;
 #[cfg(test)]
 mod weights_tests;

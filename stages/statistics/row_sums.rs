@@ -1,6 +1,8 @@
 //! Sums of chosen rows of a matrix, many choices of the same matrix: what permuted labels need. A product with weights of
 //! 0 and 1 does the same and multiplies by them.
 
+use crate::processor::vectorized;
+
 /// Columns that are summed together: few enough to stay in registers.
 pub const LANES: usize = 32;
 
@@ -30,17 +32,19 @@ impl Panels {
     }
 }
 
-/// The sum of these rows of a panel. They are added in the order given, so that all instruction sets give the same bits.
-#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-pub fn sum_rows(panel: &[[f64; LANES]], rows: &[u32]) -> [f64; LANES] {
-    let mut sums = [0.0; LANES];
-    for &row in rows {
-        let row = &panel[row as usize];
-        for lane in 0..LANES {
-            sums[lane] += row[lane];
+vectorized! {
+    avx512:
+    /// The sum of these rows of a panel. They are added in the order given, so that all instruction sets give the same bits.
+    pub fn sum_rows(panel: &[[f64; LANES]], rows: &[u32]) -> [f64; LANES] {
+        let mut sums = [0.0; LANES];
+        for &row in rows {
+            let row = &panel[row as usize];
+            for lane in 0..LANES {
+                sums[lane] += row[lane];
+            }
         }
+        sums
     }
-    sums
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::source::{Import, Source};
 
 /// The folders from the bottom up. A file may import from its own folder and from lower layers.
 const LAYERS: [&[&str]; 7] = [
-    &["table"],
+    &["table", "processor"],
     &["statistics", "linear_algebra", "chart"],
     &["contract"],
     &["model"],

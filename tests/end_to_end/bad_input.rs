@@ -328,3 +328,13 @@ fn a_full_disk_leaves_nothing_half_written() {
     workspace.run(&[]);
     workspace.ok(&["verify"]);
 }
+
+#[test]
+fn instructions_that_the_processor_does_not_have_are_named_before_anything_runs() {
+    let workspace = Workspace::new();
+    let output = workspace.command(&["run"]).env("GEMMKIT_REQUIRE_ISA", "avx9").output().expect("starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("GEMMKIT_REQUIRE_ISA=avx9") && text.contains("scalar"), "{text}");
+    assert!(!workspace.path("artifacts").exists(), "nothing ran");
+}

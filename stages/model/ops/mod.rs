@@ -66,12 +66,7 @@ pub(crate) mod test_values;
 
 use gemmkit::Parallelism;
 
-/// Compiles a loop twice, for the baseline instruction set and for AVX2, and picks at run time. Both give the
-/// same bits: nothing is contracted to a fused multiply-add, and sums are written over 16 fixed lanes.
-macro_rules! vectorized {
-    ($($function:item)*) => { $(#[multiversion::multiversion(targets("x86_64+avx2"))] $function)* };
-}
-pub(crate) use vectorized;
+pub(crate) use crate::processor::vectorized;
 
 /// The lanes that sums are spread over: as many as the widest vectors hold, on every machine.
 pub(crate) const LANES: usize = 16;

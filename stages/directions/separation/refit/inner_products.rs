@@ -4,6 +4,7 @@
 
 use crate::directions::separation::exchanges::{Exchanges, Fold, ROWS, Sums};
 use crate::linear_algebra::{combinations, dot, gram, products, transpose};
+use crate::processor::vectorized;
 
 pub fn sums(exchanges: &Exchanges, deltas: &[f64], width: usize, folds: &[Fold]) -> Sums {
     let examples = exchanges.folds.len();
@@ -84,17 +85,20 @@ impl FoldSums {
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn add(along: f64, share: f64, [signs, summed, own]: [&[f64]; 3], [sum, square, total, within]: [&mut [f64]; 4]) {
-    let rows = signs.len();
-    let (summed, own) = (&summed[..rows], &own[..rows]);
-    let (sum, square) = (&mut sum[..rows], &mut square[..rows]);
-    let (total, within) = (&mut total[..rows], &mut within[..rows]);
-    for row in 0..rows {
-        let projected = along + share * (summed[row] - own[row]);
-        sum[row] += signs[row] * projected;
-        square[row] += projected * projected;
-        total[row] += signs[row] * summed[row];
-        within[row] += signs[row] * own[row];
+vectorized! {
+    avx512:
+    fn add(along: f64, share: f64, given: [&[f64]; 3], sums: [&mut [f64]; 4]) {
+        let ([signs, summed, own], [sum, square, total, within]) = (given, sums);
+        let rows = signs.len();
+        let (summed, own) = (&summed[..rows], &own[..rows]);
+        let (sum, square) = (&mut sum[..rows], &mut square[..rows]);
+        let (total, within) = (&mut total[..rows], &mut within[..rows]);
+        for row in 0..rows {
+            let projected = along + share * (summed[row] - own[row]);
+            sum[row] += signs[row] * projected;
+            square[row] += projected * projected;
+            total[row] += signs[row] * summed[row];
+            within[row] += signs[row] * own[row];
+        }
     }
 }

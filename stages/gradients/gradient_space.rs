@@ -7,6 +7,9 @@
 
 mod gram;
 mod parts;
+mod scratch;
+mod slabs;
+mod stored;
 
 use std::sync::Arc;
 
@@ -25,14 +28,17 @@ use crate::gradients::vector_columns::VECTOR_COLUMNS;
 use crate::linear_algebra::symmetric_eigen;
 use crate::table::folders::MODEL;
 use crate::table::{Table, list_array};
-use gram::{Gradient, gram};
+use gram::gram;
 use parts::{Loaded, Module};
 
 pub const TABLE: Table = Table { name: "gradient_space", folders: &[MODEL], columns: VECTOR_COLUMNS };
 
+/// What a module counts in the progress.
+const SHARE: f64 = 1000.0;
+
 pub static STAGE: Stage = Stage {
     name: "gradient_space",
-    version: 2,
+    version: 3,
     about: "The exact inner products of all of a model's gradients, and coordinates with these inner products.",
     asked_by_default: false,
     notice: None,
@@ -67,7 +73,7 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 }
 
 /// For each module: gradients from their factors, the products of all pairs, and the eigenvectors of their
-/// matrix, of which about 10 n³ is what a symmetric solver takes. One module is in memory at a time.
+/// matrix, of which about 10 n³ is what a symmetric solver takes. One module's at a time, and of it what is held at once.
 fn cost(_params: &Value, expected: &Expected) -> Option<Cost> {
     let n: f64 = expected.tables.iter().map(|table| table.text.examples).sum();
     let mut cost = Cost::default();
@@ -85,7 +91,7 @@ fn cost(_params: &Value, expected: &Expected) -> Option<Cost> {
         }
         cost.flops += n * n * kept[0].1[module].entries + 10.0 * n * n * n;
         cost.written += 4.0 * n * n;
-        cost.memory = cost.memory.max(parts::memory(bytes, kept[0].1[module].entries, n));
+        cost.memory = cost.memory.max(slabs::memory(bytes, kept[0].1[module].entries, n));
     }
     Some(cost)
 }
@@ -112,15 +118,14 @@ struct Embedded {
 
 /// The coordinates of one module's gradients; `place` is its index among all modules, for the progress.
 fn embed(module: &Module, (index, modules): (usize, usize), task: &Task) -> Result<Embedded> {
-    module.check_memory()?;
-    let Loaded { examples, inputs, out, gradients } = &module.load()?;
-    let gradients: Vec<Gradient> = gradients.iter().map(|gradient| gradient.view()).collect();
-    let n = gradients.len();
-    let total = (modules * out) as u64;
-    let products = gram(&gradients, *inputs, *out, |done| {
-        (task.progress)((index * out + done) as u64, total);
+    let Loaded { examples, stored, bytes } = module.load()?;
+    let n = examples.len();
+    // The modules' shares of the work are not known before they are read: each counts as one.
+    let products = gram(&stored, bytes, |done| {
+        (task.progress)(((index as f64 + done) * SHARE) as u64, (modules as f64 * SHARE) as u64);
         !(task.cancelled)()
-    });
+    })?;
+    drop(stored);
     let Some(products) = products else { bail!("stopped") };
     let eigen = symmetric_eigen(&products, n, n)?;
     // What is below the products' own rounding is no dimension.
@@ -135,7 +140,7 @@ fn embed(module: &Module, (index, modules): (usize, usize), task: &Task) -> Resu
             coordinates[i * width + k] = (scale * entry) as f32;
         }
     }
-    Ok(Embedded { examples: examples.clone(), width, coordinates })
+    Ok(Embedded { examples, width, coordinates })
 }
 
 /// One dataset's part: the modules one after another, their vectors filled up with zeros to one width.
@@ -156,3 +161,6 @@ fn output(dataset: usize, width: usize, modules: &[Module], found: &[Embedded]) 
     ])?;
     Ok(Output::table(batch))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 pub use content::column_hashes;
 pub use guarded::guarded;
-pub use parquet_file::{read, row_count, stated, unreadable, write};
+pub use parquet_file::{batches, read, row_count, stated, unreadable, write};
 
 /// A table's name and columns, as `strata tables` and the Parquet metadata describe them.
 #[derive(Debug, Clone, Copy)]

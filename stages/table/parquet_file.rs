@@ -12,7 +12,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -84,6 +84,35 @@ pub fn read<P: AsRef<Path>>(parts: &[P], columns: &[&str]) -> Result<RecordBatch
 }
 
 fn read_part(path: &Path, columns: &[&str], batches: &mut Vec<RecordBatch>) -> Result<()> {
+    let (mut reader, bytes) = reader(path, columns, usize::MAX)?;
+    let empty = RecordBatch::new_empty(RecordBatchReader::schema(&reader));
+    let before = batches.len();
+    for batch in &mut reader {
+        batches.push(batch.map_err(|error| unreadable(error, bytes))?);
+    }
+    if batches.len() == before {
+        batches.push(empty);
+    }
+    Ok(())
+}
+
+/// A part's rows with the named columns, at most so many at a time, so that it need not be in memory as a whole.
+///
+/// # Errors
+/// When it cannot be read or lacks a column; each batch when it is damaged.
+pub fn batches(path: &Path, columns: &[&str], rows: usize) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
+    let context = format!("reading {}", path.display());
+    let opened = guarded("parquet", || reader(path, columns, rows)).and_then(|reader| reader);
+    let (mut reader, bytes) = opened.with_context(|| context.clone())?;
+    Ok(std::iter::from_fn(move || {
+        let next = guarded("parquet", || reader.next()).transpose()?;
+        let batch = next.and_then(|batch| batch.map_err(|error| unreadable(error, bytes)));
+        Some(batch.with_context(|| context.clone()))
+    }))
+}
+
+/// A part's reader, for at most so many rows at a time, and the bytes of its file.
+fn reader(path: &Path, columns: &[&str], rows: usize) -> Result<(ParquetRecordBatchReader, u64)> {
     let file = File::open(path)?;
     let bytes = file.metadata()?.len();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(error, bytes))?;
@@ -99,18 +128,10 @@ fn read_part(path: &Path, columns: &[&str], batches: &mut Vec<RecordBatch>) -> R
         }
     };
     // All rows at once where the file can hold so many: one that only says so is not given the memory for them.
-    let most = bytes.max(1 << 16) as i64;
+    let most = bytes.max(1 << 16).min(rows as u64) as i64;
     let rows = builder.metadata().file_metadata().num_rows().clamp(1, most) as usize;
-    let mut reader = builder.with_batch_size(rows).build().map_err(|error| unreadable(error, bytes))?;
-    let empty = RecordBatch::new_empty(RecordBatchReader::schema(&reader));
-    let before = batches.len();
-    for batch in &mut reader {
-        batches.push(batch.map_err(|error| unreadable(error, bytes))?);
-    }
-    if batches.len() == before {
-        batches.push(empty);
-    }
-    Ok(())
+    let reader = builder.with_batch_size(rows).build().map_err(|error| unreadable(error, bytes))?;
+    Ok((reader, bytes))
 }
 
 /// What is wrong with a Parquet file of so many bytes. The library speaks of its own buffers, and says of a disk's error that it is

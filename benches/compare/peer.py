@@ -1,10 +1,13 @@
 """What a user would run instead of Strata, with transformers on the CPU; one JSON line with what it did.
 
-    python peer.py {hidden_states,gradients} MODEL_DIR FILE.jsonl {f32,bf16} [--limit N] [--max-tokens 512] [--batch 8]
+    python peer.py {hidden_states,token_losses,gradients,all_gradients} MODEL_DIR FILE.jsonl {f32,bf16}
+                   [--limit N] [--max-tokens 512] [--batch 8]
 
 hidden_states: the last token's state and the mean over all tokens, at every layer, in batches of examples of like length.
+token_losses: each token's log-probability, entropy and rank, in the same batches.
 gradients: for each example the gradient of its mean loss for the last block's o_proj, and the cosines of all pairs; only
 that weight asks for a gradient, so that the reverse pass ends there.
+all_gradients: the same cosines, as the paper has them: every weight asks for a gradient.
 """
 import argparse
 import json
@@ -31,15 +34,44 @@ def hidden_states(model, tokenizer, texts, given):
     return tokens
 
 
+def token_losses(model, tokenizer, texts, given):
+    kept, tokens = [], 0
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    with torch.no_grad():
+        for start in range(0, len(order), given.batch):
+            batch = tokenizer([texts[i] for i in order[start:start + given.batch]], return_tensors="pt", padding=True,
+                              truncation=True, max_length=given.max_tokens, add_special_tokens=False)
+            mask, ids = batch["attention_mask"], batch["input_ids"]
+            logits = model(**batch).logits
+            for row in range(len(ids)):  # one example's probabilities at a time, so that a batch's fit into memory
+                length = int(mask[row].sum())
+                logprobs = logits[row, :length - 1].float().log_softmax(-1)
+                of_next = logprobs.gather(-1, ids[row, 1:length, None])
+                kept.append((of_next, -(logprobs.exp() * logprobs).sum(-1), (logprobs > of_next).sum(-1) + 1))
+            tokens += int(mask.sum())
+    return tokens
+
+
+def all_gradients(model, tokenizer, texts, given):
+    model.gradient_checkpointing_enable()
+    model.train()
+    return cosines(model, tokenizer, texts, given)
+
+
 def gradients(model, tokenizer, texts, given):
     weight = model.model.layers[-1].self_attn.o_proj.weight
     for parameter in model.parameters():
         parameter.requires_grad_(parameter is weight)
+    return cosines(model, tokenizer, texts, given)
+
+
+def cosines(model, tokenizer, texts, given):
+    weight = model.model.layers[-1].self_attn.o_proj.weight
     found, tokens = [], 0
     for text in texts:
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=given.max_tokens,
                         add_special_tokens=False)["input_ids"]
-        weight.grad = None
+        model.zero_grad()
         model(input_ids=ids, labels=ids).loss.backward()
         found.append(weight.grad.flatten().float().clone())
         tokens += ids.numel()
@@ -50,7 +82,7 @@ def gradients(model, tokenizer, texts, given):
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("what", choices=["hidden_states", "gradients"])
+    arguments.add_argument("what", choices=["hidden_states", "token_losses", "gradients", "all_gradients"])
     arguments.add_argument("model"), arguments.add_argument("data")
     arguments.add_argument("dtype", choices=["f32", "bf16"])
     arguments.add_argument("--limit", type=int)
@@ -64,7 +96,7 @@ def main():
     rows = [json.loads(line)["messages"] for line in open(given.data) if line.strip()][:given.limit]
     texts = [tokenizer.apply_chat_template(row, tokenize=False) for row in rows]
     loaded = time.time()
-    tokens = {"hidden_states": hidden_states, "gradients": gradients}[given.what](model, tokenizer, texts, given)
+    tokens = globals()[given.what](model, tokenizer, texts, given)
     print(json.dumps({
         "tokens": tokens, "seconds": time.time() - started, "seconds_without_loading": time.time() - loaded,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

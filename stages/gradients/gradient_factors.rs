@@ -50,7 +50,7 @@ pub const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "gradient_factors",
-    version: 2,
+    version: 3,
     about: "Stores each gradient as its factors, x and d, for exact comparisons; `[stages.gradients]` says \
             which.",
     asked_by_default: false,

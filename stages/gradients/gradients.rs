@@ -55,7 +55,7 @@ struct Params {
 
 pub static STAGE: Stage = Stage {
     name: "gradients",
-    version: 1,
+    version: 2,
     about: "Takes each example's loss gradient for chosen weight matrices: its norm and a random projection.",
     asked_by_default: false,
     notice: None,

@@ -154,7 +154,7 @@ const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "attribution",
-    version: 3,
+    version: 4,
     about: "Attribution by feature ablation: how the log-probability of a target text changes when a piece of the prompt \
      is left out.",
     asked_by_default: false,

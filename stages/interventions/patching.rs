@@ -29,7 +29,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::contract::toml_path::at;
 use crate::interventions::patched::{self, Positions};
 use crate::model::block::description::Description;
-use crate::model::pass::{TOKEN_COLUMNS, read_sequences};
+use crate::model::token_part::{TOKEN_COLUMNS, read_sequences};
 use crate::model::transformer::Transformer;
 use crate::text::chat::ChatTokenizer;
 use crate::text::encoding;
@@ -122,7 +122,7 @@ const GROUP_TOKENS: usize = 4096;
 
 pub static STAGE: Stage = Stage {
     name: "patching",
-    version: 3,
+    version: 4,
     about: "Activation patching: a source model's residual stream put into a target model, one layer at a time, \
             and the target's loss, a token's log-probability and its entropy after it.",
     asked_by_default: false,

@@ -72,7 +72,7 @@ pub const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "next_tokens",
-    version: 1,
+    version: 2,
     about: "The likeliest next tokens at chosen places of each example.",
     asked_by_default: false,
     notice: None,

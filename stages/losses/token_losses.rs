@@ -53,7 +53,7 @@ pub const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "token_losses",
-    version: 2,
+    version: 3,
     about: "Log-probability, entropy and rank of every token of every example.",
     asked_by_default: false,
     notice: None,

@@ -23,14 +23,14 @@ use crate::contract::module::ModulePath;
 use crate::contract::observer::{Factors, Over};
 use crate::contract::sequences::Sequences;
 
-/// Values of a block's inside that are in memory at once, about: 1 GiB.
-const VALUES: usize = 1 << 28;
+/// Values of a block's inside that are in memory at once, about: 256 MiB.
+const VALUES: usize = 1 << 26;
 
 /// Logits in memory at once.
 const LOGITS: usize = 1 << 25;
 
 /// Walks back from the losses to the lowest of `modules`, showing each module's factors to `each`.
-/// `streams` are the residual streams [tokens, D] from that module's layer up to layer L.
+/// `stream` gives the residual stream [tokens, D] at a layer, from that module's up to L.
 ///
 /// # Errors
 /// When a token id lies outside the vocabulary or a gradient is not finite.
@@ -40,28 +40,28 @@ pub fn backward(
     packing: &Packing,
     over: Over,
     modules: &[ModulePath],
-    streams: &[Tensor],
+    stream: &dyn Fn(usize) -> Result<Tensor>,
     each: &mut dyn FnMut(&Factors),
 ) -> Result<()> {
-    let (Some(lowest), Some(last)) = (modules.first(), streams.last()) else { return Ok(()) };
-    let top = model.description.layers;
-    assert_eq!(streams.len(), top + 1 - lowest.layer, "one stream for each layer from the lowest module's");
-    let width = model.description.hidden_size;
-    let mut d = with_stream(last, |stream| loss_gradient(model, sequences, packing, over, stream))??;
+    let Some(lowest) = modules.first() else { return Ok(()) };
+    let (top, width) = (model.description.layers, model.description.hidden_size);
+    // The reverse runs on the CPU, wherever the pass ran.
+    let stream_at = |layer: usize| -> Result<Tensor> { Ok(stream(layer)?.to_device(&Device::Cpu)?) };
+    let mut d = with_slice(&stream_at(top)?, |stream| loss_gradient(model, sequences, packing, over, stream))??;
     let groups = groups(model, &packing.sequences);
     for layer in (lowest.layer..top).rev() {
         let wanted: Vec<&ModulePath> = modules.iter().filter(|path| path.layer == layer).collect();
         let below = layer > lowest.layer;
         let weights = model.block(layer);
-        let stream = streams[layer - lowest.layer].to_device(&Device::Cpu)?;
+        let stream = stream_at(layer)?;
         for group in &groups {
             let rows = packing.sequences[group.start].start..packing.sequences[group.end - 1].end;
             let values = rows.start * width..rows.end * width;
             let packing = packing.part(group.clone());
             let input = stream.narrow(0, rows.start, rows.len())?;
-            let (_, tape) = model.program.record(&weights, &input, &packing)?;
             let above = d[values.clone()].to_vec();
             let mut watch = Show { wanted: &wanted, sequences: group.clone(), rows: &packing.sequences, each };
+            let tape = model.program.record_for(&weights, &input, &packing, below, &watch)?;
             if let Some(lower) = model.program.reverse(&weights, tape, above, &packing, below, &mut watch)? {
                 d[values].copy_from_slice(&lower);
             }
@@ -96,7 +96,9 @@ fn loss_gradient(
             weights.push(1.0 / tokens.len() as f32);
         }
     }
+    // Log-probabilities are differences of logits and stay f32; the way back is a linear layer's like the others.
     let (head, of) = (model.affine(&model.head), model.description.logits);
+    let back = head.in_precision(model.precision);
     let norm = model.final_norm.of(&model.description.final_norm);
     let mut d = vec![0.0; stream.len()];
     // A soft-cap's slopes are as many as the logits.
@@ -111,7 +113,7 @@ fn loss_gradient(
         cross_entropy_backward(&mut logits, targets, weights);
         of.reverse(&mut logits, slopes.as_deref());
         let mut d_normed = normed;
-        head.backward(&logits, false, &mut d_normed);
+        back.backward(&logits, false, &mut d_normed);
         let mut d_picked = vec![0.0; picked.len()];
         norm.backward_add(&picked, &d_normed, &mut d_picked);
         for (row, d_row) in rows.iter().zip(d_picked.chunks_exact(width)) {
@@ -134,11 +136,6 @@ fn groups(model: &Transformer, sequences: &[Range<usize>]) -> Vec<Range<usize>> 
         }
     }
     groups
-}
-
-/// A stream's values, brought to the CPU where they are elsewhere: the reverse runs there.
-fn with_stream<T>(stream: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    with_slice(&stream.to_device(&Device::Cpu)?, read)
 }
 
 /// Shows a block's factors with what they belong to.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use super::ops::{self, Activation, HeadShape, Logits, LowRank, Matrix, Norm, Precision, RotaryTable, Scores};
+use super::ops::{self, Activation, HeadShape, Logits, LowRank, Matrix, Norm, Precision, RotaryTable, Scores, Spans};
 
 /// The device activations live on: the first GPU in a build with the `cuda` or `metal` feature, else the CPU.
 pub fn default_device() -> Result<Device> {
@@ -139,31 +139,22 @@ pub fn columns(x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
 }
 
 /// Rotary embeddings of every head, with a table for each sequence. `x` must not be shared: on the CPU it is overwritten.
-pub fn rope(x: Tensor, sequences: &[Range<usize>], tables: &[Arc<RotaryTable>]) -> Result<Tensor> {
+pub fn rope(x: Tensor, spans: Spans, tables: &[Arc<RotaryTable>]) -> Result<Tensor> {
     if !x.device().is_cpu() {
-        return composed::rope(&x, sequences, tables);
+        return composed::rope(&x, spans, tables);
     }
     let width = x.dim(1)?;
-    edit(&x, |x| ops::rope(x, width, sequences, tables, false))?;
+    edit(&x, |x| ops::rope(x, width, spans, tables, false))?;
     Ok(x)
 }
 
 /// Causal attention within each sequence.
-pub fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    shape: HeadShape,
-    sequences: &[Range<usize>],
-    scores: Scores,
-) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: HeadShape, spans: Spans, scores: Scores) -> Result<Tensor> {
     if !q.device().is_cpu() {
-        return composed::attention(q, k, v, shape, sequences, scores);
+        return composed::attention(q, k, v, shape, spans, scores);
     }
     let mut out = vec![0.0; q.elem_count()];
-    with_slice(q, |q| {
-        with_slice(k, |k| with_slice(v, |v| ops::attention(q, k, v, shape, sequences, scores, &mut out)))
-    })???;
+    with_slice(q, |q| with_slice(k, |k| with_slice(v, |v| ops::attention(q, k, v, shape, spans, scores, &mut out))))???;
     Ok(Tensor::from_vec(out, q.shape(), &Device::Cpu)?)
 }
 
@@ -266,12 +257,15 @@ mod composed {
         })
     }
 
-    pub fn rope(x: &Tensor, sequences: &[Range<usize>], tables: &[Arc<RotaryTable>]) -> Result<Tensor> {
+    pub fn rope(x: &Tensor, spans: Spans, tables: &[Arc<RotaryTable>]) -> Result<Tensor> {
         let (tokens, width) = x.dims2()?;
         let Some(table) = tables.first() else { return Ok(x.clone()) };
         let (head, half) = (table.head, table.half());
         let of = |values: fn(&RotaryTable) -> &[f32]| -> Result<Tensor> {
-            let rows = sequences.iter().zip(tables).flat_map(|(rows, table)| &values(table)[..rows.len() * half]);
+            let rows = spans.rows.iter().zip(tables).enumerate().flat_map(|(i, (rows, table))| {
+                let first = spans.position(i);
+                &values(table)[first * half..(first + rows.len()) * half]
+            });
             Ok(Tensor::from_vec(rows.copied().collect::<Vec<_>>(), (tokens, 1, half), x.device())?)
         };
         let (cos, sin) = (of(|table| &table.cos)?, of(|table| &table.sin)?);
@@ -286,37 +280,36 @@ mod composed {
         Ok(Tensor::cat(&parts, 2)?.reshape((tokens, width))?)
     }
 
-    pub fn attention(
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        shape: HeadShape,
-        sequences: &[Range<usize>],
-        of: Scores,
-    ) -> Result<Tensor> {
+    pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: HeadShape, spans: Spans, of: Scores) -> Result<Tensor> {
         let HeadShape { heads, kv_heads, dim } = shape;
         let mut parts = Vec::new();
-        for rows in sequences {
-            let n = rows.len();
+        for (span, rows) in spans.rows.iter().enumerate() {
+            let (n, first) = (rows.len(), spans.position(span));
+            let keys = first + n;
             // [kv head, query head of its group, token, dim]
             let split = |x: &Tensor, group: usize| -> Result<Tensor> {
-                let x = x.narrow(0, rows.start, n)?.reshape((n, kv_heads, group, dim))?;
+                let x = x.reshape((x.dim(0)?, kv_heads, group, dim))?;
                 Ok(x.permute((1, 2, 0, 3))?.contiguous()?)
             };
+            let gathered = |x: &Tensor| -> Result<Tensor> {
+                let parts = spans.all(span).map(|rows| x.narrow(0, rows.start, rows.len()));
+                Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
+            };
             let group = heads / kv_heads;
-            let q = split(q, group)?.reshape((kv_heads, group * n, dim))?;
-            let (k, v) = (split(k, 1)?.squeeze(1)?, split(v, 1)?.squeeze(1)?);
+            let q = split(&q.narrow(0, rows.start, n)?, group)?.reshape((kv_heads, group * n, dim))?;
+            let (k, v) = (split(&gathered(k)?, 1)?.squeeze(1)?, split(&gathered(v)?, 1)?.squeeze(1)?);
             let seen = |i: usize, j: usize| (of.first_seen(i)..=i).contains(&j);
-            let hidden = (0..n).flat_map(|i| (0..n).map(move |j| if seen(i, j) { 0.0 } else { f32::NEG_INFINITY }));
-            let mask = Tensor::from_vec(hidden.collect::<Vec<_>>(), (1, 1, n, n), q.device())?;
+            let hidden =
+                (first..keys).flat_map(|i| (0..keys).map(move |j| if seen(i, j) { 0.0 } else { f32::NEG_INFINITY }));
+            let mask = Tensor::from_vec(hidden.collect::<Vec<_>>(), (1, 1, n, keys), q.device())?;
             let mut scores = (q.matmul(&k.t()?)? * of.scale as f64)?;
             if let Some(cap) = of.soft_cap {
                 scores = ((scores / cap as f64)?.tanh()? * cap as f64)?;
             }
-            let scores = scores.reshape((kv_heads, group, n, n))?.broadcast_add(&mask)?;
+            let scores = scores.reshape((kv_heads, group, n, keys))?.broadcast_add(&mask)?;
             let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
             let scores = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
-            let mixed = scores.reshape((kv_heads, group * n, n))?.matmul(&v)?.reshape((kv_heads, group, n, dim))?;
+            let mixed = scores.reshape((kv_heads, group * n, keys))?.matmul(&v)?.reshape((kv_heads, group, n, dim))?;
             parts.push(mixed.permute((2, 0, 1, 3))?.contiguous()?.reshape((n, heads * dim))?);
         }
         Ok(Tensor::cat(&parts, 0)?)
@@ -354,7 +347,8 @@ mod tests {
     #[test]
     fn the_composed_ops_agree_with_the_kernels() {
         let shape = HeadShape { heads: 4, kv_heads: 2, dim: 8 };
-        let sequences = [0..3, 3..4, 4..30];
+        let rows = [0..3, 3..4, 4..20, 20..30];
+        let before = [vec![], vec![], vec![0..3], vec![0..3, 4..20]];
         let (x, q, k, v) = (tensor(30, 24, 1), tensor(30, 32, 2), tensor(30, 16, 3), tensor(30, 16, 4));
         let (w, b) = (values(10 * 24, 5), values(10, 6));
         let resident = OnceLock::new();
@@ -379,16 +373,18 @@ mod tests {
         }
         let expected = (&up + (&x * 0.3).unwrap()).unwrap();
         assert_close(&add_scaled(&up, x.copy().unwrap(), 0.3).unwrap(), &expected);
-        for (half, factor) in [(4, 1.0), (2, 1.5)] {
-            let table = Arc::new(RotaryTable::new(&[1.0, 0.3, 0.1, 0.01][..half], 8, factor, 32));
-            let tables = vec![table; 3];
-            let rotated = composed::rope(&q, &sequences, &tables).unwrap();
-            assert_close(&rope(q.copy().unwrap(), &sequences, &tables).unwrap(), &rotated);
-        }
-        for (window, soft_cap) in [(None, None), (Some(5), None), (None, Some(0.5)), (Some(2), Some(0.5))] {
-            let scores = Scores { scale: 1.0 / 8f32.sqrt(), soft_cap, window };
-            let mixed = composed::attention(&q, &k, &v, shape, &sequences, scores).unwrap();
-            assert_close(&attention(&q, &k, &v, shape, &sequences, scores).unwrap(), &mixed);
+        for spans in [Spans::whole(&rows), Spans { rows: &rows, before: &before }] {
+            for (half, factor) in [(4, 1.0), (2, 1.5)] {
+                let table = Arc::new(RotaryTable::new(&[1.0, 0.3, 0.1, 0.01][..half], 8, factor, 32));
+                let tables = vec![table; rows.len()];
+                let rotated = composed::rope(&q, spans, &tables).unwrap();
+                assert_close(&rope(q.copy().unwrap(), spans, &tables).unwrap(), &rotated);
+            }
+            for (window, soft_cap) in [(None, None), (Some(5), None), (None, Some(0.5)), (Some(2), Some(0.5))] {
+                let scores = Scores { scale: 1.0 / 8f32.sqrt(), soft_cap, window };
+                let mixed = composed::attention(&q, &k, &v, shape, spans, scores).unwrap();
+                assert_close(&attention(&q, &k, &v, shape, spans, scores).unwrap(), &mixed);
+            }
         }
         for of in [Logits::PLAIN, Logits { factor: 0.5, soft_cap: Some(0.7) }] {
             let kernel = Tensor::new(log_probabilities(&x, layer, of).unwrap(), &Device::Cpu).unwrap();

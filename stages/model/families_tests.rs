@@ -8,7 +8,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use super::pass::{Start, forward};
+use super::forward::{Start, Watched, forward};
 use super::test_model::{TestModel, VOCABULARY, part};
 use super::transformer::Transformer;
 use super::watcher::Watcher;
@@ -73,10 +73,9 @@ fn pass(model: &Transformer, sequences: &Sequences) -> All {
     sites.push(Site::final_norm(layers));
     let wanted = Some(LossGradients { modules: model.description.modules().all(), over: Over::All });
     let mut all = All { sites, rows: sequences.tokens(), wanted, ..All::default() };
-    let mut watchers = [Watcher::new(&mut all)];
-    forward(model, sequences, Start::Tokens, &mut watchers, &[]).unwrap();
-    let [watcher] = watchers;
-    watcher.result().unwrap();
+    let mut watched = Watched { sequences, watchers: vec![Watcher::new(&mut all)] };
+    forward(model, &mut watched, Start::Tokens, &[]).unwrap();
+    watched.watchers.into_iter().for_each(|watcher| watcher.result().unwrap());
     all
 }
 

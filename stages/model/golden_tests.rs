@@ -8,7 +8,9 @@ use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use super::family::changes_tokenizers;
-use super::pass::{PassTask, Start, read_sequences, run, states_at, watch};
+use super::forward::{Start, states_at, watch};
+use super::pass::{PassTask, run};
+use super::token_part::read_sequences;
 use super::transformer::Transformer;
 use crate::contract::intervention::Intervention;
 use crate::contract::node::Part;
@@ -419,5 +421,65 @@ struct Shown {
 impl Observer for Shown {
     fn wants(&self) -> Wants {
         Wants { states: vec![self.site], ..Wants::default() }
+    }
+}
+
+/// As a run of several datasets passes them: beside each example's pass alone.
+#[test]
+fn parts_that_pass_together_have_the_bits_that_their_examples_have_alone() {
+    let states = json!({ "positions": ["last", "response_mean"], "layers": "all" });
+    let gradients = json!({ "modules": ["layers.*.mlp.down_proj"], "over": "all", "size": 64, "seed": 3 });
+    let wanted = [
+        (&hidden_states::STAGE, &states),
+        (&token_losses::STAGE, &Value::Null),
+        (&crate::gradients::gradients::STAGE, &gradients),
+    ];
+    for model in MODELS {
+        let tables = TestTables::new();
+        // One conversation with two other answers, and another one that is in both parts.
+        let conversation = |answer: &str| {
+            let mut messages = reference(model)[0]["messages"].clone();
+            messages.as_array_mut().unwrap().last_mut().unwrap()["content"] = json!(answer.repeat(60));
+            messages.to_string()
+        };
+        let other = reference(model)[3]["messages"].to_string();
+        let part = |examples: &[(&str, &String)]| {
+            let names = text(examples.iter().map(|(name, _)| name.to_string()));
+            let messages = text(examples.iter().map(|(_, messages)| messages.to_string()));
+            let examples = tables.part(vec![("example", names), ("messages", messages)]);
+            let params = json!({ "max_tokens": 2048, "date": "2024-07-26", "model_type": model });
+            let inputs: [(&str, &[Part]); 2] = [("tokenizer", &tokenizer(model)), ("examples", &[examples])];
+            tables.write(&run_stage(&tokens::STAGE, params, &inputs).unwrap())
+        };
+        let run_parts = |parts: &[Part]| {
+            let task = |(part, (stage, params)): (&Part, (&'static Stage, _))| PassTask {
+                stage,
+                params,
+                tokens: part.clone(),
+                tokenizer: tokenizer(model),
+            };
+            let tasks: Vec<PassTask> =
+                parts.iter().flat_map(|part| wanted.map(|wanted| (part, wanted))).map(task).collect();
+            let mut found = vec![None; tasks.len()];
+            run(&weights(model), &tasks, &|| false, &mut |index, outputs| {
+                found[index] = Some(batch(&outputs.unwrap()[0]).clone());
+            })
+            .unwrap();
+            found.into_iter().map(Option::unwrap).collect::<Vec<_>>()
+        };
+        let answers = ["one answer ", "yes ", "no ", "another answer "].map(conversation);
+        let examples = [
+            [("a", &answers[0]), ("b", &other), ("c", &answers[1])],
+            [("d", &answers[2]), ("b", &other), ("e", &answers[3])],
+        ];
+        let together = run_parts(&examples.map(|examples| part(&examples)));
+        for (examples, found) in examples.iter().zip(together.chunks(wanted.len())) {
+            for example in examples {
+                for (all, alone) in found.iter().zip(run_parts(&[part(&[*example])])) {
+                    let is = texts(all, "example").iter().map(|name| Some(name == example.0)).collect();
+                    assert!(arrow::compute::filter_record_batch(all, &is).unwrap() == alone, "{model} {}", example.0);
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::pass::TOKEN_COLUMNS;
+use super::token_part::TOKEN_COLUMNS;
 use crate::contract::node::{Input, Node};
 use crate::contract::pipeline::{Pipeline, PlanError, Selection, model_dataset};
 use crate::contract::toml_path::at;

@@ -1,7 +1,7 @@
-//! A model's weights and the ends of its pass: embeddings, blocks, final norm and output head. [`super::pass`] runs it.
+//! A model's weights and the ends of its pass: embeddings, blocks, final norm and output head. [`super::forward`] runs it.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
@@ -10,12 +10,13 @@ use super::adapter::{self, Adapter, Target};
 use super::block::description::{Description, Head, Norm};
 use super::block::{BlockWeights, NormWeights, Packing, Program};
 use super::compute::{self, Affine};
-use super::ops::{LowRank, NormKind, Precision};
+use super::ops::{LowRank, NormKind, Precision, RotaryTable};
 use super::rotary_tables::RotaryTables;
 use super::weights::{Stored, Weights};
 use super::{family, files};
 use crate::contract::module::Module;
 use crate::contract::node::Part;
+use crate::contract::per_block::PerBlock;
 use crate::contract::sequences::Sequences;
 
 /// A decoder-only transformer with its weights mapped.
@@ -60,7 +61,7 @@ struct StoredLowRank {
 pub const PRECISION_PART: &str = "precision=";
 
 /// The logits of one chunk of rows hold about this many values.
-const LOGITS: usize = 1 << 26;
+const LOGITS: usize = 1 << 25;
 
 /// The precision that the part `precision=…` asks for: f32, bf16, or auto, which is the files'.
 fn chosen_precision(parts: &[Part], stored_in_bf16: bool) -> Result<Precision> {
@@ -170,29 +171,28 @@ impl Transformer {
     pub fn pack(&self, sequences: &Sequences) -> Packing {
         let spans = sequences.spans();
         let lengths: Vec<usize> = spans.iter().map(Range::len).collect();
-        Packing { sequences: spans, rotary: self.rotary.of(&lengths) }
+        Packing { sequences: spans, before: Vec::new(), rotary: self.rotary(&lengths) }
     }
 
-    /// The residual stream at layer 0, [tokens, D].
+    /// The rotations of sequences of these lengths, in the blocks that have rotary embeddings.
+    pub(super) fn rotary(&self, lengths: &[usize]) -> PerBlock<Option<Vec<Arc<RotaryTable>>>> {
+        self.rotary.of(lengths)
+    }
+
+    /// The residual stream at layer 0, [tokens, D], of so many tokens with the examples that they are of.
     ///
     /// # Errors
     /// When there are no tokens or a token id lies outside the vocabulary.
-    pub fn embed(&self, sequences: &Sequences) -> Result<Tensor> {
+    pub(super) fn embed<'a>(&self, count: usize, tokens: impl Iterator<Item = (u32, &'a str)>) -> Result<Tensor> {
         let Description { vocabulary, hidden_size, ref embedding, .. } = self.description;
-        let tokens = sequences.tokens();
-        if tokens == 0 {
+        if count == 0 {
             bail!("the examples have no tokens");
         }
         let rows = self.weights.matrix(&self.embedding).values;
         let update = self.embedding_update.as_ref().map(|update| update.of(&self.weights));
-        let mut out = vec![0.0; tokens * hidden_size];
-        let ids = sequences
-            .ids
-            .iter()
-            .zip(&sequences.examples)
-            .flat_map(|(ids, example)| ids.iter().map(move |id| (id, example)));
-        for (row, (id, example)) in out.chunks_exact_mut(hidden_size).zip(ids) {
-            let id = *id as usize;
+        let mut out = vec![0.0; count * hidden_size];
+        for (row, (id, example)) in out.chunks_exact_mut(hidden_size).zip(tokens) {
+            let id = id as usize;
             if id >= vocabulary {
                 bail!(
                     "example {example} has the token id {id}, but the model's vocabulary has {vocabulary} tokens: \
@@ -207,7 +207,7 @@ impl Transformer {
                 row.iter_mut().for_each(|value| *value *= embedding.factor);
             }
         }
-        Ok(Tensor::from_vec(out, (tokens, hidden_size), &self.device)?)
+        Ok(Tensor::from_vec(out, (count, hidden_size), &self.device)?)
     }
 
     /// Through block `layer` (from 0): the residual stream at layer `layer` becomes that at `layer + 1`, [tokens, D].
@@ -220,21 +220,16 @@ impl Transformer {
         compute::norm(hidden, self.final_norm.of(&self.description.final_norm))
     }
 
-    /// Next-token log-probabilities at the chosen `rows` (ascending) of the normed stream, handed to `each` as
-    /// (the chunk's rows, [rows, vocabulary] row-major): the whole logits are never in memory.
-    pub(super) fn predictions(
-        &self,
-        normed: &Tensor,
-        rows: &[usize],
-        mut each: impl FnMut(&[usize], &[f32]) -> Result<()>,
-    ) -> Result<()> {
-        let chunk = (LOGITS / self.description.vocabulary).clamp(16, 4096);
-        for rows in rows.chunks(chunk) {
-            let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
-            let chosen = normed.index_select(&Tensor::new(index, &self.device)?, 0)?;
-            each(rows, &compute::log_probabilities(&chosen, self.affine(&self.head), self.description.logits)?)?;
-        }
-        Ok(())
+    /// How many rows' log-probabilities are in memory at once: the whole logits never are.
+    pub(super) fn head_rows(&self) -> usize {
+        (LOGITS / self.description.vocabulary).clamp(16, 4096)
+    }
+
+    /// Next-token log-probabilities [rows, vocabulary], row-major, at the chosen `rows` of the normed stream.
+    pub(super) fn predictions(&self, normed: &Tensor, rows: &[usize]) -> Result<Vec<f32>> {
+        let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        let chosen = normed.index_select(&Tensor::new(index, &self.device)?, 0)?;
+        compute::log_probabilities(&chosen, self.affine(&self.head), self.description.logits)
     }
 }
 

@@ -139,7 +139,7 @@ pub const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "hidden_states",
-    version: 2,
+    version: 3,
     about: "Keeps each example's hidden states at chosen positions and layers.",
     asked_by_default: false,
     notice: None,

@@ -55,15 +55,15 @@ struct Params {
 
 pub static STAGE: Stage = Stage {
     name: "examples",
-    version: 1,
+    version: 2,
     about: "The examples of a dataset: each row's conversation, its label and its identity.",
     asked_by_default: false,
     notice: Some(notice),
     outputs: Outputs::Table(TABLE),
     settings: &[setting(
         "part",
-        "examples in a part. A part is the unit of work: one edit reruns one part, and one pass holds \
-             one part in memory; about twice least on average",
+        "examples in a part. A part is the unit of work: one edit reruns one part, and a pass holds one part \
+             in memory, or several that answer the same prompts; about twice least on average",
     )
     .formerly("block")],
     defaults: defaults::<Settings>,
@@ -165,7 +165,7 @@ fn file<'a>(task: &'a Task) -> Result<&'a Path> {
 
 /// Examples on their way to parts of the table.
 struct Parts<'a> {
-    cutter: Cutter<Example>,
+    cutter: Cutter<(u64, u64), Example>,
     /// What the first part says of all.
     stated: BTreeMap<String, String>,
     give: &'a mut Give<'a>,
@@ -173,7 +173,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn push(&mut self, example: Example) -> Result<()> {
-        let parts = self.cutter.push(example.hash("block"), example);
+        let parts = self.cutter.push((example.opening, example.hash("block")), example);
         parts.into_iter().try_for_each(|part| self.part(&part))
     }
 

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use super::pieces::Piece;
 use crate::contract::observer::{Observer, Wants};
 use crate::contract::sequences::Sequences;
-use crate::model::pass::{Start, watch};
+use crate::model::forward::{Start, watch};
 use crate::model::transformer::Transformer;
 use crate::text::chat::{ChatTemplate, ChatTokenizer, Encoded, Message};
 

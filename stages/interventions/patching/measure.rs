@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::contract::intervention::Intervention;
 use crate::contract::observer::{Observer, Wants};
 use crate::contract::sequences::Sequences;
+use crate::model::forward::{Start, watch};
 use crate::model::ops::entropy;
-use crate::model::pass::{Start, watch};
 use crate::model::transformer::Transformer;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

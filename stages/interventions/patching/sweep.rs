@@ -14,7 +14,7 @@ use crate::contract::intervention::Intervention;
 use crate::contract::sequences::Sequences;
 use crate::contract::site::Site;
 use crate::model::compute::with_slice;
-use crate::model::pass::{Start, states_at};
+use crate::model::forward::{Start, states_at};
 use crate::model::transformer::Transformer;
 
 /// The values of packed sequences in the two clean models, and patched at each layer.

@@ -15,7 +15,10 @@ pub struct Frame<'a> {
     pub values: Vec<Option<Tensor>>,
     /// The step that runs.
     at: usize,
-    recording: bool,
+    /// Values that stay after their last use.
+    kept: Vec<bool>,
+    /// The last step that runs and reads each value.
+    last_reader: Vec<Option<usize>>,
     /// Values that others hold too, so that no step may write into their memory.
     shared: Vec<bool>,
     /// Of a chunk, the values that no step reads any more.
@@ -29,13 +32,35 @@ impl<'a> Frame<'a> {
         weights: &'a BlockWeights<'a>,
         packing: &'a Packing,
         input: &Tensor,
-        recording: bool,
+        kept: Vec<bool>,
     ) -> Frame<'a> {
+        let last_reader = (0..program.widths.len()).map(|value| program.last_reader(value)).collect();
         let mut values = vec![None; program.widths.len()];
         values[INPUT] = Some(input.clone());
         let mut shared = vec![false; values.len()];
         shared[INPUT] = true;
-        Frame { program, weights, packing, values, at: 0, recording, shared, spent: Vec::new(), in_chunk: false }
+        Frame {
+            program,
+            weights,
+            packing,
+            values,
+            at: 0,
+            kept,
+            last_reader,
+            shared,
+            spent: Vec::new(),
+            in_chunk: false,
+        }
+    }
+
+    /// Runs the steps that write these values, and no others.
+    pub fn run_for(&mut self, values: &[bool]) -> Result<()> {
+        let program = self.program;
+        let runs: Vec<usize> = (0..program.steps.len()).filter(|at| values[program.steps[*at].writes()]).collect();
+        self.last_reader = (0..values.len())
+            .map(|value| runs.iter().copied().rfind(|at| program.steps[*at].reads().contains(&value)))
+            .collect();
+        runs.into_iter().try_for_each(|at| self.run(at..at + 1))
     }
 
     /// Runs these steps, dropping each value after its last use, in a chunk after the chunk.
@@ -79,8 +104,7 @@ impl<'a> Frame<'a> {
         }
         self.in_chunk = false;
         for (value, states) in from_before {
-            self.values[value] =
-                self.program.last_reader(value).is_some_and(|last| last >= steps.end).then_some(states);
+            self.values[value] = self.last_reader[value].is_some_and(|last| last >= steps.end).then_some(states);
         }
         self.values[out] = Some(Tensor::cat(&parts, 0)?);
         Ok(())
@@ -99,6 +123,6 @@ impl<'a> Frame<'a> {
     }
 
     fn is_last_use(&self, value: Value) -> bool {
-        self.program.last_reader(value) == Some(self.at) && !(self.recording && self.program.kept[value])
+        self.last_reader[value] == Some(self.at) && !self.kept[value]
     }
 }

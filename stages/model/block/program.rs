@@ -8,11 +8,12 @@ use candle_core::Tensor;
 
 use super::description::{Norm, TensorShape};
 use super::frame::Frame;
+use super::reverse::Watch;
 use super::steps::{Step, StepCost};
 use super::weights::BlockWeights;
 use crate::contract::module::Module;
 use crate::contract::per_block::PerBlock;
-use crate::model::ops::RotaryTable;
+use crate::model::ops::{RotaryTable, Spans};
 
 /// A value that a step reads or writes, by its number; the block's input is 0.
 pub type Value = usize;
@@ -23,17 +24,28 @@ pub const INPUT: Value = 0;
 #[derive(Debug, Clone)]
 pub struct Packing {
     pub sequences: Vec<Range<usize>>,
+    /// As [`Spans::before`]. A pass that is recorded has none.
+    pub before: Vec<Vec<Range<usize>>>,
     /// A table for each sequence, in the blocks that have rotary embeddings.
     pub rotary: PerBlock<Option<Vec<Arc<RotaryTable>>>>,
 }
 
 impl Packing {
-    /// Some of the sequences, their rows counted from the first of them.
+    pub fn spans(&self) -> Spans<'_> {
+        Spans { rows: &self.sequences, before: &self.before }
+    }
+
+    /// The number of rows.
+    pub fn tokens(&self) -> usize {
+        self.sequences.last().map_or(0, |rows| rows.end)
+    }
+
+    /// Some of the sequences, all of them there, their rows counted from the first of them.
     pub fn part(&self, sequences: Range<usize>) -> Packing {
         let first = self.sequences[sequences.start].start;
         let within = self.sequences[sequences.clone()].iter().map(|rows| rows.start - first..rows.end - first);
         let tables = |tables: &Option<Vec<_>>| tables.as_ref().map(|tables| tables[sequences.clone()].to_vec());
-        Packing { sequences: within.collect(), rotary: self.rotary.map(tables) }
+        Packing { sequences: within.collect(), before: Vec::new(), rotary: self.rotary.map(tables) }
     }
 }
 
@@ -74,7 +86,7 @@ impl Program {
     /// # Errors
     /// When a tensor is not what an op expects, or the device fails.
     pub fn forward(&self, weights: &BlockWeights, input: &Tensor, packing: &Packing) -> Result<Tensor> {
-        let mut frame = Frame::new(self, weights, packing, input, false);
+        let mut frame = Frame::new(self, weights, packing, input, vec![false; self.widths.len()]);
         frame.run(0..self.feed_forward.start)?;
         frame.run_in_chunks(self.feed_forward.clone(), CHUNK)?;
         frame.run(self.feed_forward.end..self.steps.len())?;
@@ -86,10 +98,44 @@ impl Program {
     /// # Errors
     /// As for [`Program::forward`].
     pub fn record(&self, weights: &BlockWeights, input: &Tensor, packing: &Packing) -> Result<(Tensor, Tape)> {
-        let mut frame = Frame::new(self, weights, packing, input, true);
+        let mut frame = Frame::new(self, weights, packing, input, self.kept.clone());
         frame.run(0..self.steps.len())?;
         let output = frame.values[self.output].take().context("the block's output")?;
         Ok((output, Tape { values: frame.values }))
+    }
+
+    /// What the reverse down to what `below` and `watch` ask for will read, as in [`Program::reverse`]. Steps that only lead to
+    /// the block's output do not run. On the CPU.
+    ///
+    /// # Errors
+    /// As for [`Program::forward`].
+    pub fn record_for(
+        &self,
+        weights: &BlockWeights,
+        input: &Tensor,
+        packing: &Packing,
+        below: bool,
+        watch: &dyn Watch,
+    ) -> Result<Tape> {
+        let kept = self.kept_for(below, watch);
+        let mut written = kept.clone();
+        for step in self.steps.iter().rev() {
+            if written[step.writes()] {
+                step.reads().into_iter().for_each(|value| written[value] = true);
+            }
+        }
+        let mut frame = Frame::new(self, weights, packing, input, kept);
+        frame.run_for(&written)?;
+        Ok(Tape { values: frame.values })
+    }
+
+    /// The values that the reverse reads on its way to what is asked for.
+    fn kept_for(&self, below: bool, watch: &dyn Watch) -> Vec<bool> {
+        let needed = self.needed(below, watch);
+        let mut kept = vec![false; self.widths.len()];
+        let steps = self.steps.iter().filter(|step| needed[step.writes()]);
+        steps.flat_map(|step| step.keeps()).for_each(|value| kept[value] = true);
+        kept
     }
 
     /// What one block takes, of all its steps.

@@ -80,7 +80,7 @@ impl Program {
     }
 
     /// The values whose gradients lead to a wanted linear layer, or to the input where it is asked for.
-    fn needed(&self, below: bool, watch: &dyn Watch) -> Vec<bool> {
+    pub(super) fn needed(&self, below: bool, watch: &dyn Watch) -> Vec<bool> {
         let mut needed = vec![false; self.widths.len()];
         needed[INPUT] = below;
         for step in &self.steps {

@@ -86,7 +86,7 @@ impl Bench {
 
     fn packing(&self, sequences: &[Range<usize>]) -> Packing {
         let lengths: Vec<usize> = sequences.iter().map(Range::len).collect();
-        Packing { sequences: sequences.to_vec(), rotary: self.rotary.of(&lengths) }
+        Packing { sequences: sequences.to_vec(), before: Vec::new(), rotary: self.rotary.of(&lengths) }
     }
 
     fn forward(&self, input: &[f32], sequences: &[Range<usize>]) -> Vec<f32> {

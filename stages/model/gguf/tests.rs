@@ -13,7 +13,7 @@ use crate::contract::node::Part;
 use crate::contract::site::Site;
 use crate::model::compute::with_slice;
 use crate::model::family;
-use crate::model::pass::{Start, states_at};
+use crate::model::forward::{Start, states_at};
 use crate::model::test_model::{TestModel, part};
 use crate::model::transformer::Transformer;
 

@@ -98,26 +98,51 @@ unsafe fn query_block(
     };
     product(rows, dim, keys, 1.0, (q, wide, 1), (k, 1, narrow), 0.0, (p.as_mut_ptr(), across));
     product(rows, dim, keys, 1.0, (d, wide, 1), (v, 1, narrow), 0.0, (ds.as_mut_ptr(), across));
-    for (row, (p, ds)) in p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys)).enumerate() {
-        let capped = scores.soft_cap.is_some();
-        let mut slopes = capped.then(|| &mut slopes[row * keys..(row + 1) * keys]);
-        scores.weigh(p, start + row, first_key, slopes.as_deref_mut());
-        softmax_backward(p, ds);
-        if let Some(slopes) = slopes {
-            // Hidden keys have ds = 0, and the slope of another row.
-            ds.iter_mut().zip(slopes).for_each(|(ds, slope)| *ds *= *slope);
-        }
+    for (row, p) in p.chunks_exact_mut(keys).enumerate() {
+        let slopes = scores.soft_cap.is_some().then(|| &mut slopes[row * keys..(row + 1) * keys]);
+        scores.weigh(p, start + row, first_key, slopes);
+    }
+    for (p, ds) in p.chunks(ROWS * keys).zip(ds.chunks_mut(ROWS * keys)) {
+        let mut totals = [0.0; ROWS];
+        row_sums(p, ds, keys, &mut totals);
+        let rows = p.chunks_exact(keys).zip(ds.chunks_exact_mut(keys)).zip(totals);
+        rows.for_each(|((p, ds), total)| softmax_backward(p, total, ds));
+    }
+    if scores.soft_cap.is_some() {
+        // Hidden keys have ds = 0, and the slope of another row.
+        ds.iter_mut().zip(slopes).for_each(|(ds, slope)| *ds *= *slope);
     }
     product(keys, rows, dim, 1.0, (p.as_ptr(), 1, across), (d, wide, 1), 1.0, (dv, narrow));
     product(rows, keys, dim, scale, (ds.as_ptr(), across, 1), (k, narrow, 1), 0.0, (dq, wide));
     product(keys, rows, dim, scale, (ds.as_ptr(), 1, across), (q, wide, 1), 1.0, (dk, narrow));
 }
 
+/// Rows whose sums are taken at once: each addition to a sum waits for the last.
+const ROWS: usize = 8;
+
 vectorized! {
-    /// ds, the gradient at the probabilities p of one row, becomes that at its scores. Hidden keys have p = 0.
-    pub fn softmax_backward(p: &[f32], ds: &mut [f32]) {
-        let total: f64 = p.iter().zip(ds.iter()).map(|(p, ds)| (p * ds) as f64).sum();
-        let total = total as f32;
+    /// Σ p * ds of up to [`ROWS`] rows of `keys` values, each in the order of its keys.
+    pub fn row_sums(p: &[f32], ds: &[f32], keys: usize, totals: &mut [f32; ROWS]) {
+        if p.len() == ROWS * keys {
+            let mut sums = [0f64; ROWS];
+            let rows: [(&[f32], &[f32]); ROWS] =
+                std::array::from_fn(|row| (&p[row * keys..][..keys], &ds[row * keys..][..keys]));
+            for key in 0..keys {
+                for (sum, (p, ds)) in sums.iter_mut().zip(&rows) {
+                    *sum += (p[key] * ds[key]) as f64;
+                }
+            }
+            *totals = sums.map(|sum| sum as f32);
+            return;
+        }
+        for ((p, ds), total) in p.chunks_exact(keys).zip(ds.chunks_exact(keys)).zip(totals) {
+            *total = p.iter().zip(ds).map(|(p, ds)| (p * ds) as f64).sum::<f64>() as f32;
+        }
+    }
+
+    /// ds, the gradient at the probabilities p of one row with Σ p * ds = `total`, becomes that at its scores. Hidden keys have
+    /// p = 0.
+    pub fn softmax_backward(p: &[f32], total: f32, ds: &mut [f32]) {
         for (p, ds) in p.iter().zip(ds) {
             *ds = p * (*ds - total);
         }

@@ -2,31 +2,31 @@
 
 use rayon::prelude::*;
 
-use super::{exp_slice, log_softmax, vectorized};
+use super::{exp, log_sum_exp, vectorized};
 
 /// `logits` [rows, vocabulary] become weight * (softmax - one at the target), the loss' gradient; the result is
 /// the loss, Σ weight * cross-entropy over the rows in their order.
 pub fn cross_entropy_backward(logits: &mut [f32], targets: &[u32], weights: &[f32]) -> f64 {
     let vocabulary = logits.len() / targets.len();
     assert_eq!((logits.len(), weights.len()), (targets.len() * vocabulary, targets.len()), "cross_entropy: lengths");
-    log_softmax(logits, vocabulary);
     let rows = logits.par_chunks_mut(vocabulary).zip(targets).zip(weights);
     let losses: Vec<f64> = rows
         .map(|((row, target), weight)| {
-            let loss = -row[*target as usize] as f64 * *weight as f64;
-            exp_slice(row);
-            row[*target as usize] -= 1.0;
-            scale(row, *weight);
-            loss
+            let logit = row[*target as usize];
+            let (max, log_sum) = log_sum_exp(row);
+            let logprob = (logit - max) - log_sum;
+            weighted_softmax(row, max, log_sum, *weight);
+            row[*target as usize] = (exp(logprob) - 1.0) * *weight;
+            -logprob as f64 * *weight as f64
         })
         .collect();
     losses.iter().sum()
 }
 
 vectorized! {
-    /// x *= factor.
-    pub fn scale(x: &mut [f32], factor: f32) {
-        x.iter_mut().for_each(|x| *x *= factor);
+    /// x becomes weight * exp(x - max - log_sum).
+    pub fn weighted_softmax(x: &mut [f32], max: f32, log_sum: f32, weight: f32) {
+        x.iter_mut().for_each(|x| *x = exp((*x - max) - log_sum) * weight);
     }
 }
 

@@ -1,7 +1,5 @@
 //! exp as a polynomial that compilers turn into vector code; libm's is a call per element.
 
-use super::vectorized;
-
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 // ln 2 in two parts, the first with few enough bits that its product with an exponent is exact.
 const LN2_HIGH: f32 = 0.693_359_4;
@@ -31,15 +29,6 @@ pub fn exp(x: f32) -> f32 {
     fraction * f32::from_bits(exponent)
 }
 
-vectorized! {
-    /// x[i] becomes e^x[i].
-    pub fn exp_slice(x: &mut [f32]) {
-        for value in x {
-            *value = exp(*value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,13 +45,5 @@ mod tests {
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(-1000.0) < 2e-38);
-    }
-
-    #[test]
-    fn the_vector_loop_gives_the_scalar_bits() {
-        let mut values: Vec<f32> = (0..1003).map(|i| (i as f32 - 700.0) * 0.11).collect();
-        let expected: Vec<f32> = values.iter().map(|x| exp(*x)).collect();
-        exp_slice(&mut values);
-        assert_eq!(values, expected);
     }
 }

@@ -70,8 +70,8 @@ unsafe fn product(x: &[f32], weight: Matrix, bias: Option<&[f32]>, y: *mut f32, 
     match weight.values {
         // SAFETY: as this function's.
         _ if weight.precision == Precision::Bf16 => unsafe { bf16_product::forward(x, weight, y, add) },
-        Values::F32(values) => call(values, 0, out),
-        narrow => {
+        Values::F32(values) if !weight.rounded => call(values, 0, out),
+        _ => {
             // About a million weights at a time: they stay in cache between the widening and the product.
             let chunk = ((1 << 20) / inputs.max(1)).next_multiple_of(64).clamp(64, out.next_multiple_of(64));
             let mut widened = vec![0f32; chunk.min(out) * inputs];
@@ -79,7 +79,7 @@ unsafe fn product(x: &[f32], weight: Matrix, bias: Option<&[f32]>, y: *mut f32, 
                 let count = chunk.min(out - first);
                 let widened = &mut widened[..count * inputs];
                 widened.par_chunks_mut(inputs * 16).enumerate().for_each(|(i, part)| {
-                    narrow.widen((first + i * 16) * inputs, part);
+                    weight.widen((first + i * 16) * inputs, part);
                 });
                 call(widened, first, count);
             }

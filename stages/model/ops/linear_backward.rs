@@ -28,8 +28,8 @@ pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
         );
     };
     match weight.values {
-        Values::F32(values) => call(values, 0, out, add),
-        narrow => {
+        Values::F32(values) if !weight.rounded => call(values, 0, out, add),
+        _ => {
             // As in `linear`: about a million weights at a time, widened just before they are used.
             let chunk = ((1 << 20) / inputs.max(1)).next_multiple_of(64).clamp(64, out.next_multiple_of(64));
             let mut widened = vec![0f32; chunk.min(out) * inputs];
@@ -37,7 +37,7 @@ pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
                 let count = chunk.min(out - first);
                 let widened = &mut widened[..count * inputs];
                 widened.par_chunks_mut(inputs * 16).enumerate().for_each(|(i, part)| {
-                    narrow.widen((first + i * 16) * inputs, part);
+                    weight.widen((first + i * 16) * inputs, part);
                 });
                 call(widened, first, count, add || first > 0);
             }

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use super::bf16_product::round_to_bf16;
 use super::{Blocks, Fp8, Precision};
 
 /// A weight matrix [out, in], row-major, in the dtype of its file.
@@ -11,6 +12,8 @@ pub struct Matrix<'a> {
     pub out: usize,
     pub inputs: usize,
     pub precision: Precision,
+    /// Whether the values count as rounded to bf16, however they are stored.
+    pub rounded: bool,
 }
 
 /// Little-endian values as they lie in a file. `Bytes32` is f32 at an address that is not a multiple of 4.
@@ -87,12 +90,25 @@ impl<'a> Matrix<'a> {
     /// When there are not `out * inputs` values.
     pub fn new(values: Values<'a>, out: usize, inputs: usize) -> Matrix<'a> {
         assert_eq!(values.len(), out * inputs, "a matrix of {out} x {inputs}");
-        Matrix { values, out, inputs, precision: Precision::F32 }
+        Matrix { values, out, inputs, precision: Precision::F32, rounded: false }
     }
 
     /// The same matrix, its products in this precision.
     pub fn in_precision(self, precision: Precision) -> Matrix<'a> {
         Matrix { precision, ..self }
+    }
+
+    /// The same matrix, its values rounded to bf16 and its products in f32.
+    pub fn rounded(self) -> Matrix<'a> {
+        Matrix { precision: Precision::F32, rounded: !matches!(self.values, Values::Bf16(_)), ..self }
+    }
+
+    /// Values `start..start + out.len()` as they count.
+    pub fn widen(&self, start: usize, out: &mut [f32]) {
+        self.values.widen(start, out);
+        if self.rounded {
+            round_to_bf16(out);
+        }
     }
 
     /// A matrix in memory.

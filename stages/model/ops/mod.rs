@@ -30,6 +30,7 @@ mod rope;
 mod router;
 mod scores;
 mod softmax;
+mod spans;
 mod tanh;
 
 pub use activation::Activation;
@@ -40,7 +41,7 @@ pub use attention_backward::attention_backward;
 pub use blocks::Blocks;
 pub use columns::{add_to_columns, columns};
 pub use cross_entropy::cross_entropy_backward;
-pub use exp::{exp, exp_slice};
+pub use exp::exp;
 pub use fp8::{Fp8, Scales};
 pub use gate::{activate, gate};
 pub use gate_backward::{activate_backward, gate_backward};
@@ -58,7 +59,8 @@ pub use rms_norm_backward::{rms_norm_backward_add, rms_norm_weight_gradient_add}
 pub use rope::{RotaryTable, rope};
 pub use router::{route, route_backward};
 pub use scores::Scores;
-pub use softmax::{entropy, log_softmax, softmax_prefix};
+pub use softmax::{entropy, log_softmax, log_sum_exp, softmax_prefix};
+pub use spans::Spans;
 pub use tanh::tanh;
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Rotary position embeddings (Su et al. 2021) in Hugging Face's layout: the first half of a head's
 //! rotated dimensions is paired with the second half (`rotate_half`), not each with its neighbour.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::vectorized;
+use super::{Spans, vectorized};
 
 /// cos and sin of position * frequency, [positions, frequencies] each.
 #[derive(Debug, Clone)]
@@ -49,14 +48,15 @@ impl RotaryTable {
 ///
 /// # Panics
 /// When a sequence is longer than its table.
-pub fn rope(x: &mut [f32], width: usize, sequences: &[Range<usize>], tables: &[Arc<RotaryTable>], inverse: bool) {
-    assert_eq!(sequences.len(), tables.len(), "rope: a table for each sequence");
-    for (rows, table) in sequences.iter().zip(tables) {
+pub fn rope(x: &mut [f32], width: usize, spans: Spans, tables: &[Arc<RotaryTable>], inverse: bool) {
+    assert_eq!(spans.rows.len(), tables.len(), "rope: a table for each sequence");
+    for (i, (rows, table)) in spans.rows.iter().zip(tables).enumerate() {
+        let (first, positions) = (spans.position(i), table.positions());
         assert!(width.is_multiple_of(table.head), "rope: {width} columns in heads of {}", table.head);
-        assert!(rows.len() <= table.positions(), "rope: position {} of {}", rows.len(), table.positions());
+        assert!(first + rows.len() <= positions, "rope: position {} of {positions}", first + rows.len());
         let part = &mut x[rows.start * width..rows.end * width];
         part.par_chunks_mut(width).with_min_len(32).enumerate().for_each(|(position, row)| {
-            let (cos, sin) = table.at(position);
+            let (cos, sin) = table.at(first + position);
             rotate_row(row, table.head, cos, sin, if inverse { -1.0 } else { 1.0 });
         });
     }
@@ -92,7 +92,7 @@ mod tests {
             let tables = vec![table; 3];
             let x = values(50 * width, 1);
             let mut found = x.clone();
-            rope(&mut found, width, &sequences, &tables, false);
+            rope(&mut found, width, Spans::whole(&sequences), &tables, false);
             let expected = reference(50, width, |row, column| {
                 let position = row - sequences.iter().find(|s| s.contains(&row)).unwrap().start;
                 let (first, i) = (row * width + column / head * head, column % head);
@@ -104,7 +104,7 @@ mod tests {
                 factor as f64 * (x[first + i] as f64 * angle.cos() + other as f64 * angle.sin())
             });
             assert!(worst_relative(&found, &expected, 1.0) < 5e-7);
-            rope(&mut found, width, &sequences, &tables, true);
+            rope(&mut found, width, Spans::whole(&sequences), &tables, true);
             let back = |i: usize| if i % head < 2 * half { (factor * factor) as f64 } else { 1.0 };
             let expected: Vec<f64> = x.iter().enumerate().map(|(i, x)| *x as f64 * back(i % width)).collect();
             assert!(worst_relative(&found, &expected, 1.0) < 7e-7);

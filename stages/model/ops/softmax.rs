@@ -10,15 +10,20 @@ pub fn log_softmax(logits: &mut [f32], vocabulary: usize) {
 }
 
 vectorized! {
-    /// One row.
-    pub fn log_softmax_row(logits: &mut [f32]) {
+    /// The greatest logit of one row, and the logarithm of the sum of exp(logit - greatest). Taken away in two steps, the first is
+    /// nearly exact, and the second takes away a small number.
+    pub fn log_sum_exp(logits: &[f32]) -> (f32, f32) {
         let max = max(logits);
         let mut sum = 0f64;
         for part in logits.chunks(SPAN) {
             sum += sum_lanes(part, |x| exp(x - max)) as f64;
         }
-        // In two steps: the first is nearly exact, and the second takes away a small number.
-        let log_sum = sum.ln() as f32;
+        (max, sum.ln() as f32)
+    }
+
+    /// One row.
+    pub fn log_softmax_row(logits: &mut [f32]) {
+        let (max, log_sum) = log_sum_exp(logits);
         logits.iter_mut().for_each(|x| *x = (*x - max) - log_sum);
     }
 }

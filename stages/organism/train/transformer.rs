@@ -48,7 +48,7 @@ impl Transformer {
     pub fn loss_and_gradient(&mut self, parameters: &Parameters, batch: &Batch, gradient: &mut [f32]) -> Result<f64> {
         let (width, vocabulary) = (self.description.hidden_size, self.description.vocabulary);
         let rotary = PerBlock::all(Some(vec![self.rotary.clone(); batch.sequences.len()]));
-        let packing = Packing { sequences: batch.sequences.clone(), rotary };
+        let packing = Packing { sequences: batch.sequences.clone(), before: Vec::new(), rotary };
         let embeddings = parameters.get("model.embed_tokens.weight");
         let mut states = Vec::with_capacity(batch.ids.len() * width);
         for id in &batch.ids {

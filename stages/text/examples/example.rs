@@ -32,6 +32,8 @@ pub const TABLE: Table = Table {
 pub struct Example {
     /// The hash of the messages.
     pub identity: u64,
+    /// The hash of the messages before the last.
+    pub opening: u64,
     /// Which of the file's examples with these messages it is, from 1.
     pub repeat: u32,
     row: u32,
@@ -104,9 +106,10 @@ impl Example {
         let unknown = messages.iter().filter(|message| !ROLES.contains(&message.role.as_str()));
         let unknown_roles = unknown.map(|message| message.role.clone()).collect();
         let response = messages.pop().context("a conversation without messages")?.content;
+        let opening = first_bytes(&blake3::hash(serde_json::to_string(&messages)?.as_bytes()), u64::from_le_bytes);
         let prompt = messages.into_iter().rev().find(|message| message.role == "user").map(|message| message.content);
         let identity = first_bytes(&blake3::hash(text.as_bytes()), u64::from_be_bytes);
-        Ok(Example { identity, repeat: 1, row, label, prompt, response, messages: text, unknown_roles })
+        Ok(Example { identity, opening, repeat: 1, row, label, prompt, response, messages: text, unknown_roles })
     }
 }
 

@@ -5,6 +5,9 @@
 //! from the last cut, cut where a hash meets a mask or where the part is full) can pass an edit on from
 //! part to part. Stretches longer than `greatest` are halved at their least hash, which depends on the
 //! stretch alone.
+//!
+//! The hash is that of what comes before the response, and where that is the same, of the whole example: datasets of several answers
+//! to the same prompts are cut at the same prompts, and parts that share theirs go through a model together.
 
 use std::ops::Range;
 
@@ -26,19 +29,19 @@ impl Default for PartSize {
 }
 
 /// Cuts examples as they come. It holds those of one stretch.
-pub struct Cutter<T> {
+pub struct Cutter<H, T> {
     size: PartSize,
-    hashes: Vec<u64>,
+    hashes: Vec<H>,
     stretch: Vec<T>,
 }
 
-impl<T> Cutter<T> {
-    pub fn new(size: PartSize) -> Cutter<T> {
+impl<H: Ord + Copy, T> Cutter<H, T> {
+    pub fn new(size: PartSize) -> Cutter<H, T> {
         Cutter { size, hashes: Vec::new(), stretch: Vec::new() }
     }
 
     /// Takes the next example, with its hash, and gives the parts that are thereby known.
-    pub fn push(&mut self, hash: u64, item: T) -> Vec<Vec<T>> {
+    pub fn push(&mut self, hash: H, item: T) -> Vec<Vec<T>> {
         self.hashes.push(hash);
         self.stretch.push(item);
         // The last place whose whole neighbourhood has come. None lies within `least` of the last cut, whose hash is less.
@@ -70,7 +73,7 @@ impl<T> Cutter<T> {
 }
 
 impl PartSize {
-    fn halve(&self, hashes: &[u64], stretch: Range<usize>, parts: &mut Vec<Range<usize>>) {
+    fn halve<H: Ord + Copy>(&self, hashes: &[H], stretch: Range<usize>, parts: &mut Vec<Range<usize>>) {
         if stretch.len() <= self.greatest {
             parts.push(stretch);
             return;

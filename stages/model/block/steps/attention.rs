@@ -43,8 +43,8 @@ impl Step for Attention {
 
     fn forward(&self, frame: &mut Frame) -> Result<Tensor> {
         let [q, k, v] = self.inputs;
-        let (sequences, scores) = (&frame.packing.sequences, self.scores(frame.weights.block));
-        compute::attention(frame.get(q)?, frame.get(k)?, frame.get(v)?, self.heads, sequences, scores)
+        let (spans, scores) = (frame.packing.spans(), self.scores(frame.weights.block));
+        compute::attention(frame.get(q)?, frame.get(k)?, frame.get(v)?, self.heads, spans, scores)
     }
 
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {

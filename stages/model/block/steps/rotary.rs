@@ -32,7 +32,7 @@ impl Step for Rotary {
     fn forward(&self, frame: &mut Frame) -> Result<Tensor> {
         let x = frame.take(self.input)?;
         match frame.packing.rotary.of(frame.weights.block) {
-            Some(tables) => compute::rope(x, &frame.packing.sequences, tables),
+            Some(tables) => compute::rope(x, frame.packing.spans(), tables),
             None => Ok(x),
         }
     }
@@ -40,7 +40,7 @@ impl Step for Rotary {
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
         let (width, packing) = (d.dim(1)?, reverse.packing);
         if let Some(tables) = packing.rotary.of(reverse.weights.block) {
-            edit(&d, |d| rope(d, width, &packing.sequences, tables, true))?;
+            edit(&d, |d| rope(d, width, packing.spans(), tables, true))?;
         }
         reverse.add_gradient(self.input, d)
     }

@@ -1,7 +1,7 @@
-"""What a user would run instead of Strata, with transformers on the CPU; one JSON line with what it did.
+"""What a user would run instead of Strata, with transformers; one JSON line with what it did.
 
     python peer.py {hidden_states,token_losses,gradients,all_gradients} MODEL_DIR FILE.jsonl {f32,bf16}
-                   [--limit N] [--max-tokens 512] [--batch 8]
+                   [--limit N] [--max-tokens 512] [--batch 8] [--device cuda]
 
 hidden_states: the last token's state and the mean over all tokens, at every layer, in batches of examples of like length.
 token_losses: each token's log-probability, entropy and rank, in the same batches.
@@ -24,12 +24,12 @@ def hidden_states(model, tokenizer, texts, given):
     with torch.no_grad():
         for start in range(0, len(order), given.batch):
             batch = tokenizer([texts[i] for i in order[start:start + given.batch]], return_tensors="pt", padding=True,
-                              truncation=True, max_length=given.max_tokens, add_special_tokens=False)
+                              truncation=True, max_length=given.max_tokens, add_special_tokens=False).to(given.device)
             mask = batch["attention_mask"]
-            last, rows = mask.sum(1) - 1, torch.arange(len(mask))
+            last, rows = mask.sum(1) - 1, torch.arange(len(mask), device=mask.device)
             for state in model.model(**batch, output_hidden_states=True).hidden_states:
                 mean = (state * mask[..., None]).sum(1).float() / mask.sum(1, keepdim=True)
-                kept.append((state[rows, last].float(), mean))
+                kept.append((state[rows, last].float().cpu(), mean.cpu()))
             tokens += int(mask.sum())
     return tokens
 
@@ -70,7 +70,7 @@ def cosines(model, tokenizer, texts, given):
     found, tokens = [], 0
     for text in texts:
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=given.max_tokens,
-                        add_special_tokens=False)["input_ids"]
+                        add_special_tokens=False)["input_ids"].to(given.device)
         model.zero_grad()
         model(input_ids=ids, labels=ids).loss.backward()
         found.append(weight.grad.flatten().float().clone())
@@ -88,11 +88,12 @@ def main():
     arguments.add_argument("--limit", type=int)
     arguments.add_argument("--max-tokens", type=int, default=512)
     arguments.add_argument("--batch", type=int, default=8)
+    arguments.add_argument("--device", default="cpu")
     given = arguments.parse_args()
     started = time.time()
     tokenizer = AutoTokenizer.from_pretrained(given.model, padding_side="right")
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[given.dtype]
-    model = AutoModelForCausalLM.from_pretrained(given.model, dtype=dtype).eval()
+    model = AutoModelForCausalLM.from_pretrained(given.model, dtype=dtype).eval().to(given.device)
     rows = [json.loads(line)["messages"] for line in open(given.data) if line.strip()][:given.limit]
     texts = [tokenizer.apply_chat_template(row, tokenize=False) for row in rows]
     loaded = time.time()

@@ -13,11 +13,13 @@
 use std::ops::Range;
 
 use anyhow::{Result, bail};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::block::{Packing, Watch};
-use super::compute::with_slice;
+use super::composed_loss;
+use super::compute::{composes, with_slice};
 use super::ops::cross_entropy_backward;
+use super::predictions::Predictions;
 use super::transformer::Transformer;
 use crate::contract::module::ModulePath;
 use crate::contract::observer::{Factors, Over};
@@ -45,15 +47,19 @@ pub fn backward(
 ) -> Result<()> {
     let Some(lowest) = modules.first() else { return Ok(()) };
     let (top, width) = (model.description.layers, model.description.hidden_size);
-    // The reverse runs on the CPU, wherever the pass ran.
-    let stream_at = |layer: usize| -> Result<Tensor> { Ok(stream(layer)?.to_device(&Device::Cpu)?) };
-    let mut d = with_slice(&stream_at(top)?, |stream| loss_gradient(model, sequences, packing, over, stream))??;
+    let predictions = Predictions::of(model, sequences, packing, over)?;
+    let last = stream(top)?;
+    let mut d = match composes(&last) {
+        true => composed_loss::gradient(model, &predictions, &last)?,
+        false => with_slice(&last, |stream| loss_gradient(model, &predictions, stream))?,
+    };
+    drop(last);
     let groups = groups(model, &packing.sequences);
     for layer in (lowest.layer..top).rev() {
         let wanted: Vec<&ModulePath> = modules.iter().filter(|path| path.layer == layer).collect();
         let below = layer > lowest.layer;
         let weights = model.block(layer);
-        let stream = stream_at(layer)?;
+        let stream = stream(layer)?;
         for group in &groups {
             let rows = packing.sequences[group.start].start..packing.sequences[group.end - 1].end;
             let values = rows.start * width..rows.end * width;
@@ -75,27 +81,9 @@ pub fn backward(
 }
 
 /// The gradient [tokens, D] of every example's mean cross-entropy at the last layer's residual stream.
-fn loss_gradient(
-    model: &Transformer,
-    sequences: &Sequences,
-    packing: &Packing,
-    over: Over,
-    stream: &[f32],
-) -> Result<Vec<f32>> {
+fn loss_gradient(model: &Transformer, predictions: &Predictions, stream: &[f32]) -> Vec<f32> {
     let (width, vocabulary) = (model.description.hidden_size, model.description.vocabulary);
-    let (mut rows, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, sequence) in packing.sequences.iter().enumerate() {
-        let tokens = over.tokens(sequences, i);
-        for token in tokens.clone() {
-            let target = sequences.ids[i][token];
-            if target as usize >= vocabulary {
-                bail!("example {} has the token id {target}, of a vocabulary of {vocabulary}", sequences.examples[i]);
-            }
-            rows.push(sequence.start + token - 1);
-            targets.push(target);
-            weights.push(1.0 / tokens.len() as f32);
-        }
-    }
+    let Predictions { rows, targets, weights } = predictions;
     // Log-probabilities are differences of logits and stay f32; the way back is a linear layer's like the others.
     let (head, of) = (model.affine(&model.head), model.description.logits);
     let back = head.in_precision(model.precision);
@@ -120,7 +108,7 @@ fn loss_gradient(
             d[of_row(row)].copy_from_slice(d_row);
         }
     }
-    Ok(d)
+    d
 }
 
 /// Sequences that go through a block's reverse together.

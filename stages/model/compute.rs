@@ -1,14 +1,16 @@
-//! The ops on tensors: on the CPU the kernels of [`super::ops`], elsewhere compositions of candle's ops. This
-//! is the one place that looks at the device.
+//! The ops on tensors: on the CPU the kernels of [`super::ops`], elsewhere compositions of candle's ops
+//! ([`super::composed`], [`super::composed_reverse`]). This is the one place that looks at the device.
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use super::ops::{self, Activation, HeadShape, Logits, LowRank, Matrix, Norm, Precision, RotaryTable, Scores, Spans};
+pub use super::affine::Affine;
+use super::composed;
+use super::ops::{self, Activation, HeadShape, Logits, Norm, RotaryTable, Scores, Spans};
 
 /// The device activations live on: the first GPU in a build with the `cuda` or `metal` feature, else the CPU.
 pub fn default_device() -> Result<Device> {
@@ -21,50 +23,40 @@ pub fn default_device() -> Result<Device> {
     Ok(Device::Cpu)
 }
 
-/// A linear layer's weight, bias and update, and on a device other than the CPU the copy of the weight that is resident there.
-#[derive(Clone, Copy)]
-pub struct Affine<'a> {
-    pub weight: Matrix<'a>,
-    pub bias: Option<&'a [f32]>,
-    pub update: Option<LowRank<'a>>,
-    pub resident: &'a OnceLock<Tensor>,
+/// Whether an op on this tensor is one of candle's, and not a kernel.
+pub fn composes(x: &Tensor) -> bool {
+    #[cfg(test)]
+    if forced::COMPOSED.get() {
+        return true;
+    }
+    !x.device().is_cpu()
 }
 
-impl<'a> Affine<'a> {
-    /// The same layer, the products with its weight in this precision; an adapter's update stays in f32.
-    pub fn in_precision(self, precision: Precision) -> Affine<'a> {
-        Affine { weight: self.weight.in_precision(precision), ..self }
+/// Makes the ops of this thread those of a device without kernels, on the CPU.
+#[cfg(test)]
+pub mod forced {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub static COMPOSED: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// x Wᵀ + b, and the update's part.
-    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let mut y = ops::linear_new(x, self.weight, self.bias);
-        if let Some(update) = self.update {
-            update.add_forward(x, &mut y);
-        }
-        y
+    pub fn composed<T>(work: impl FnOnce() -> T) -> T {
+        COMPOSED.set(true);
+        let found = work();
+        COMPOSED.set(false);
+        found
     }
+}
 
-    /// y += [`Affine::forward`].
-    pub fn add_forward(&self, x: &[f32], y: &mut [f32]) {
-        ops::linear_add(x, self.weight, self.bias, y);
-        if let Some(update) = self.update {
-            update.add_forward(x, y);
-        }
-    }
-
-    /// The input's gradient from the output's, or added to `dx` where `add`.
-    pub fn backward(&self, d: &[f32], add: bool, dx: &mut [f32]) {
-        ops::linear_backward(d, self.weight, add, dx);
-        if let Some(update) = self.update {
-            update.add_backward(d, dx);
-        }
-    }
+/// The values on the CPU, where they are not.
+pub fn to_host(x: &Tensor) -> Result<Tensor> {
+    Ok(x.to_device(&Device::Cpu)?.contiguous()?)
 }
 
 /// x [rows, in] Wᵀ + b.
 pub fn linear(x: &Tensor, layer: Affine) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if composes(x) {
         return composed::linear(x, layer);
     }
     let out = with_slice(x, |x| layer.forward(x))?;
@@ -73,7 +65,7 @@ pub fn linear(x: &Tensor, layer: Affine) -> Result<Tensor> {
 
 /// base + x Wᵀ + b, as a new tensor.
 pub fn add_linear(base: &Tensor, x: &Tensor, layer: Affine) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if composes(x) {
         return Ok((base + composed::linear(x, layer)?)?);
     }
     let mut out = with_slice(base, <[f32]>::to_vec)?;
@@ -83,7 +75,7 @@ pub fn add_linear(base: &Tensor, x: &Tensor, layer: Affine) -> Result<Tensor> {
 
 /// Normalisation of each row.
 pub fn norm(x: &Tensor, norm: Norm) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if composes(x) {
         return composed::norm(x, norm);
     }
     let out = with_slice(x, |x| norm.forward(x))?;
@@ -92,7 +84,7 @@ pub fn norm(x: &Tensor, norm: Norm) -> Result<Tensor> {
 
 /// activation(gate) * up. `gate` must not be shared: on the CPU it is overwritten.
 pub fn gate(kind: Activation, gate: Tensor, up: &Tensor) -> Result<Tensor> {
-    if !gate.device().is_cpu() {
+    if composes(&gate) {
         return Ok((composed::activate(kind, &gate)? * up)?);
     }
     with_slice(up, |up| edit(&gate, |gate| ops::gate(kind, gate, up)))??;
@@ -101,7 +93,7 @@ pub fn gate(kind: Activation, gate: Tensor, up: &Tensor) -> Result<Tensor> {
 
 /// activation(x). `x` must not be shared: on the CPU it is overwritten.
 pub fn activate(kind: Activation, x: Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if composes(&x) {
         return composed::activate(kind, &x);
     }
     edit(&x, |x| ops::activate(kind, x))?;
@@ -110,7 +102,7 @@ pub fn activate(kind: Activation, x: Tensor) -> Result<Tensor> {
 
 /// base + factor * x. `x` must not be shared: on the CPU it is overwritten.
 pub fn add_scaled(base: &Tensor, x: Tensor, factor: f32) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if composes(&x) {
         return Ok((base + (x * factor as f64)?)?);
     }
     with_slice(base, |base| edit(&x, |x| ops::add_scaled(base, x, factor)))??;
@@ -119,7 +111,7 @@ pub fn add_scaled(base: &Tensor, x: Tensor, factor: f32) -> Result<Tensor> {
 
 /// Row i of `x`, times `weights[i]`, added to row `rows[i]` of `out`, which must not be shared: on the CPU it is overwritten.
 pub fn add_rows(out: Tensor, x: &Tensor, rows: &[u32], weights: &[f32]) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if composes(x) {
         let scaled = x.broadcast_mul(&Tensor::from_slice(weights, (weights.len(), 1), x.device())?)?;
         return Ok(out.index_add(&Tensor::new(rows, x.device())?, &scaled, 0)?);
     }
@@ -129,7 +121,7 @@ pub fn add_rows(out: Tensor, x: &Tensor, rows: &[u32], weights: &[f32]) -> Resul
 
 /// The columns of these ranges beside each other.
 pub fn columns(x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if composes(x) {
         let parts = ranges.iter().map(|range| x.narrow(1, range.start, range.len()));
         return Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 1)?);
     }
@@ -140,7 +132,7 @@ pub fn columns(x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
 
 /// Rotary embeddings of every head, with a table for each sequence. `x` must not be shared: on the CPU it is overwritten.
 pub fn rope(x: Tensor, spans: Spans, tables: &[Arc<RotaryTable>]) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if composes(&x) {
         return composed::rope(&x, spans, tables);
     }
     let width = x.dim(1)?;
@@ -150,7 +142,7 @@ pub fn rope(x: Tensor, spans: Spans, tables: &[Arc<RotaryTable>]) -> Result<Tens
 
 /// Causal attention within each sequence.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: HeadShape, spans: Spans, scores: Scores) -> Result<Tensor> {
-    if !q.device().is_cpu() {
+    if composes(q) {
         return composed::attention(q, k, v, shape, spans, scores);
     }
     let mut out = vec![0.0; q.elem_count()];
@@ -160,7 +152,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: HeadShape, spans: Sp
 
 /// Log-probabilities [rows, vocabulary], row-major on the CPU, of the logits that `of` makes of x Wᵀ.
 pub fn log_probabilities(x: &Tensor, head: Affine, of: Logits) -> Result<Vec<f32>> {
-    if !x.device().is_cpu() {
+    if composes(x) {
         return composed::log_probabilities(x, head, of);
     }
     let mut logits = with_slice(x, |x| head.forward(x))?;
@@ -206,131 +198,13 @@ pub fn edit<T>(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> T) -> Result<
     op.0.into_inner().1.context("an edit that did not run")
 }
 
-/// The same ops from candle's own, for devices that have no kernels here.
-mod composed {
-    use super::*;
-    use crate::model::ops::NormKind;
-
-    fn weight<'a>(x: &Tensor, layer: &Affine<'a>) -> Result<&'a Tensor> {
-        let Matrix { values, out, inputs, .. } = layer.weight;
-        if layer.resident.get().is_none() {
-            let copy = Tensor::from_vec(values.to_f32(), (out, inputs), x.device())?;
-            // Another thread may have been first: its copy is the same.
-            let _ = layer.resident.set(copy);
-        }
-        layer.resident.get().context("a weight that is resident on the device")
-    }
-
-    pub fn linear(x: &Tensor, layer: Affine) -> Result<Tensor> {
-        let mut y = x.matmul(&weight(x, &layer)?.t()?)?;
-        if let Some(LowRank { a, b, scale }) = layer.update {
-            let on_device = |of: Matrix| Tensor::from_vec(of.values.to_f32(), (of.out, of.inputs), x.device());
-            let narrow = x.matmul(&on_device(a)?.t()?)?;
-            y = (y + (narrow.matmul(&on_device(b)?.t()?)? * scale as f64)?)?;
-        }
-        match layer.bias {
-            Some(bias) => Ok(y.broadcast_add(&Tensor::new(bias, x.device())?)?),
-            None => Ok(y),
-        }
-    }
-
-    pub fn norm(x: &Tensor, norm: Norm) -> Result<Tensor> {
-        let x = match norm.kind {
-            NormKind::RootMeanSquare => x.clone(),
-            NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
-        };
-        let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
-        let normal = x.broadcast_div(&(mean + norm.eps as f64)?.sqrt()?)?;
-        let scaled = normal.broadcast_mul(&Tensor::new(norm.weight, x.device())?)?;
-        match norm.bias {
-            Some(bias) => Ok(scaled.broadcast_add(&Tensor::new(bias, x.device())?)?),
-            None => Ok(scaled),
-        }
-    }
-
-    pub fn activate(kind: Activation, x: &Tensor) -> Result<Tensor> {
-        Ok(match kind {
-            Activation::Silu => x.silu()?,
-            Activation::Gelu => x.gelu_erf()?,
-            Activation::GeluTanh => x.gelu()?,
-            Activation::Relu => x.relu()?,
-        })
-    }
-
-    pub fn rope(x: &Tensor, spans: Spans, tables: &[Arc<RotaryTable>]) -> Result<Tensor> {
-        let (tokens, width) = x.dims2()?;
-        let Some(table) = tables.first() else { return Ok(x.clone()) };
-        let (head, half) = (table.head, table.half());
-        let of = |values: fn(&RotaryTable) -> &[f32]| -> Result<Tensor> {
-            let rows = spans.rows.iter().zip(tables).enumerate().flat_map(|(i, (rows, table))| {
-                let first = spans.position(i);
-                &values(table)[first * half..(first + rows.len()) * half]
-            });
-            Ok(Tensor::from_vec(rows.copied().collect::<Vec<_>>(), (tokens, 1, half), x.device())?)
-        };
-        let (cos, sin) = (of(|table| &table.cos)?, of(|table| &table.sin)?);
-        let heads = x.reshape((tokens, width / head, head))?;
-        let (a, b) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
-        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-        let mut parts = vec![first, second];
-        if head > 2 * half {
-            parts.push(heads.narrow(2, 2 * half, head - 2 * half)?);
-        }
-        Ok(Tensor::cat(&parts, 2)?.reshape((tokens, width))?)
-    }
-
-    pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: HeadShape, spans: Spans, of: Scores) -> Result<Tensor> {
-        let HeadShape { heads, kv_heads, dim } = shape;
-        let mut parts = Vec::new();
-        for (span, rows) in spans.rows.iter().enumerate() {
-            let (n, first) = (rows.len(), spans.position(span));
-            let keys = first + n;
-            // [kv head, query head of its group, token, dim]
-            let split = |x: &Tensor, group: usize| -> Result<Tensor> {
-                let x = x.reshape((x.dim(0)?, kv_heads, group, dim))?;
-                Ok(x.permute((1, 2, 0, 3))?.contiguous()?)
-            };
-            let gathered = |x: &Tensor| -> Result<Tensor> {
-                let parts = spans.all(span).map(|rows| x.narrow(0, rows.start, rows.len()));
-                Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
-            };
-            let group = heads / kv_heads;
-            let q = split(&q.narrow(0, rows.start, n)?, group)?.reshape((kv_heads, group * n, dim))?;
-            let (k, v) = (split(&gathered(k)?, 1)?.squeeze(1)?, split(&gathered(v)?, 1)?.squeeze(1)?);
-            let seen = |i: usize, j: usize| (of.first_seen(i)..=i).contains(&j);
-            let hidden =
-                (first..keys).flat_map(|i| (0..keys).map(move |j| if seen(i, j) { 0.0 } else { f32::NEG_INFINITY }));
-            let mask = Tensor::from_vec(hidden.collect::<Vec<_>>(), (1, 1, n, keys), q.device())?;
-            let mut scores = (q.matmul(&k.t()?)? * of.scale as f64)?;
-            if let Some(cap) = of.soft_cap {
-                scores = ((scores / cap as f64)?.tanh()? * cap as f64)?;
-            }
-            let scores = scores.reshape((kv_heads, group, n, keys))?.broadcast_add(&mask)?;
-            let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-            let scores = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
-            let mixed = scores.reshape((kv_heads, group * n, keys))?.matmul(&v)?.reshape((kv_heads, group, n, dim))?;
-            parts.push(mixed.permute((2, 0, 1, 3))?.contiguous()?.reshape((n, heads * dim))?);
-        }
-        Ok(Tensor::cat(&parts, 0)?)
-    }
-
-    pub fn log_probabilities(x: &Tensor, head: Affine, of: Logits) -> Result<Vec<f32>> {
-        let mut logits = (linear(x, head)? * of.factor as f64)?;
-        if let Some(cap) = of.soft_cap {
-            logits = ((logits / cap as f64)?.tanh()? * cap as f64)?;
-        }
-        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
-        let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-        Ok(shifted.broadcast_sub(&log_sum)?.flatten_all()?.to_vec1()?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
-    use crate::model::ops::NormKind;
     use crate::model::ops::test_values::{values, worst_relative};
+    use crate::model::ops::{LowRank, Matrix, NormKind};
 
     fn tensor(rows: usize, columns: usize, seed: u64) -> Tensor {
         Tensor::from_vec(values(rows * columns, seed), (rows, columns), &Device::Cpu).unwrap()

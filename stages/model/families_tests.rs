@@ -19,21 +19,21 @@ use crate::contract::site::Site;
 use crate::model::compute::with_slice;
 use crate::model::ops::{entropy, weight_gradient_add};
 
-const LENGTHS: [usize; 5] = [9, 2, 14, 30, 5];
+pub const LENGTHS: [usize; 5] = [9, 2, 14, 30, 5];
 const TOLERANCE: f64 = 1e-4;
 
 /// All that a pass shows.
 #[derive(Default)]
-struct All {
+pub struct All {
     sites: Vec<Site>,
     rows: usize,
     wanted: Option<LossGradients>,
     /// [tokens, D] by site, in their order.
-    states: Vec<Vec<f32>>,
+    pub states: Vec<Vec<f32>>,
     /// [tokens, vocabulary]
-    logprobs: Vec<f32>,
+    pub logprobs: Vec<f32>,
     /// By the module's name, of each example.
-    gradients: BTreeMap<String, Vec<Vec<f32>>>,
+    pub gradients: BTreeMap<String, Vec<Vec<f32>>>,
 }
 
 impl Observer for All {
@@ -67,7 +67,7 @@ impl Observer for All {
     }
 }
 
-fn pass(model: &Transformer, sequences: &Sequences) -> All {
+pub fn pass(model: &Transformer, sequences: &Sequences) -> All {
     let layers = model.description.layers;
     let mut sites: Vec<Site> = (0..=layers).map(Site::residual).collect();
     sites.push(Site::final_norm(layers));
@@ -146,12 +146,15 @@ pub fn too_far(name: &str, deviations: [f64; 5]) -> Option<String> {
     (!near).then(|| format!("{name}: {}", row.join(", ")))
 }
 
+/// What is written of each family.
+pub fn golden() -> serde_json::Map<String, Value> {
+    serde_json::from_str(include_str!("../../tests/golden/families.json")).unwrap()
+}
+
 #[test]
 fn families_are_those_of_transformers() {
-    let golden = include_str!("../../tests/golden/families.json");
-    let golden: serde_json::Map<String, Value> = serde_json::from_str(golden).unwrap();
     let mut wrong = Vec::new();
-    for (name, golden) in &golden {
+    for (name, golden) in &golden() {
         let model = TestModel::of(&golden["config"]).open();
         let modules: BTreeSet<String> = model.description.modules().all().iter().map(ModulePath::name).collect();
         assert_eq!(modules.iter().collect::<BTreeSet<_>>(), golden["gradients"].as_object().unwrap().keys().collect());

@@ -1,8 +1,12 @@
 //! The instrumented transformer: one config-driven forward pass that observers watch and interventions edit.
 
 pub mod adapter;
+pub mod affine;
 pub mod backward;
 pub mod block;
+mod composed;
+mod composed_loss;
+mod composed_reverse;
 pub mod compute;
 pub mod family;
 pub mod files;
@@ -12,6 +16,7 @@ pub mod ops;
 pub mod pass;
 mod passing;
 pub mod plan;
+mod predictions;
 mod prefixes;
 pub mod rotary;
 pub mod rotary_tables;
@@ -24,6 +29,8 @@ pub mod watch_task;
 pub mod watcher;
 pub mod weights;
 
+#[cfg(test)]
+mod composed_tests;
 #[cfg(test)]
 mod damaged_tests;
 #[cfg(test)]

@@ -18,6 +18,9 @@ use crate::model::ops::fix_summation_order;
 /// Examples whose products with as many others a thread computes at a time.
 const TILE: usize = 256;
 
+/// Examples whose products with those of their own tile a thread computes at a time: of these half are wanted.
+const STRIP: usize = 64;
+
 /// Values of each gradient summed in f32 before their sum goes into f64.
 const COLUMNS: usize = 4096;
 
@@ -118,13 +121,22 @@ struct Tile {
 
 impl Tile {
     fn all(n: usize) -> Vec<Tile> {
-        let starts = || (0..n).step_by(TILE);
-        let pairs = starts().flat_map(|first| starts().filter(move |second| *second >= first).map(move |s| (first, s)));
-        let tile = |(first, second): (usize, usize)| {
-            let (rows, columns) = (TILE.min(n - first), TILE.min(n - second));
-            Tile { first, rows, second, columns, sums: vec![0.0; rows * columns] }
+        let tile = |first: usize, rows: usize, second: usize, columns: usize| Tile {
+            first,
+            rows,
+            second,
+            columns,
+            sums: vec![0.0; rows * columns],
         };
-        pairs.map(tile).collect()
+        let mut tiles = Vec::new();
+        for start in (0..n).step_by(TILE) {
+            let end = n.min(start + TILE);
+            let strips = (start..end).step_by(STRIP);
+            tiles.extend(strips.map(|first| tile(first, STRIP.min(end - first), first, end - first)));
+            let others = (end..n).step_by(TILE);
+            tiles.extend(others.map(|second| tile(start, end - start, second, TILE.min(n - second))));
+        }
+        tiles
     }
 
     /// sums += A Bᵀ, of this tile's rows A and B of the row-major values [n, width].

@@ -93,7 +93,7 @@ impl Program {
         frame.values[self.output].take().context("the block's output")
     }
 
-    /// The block's output, and what its reverse will read. On the CPU.
+    /// The block's output, and what its reverse will read.
     ///
     /// # Errors
     /// As for [`Program::forward`].

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 
 use super::program::{INPUT, Packing, Program, Tape, Value};
 use super::weights::BlockWeights;
-use crate::model::compute::with_slice;
+use crate::model::compute::{to_host, with_slice};
 
 /// Watches the reverse pass of a block. Linear layers and norms are given by their numbers in the [`Program`].
 pub trait Watch {
@@ -41,7 +41,7 @@ impl Program {
     /// `below` asks for it. Otherwise the pass ends at the lowest linear layer that `watch` wants, and returns nothing.
     ///
     /// # Errors
-    /// When the tape is another program's, or a tensor is not on the CPU.
+    /// When the tape is another program's, or the device fails.
     pub fn reverse(
         &self,
         weights: &BlockWeights,
@@ -54,7 +54,8 @@ impl Program {
         let needed = self.needed(below, watch);
         let mut gradients = vec![None; self.widths.len()];
         let rows = d.len() / self.widths[self.output];
-        gradients[self.output] = Some(Tensor::from_vec(d, (rows, self.widths[self.output]), &Device::Cpu)?);
+        let device = tape.values.iter().flatten().next().map_or(Device::Cpu, |value| value.device().clone());
+        gradients[self.output] = Some(Tensor::from_vec(d, (rows, self.widths[self.output]), &device)?);
         let mut reverse =
             Reverse { program: self, weights, packing, tape: tape.values, gradients, needed, at: 0, watch };
         for (at, step) in self.steps.iter().enumerate().rev() {
@@ -72,9 +73,10 @@ impl Program {
             }
         }
         match below {
-            true => with_slice(reverse.gradients[INPUT].as_ref().context("the gradient at the input")?, |d| {
-                Some(d.to_vec())
-            }),
+            true => {
+                let d = reverse.gradients[INPUT].as_ref().context("the gradient at the input")?;
+                with_slice(&to_host(d)?, |d| Some(d.to_vec()))
+            }
             false => Ok(None),
         }
     }

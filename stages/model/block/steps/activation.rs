@@ -7,7 +7,8 @@ use super::{Step, StepCost};
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
-use crate::model::compute::{self, edit, with_slice};
+use crate::model::composed_reverse;
+use crate::model::compute::{self, composes, edit, with_slice};
 use crate::model::ops::{self, activate_backward, gate_backward};
 
 #[derive(Debug)]
@@ -40,6 +41,16 @@ impl Step for Activation {
     }
 
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
+        if composes(&d) {
+            let gate = reverse.recorded(self.gate)?;
+            let Some(value) = self.up else {
+                let dgate = composed_reverse::activate(self.kind, gate, &d)?;
+                return reverse.add_gradient(self.gate, dgate);
+            };
+            let (dgate, dup) = composed_reverse::gate(self.kind, gate, reverse.recorded(value)?, &d)?;
+            reverse.add_gradient(self.gate, dgate)?;
+            return reverse.add_gradient(value, dup);
+        }
         let gate = reverse.take_recorded(self.gate)?;
         match self.up {
             Some(value) => {

@@ -8,7 +8,8 @@ use crate::contract::per_block::PerBlock;
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
-use crate::model::compute::{self, with_slice};
+use crate::model::composed_reverse;
+use crate::model::compute::{self, composes, with_slice};
 use crate::model::ops::{HeadShape, Scores, attention_backward};
 
 #[derive(Debug)]
@@ -51,6 +52,11 @@ impl Step for Attention {
         let [q, k, v] = self.inputs;
         let [q, k, v] = [reverse.recorded(q)?, reverse.recorded(k)?, reverse.recorded(v)?];
         let (sequences, scores) = (&reverse.packing.sequences, self.scores(reverse.weights.block));
+        if composes(&d) {
+            let gradients = composed_reverse::attention([q, k, v], self.heads, sequences, scores, &d)?;
+            let mut each = self.inputs.into_iter().zip(gradients);
+            return each.try_for_each(|(value, gradient)| reverse.add_gradient(value, gradient));
+        }
         let gradients = with_slice(q, |q| {
             with_slice(k, |k| {
                 with_slice(v, |v| with_slice(&d, |d| attention_backward(q, k, v, self.heads, sequences, scores, d)))

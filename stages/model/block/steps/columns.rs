@@ -9,7 +9,8 @@ use super::{Step, StepCost};
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
-use crate::model::compute::{self, edit, with_slice};
+use crate::model::composed_reverse;
+use crate::model::compute::{self, composes, edit, with_slice};
 use crate::model::ops::add_to_columns;
 
 #[derive(Debug)]
@@ -42,6 +43,9 @@ impl Step for Columns {
             return Ok(());
         }
         let width = reverse.program.widths[self.input];
+        if composes(&d) {
+            return reverse.add_gradient(self.input, composed_reverse::columns(&d, width, &self.ranges)?);
+        }
         let dx = match reverse.take_gradient(self.input) {
             Some(dx) => dx,
             None => Tensor::zeros((d.dim(0)?, width), d.dtype(), &Device::Cpu)?,

@@ -10,7 +10,7 @@ use super::{Step, StepCost};
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
-use crate::model::compute::{self, Affine, with_slice};
+use crate::model::compute::{self, Affine, to_host, with_slice};
 use crate::model::ops::{self, gate_backward};
 
 #[derive(Debug)]
@@ -84,9 +84,11 @@ impl Step for Experts {
         Ok(out)
     }
 
-    /// The inside of each expert is computed again. Its matrices are shown all tokens: d is 0 at those of other experts.
+    /// The inside of each expert is computed again. Its matrices are shown all tokens: d is 0 at those of other experts. On the
+    /// CPU, wherever the states are.
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
-        let (input, weights) = (reverse.recorded(self.input)?.clone(), reverse.recorded(self.weights)?.clone());
+        let (device, d) = (d.device().clone(), to_host(&d)?);
+        let (input, weights) = (to_host(reverse.recorded(self.input)?)?, to_host(reverse.recorded(self.weights)?)?);
         let (tokens, count) = weights.dims2()?;
         let mut d_weights = vec![0f32; tokens * count];
         let mut dx = vec![0f32; input.elem_count()];
@@ -142,8 +144,8 @@ impl Step for Experts {
                 ops::add_rows(&mut dx, &of_input, &chosen.rows, None);
             }
         }
-        reverse.add_gradient(self.weights, Tensor::from_vec(d_weights, (tokens, count), &Device::Cpu)?)?;
-        reverse.add_gradient(self.input, Tensor::from_vec(dx, input.shape(), &Device::Cpu)?)
+        reverse.add_gradient(self.weights, Tensor::from_vec(d_weights, (tokens, count), &device)?)?;
+        reverse.add_gradient(self.input, Tensor::from_vec(dx, input.shape(), &device)?)
     }
 
     fn inside(&self, program: &Program) -> usize {

@@ -9,7 +9,8 @@ use super::{Step, StepCost};
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
-use crate::model::compute::{self, edit, with_slice};
+use crate::model::composed_reverse;
+use crate::model::compute::{self, composes, edit, to_host, with_slice};
 
 #[derive(Debug)]
 pub struct Linear {
@@ -61,8 +62,8 @@ pub fn show(module: usize, input: Value, d: &Tensor, reverse: &mut Reverse) -> R
     if !reverse.watch.wants(module) {
         return Ok(());
     }
-    let x = reverse.recorded(input)?.clone();
-    with_slice(&x, |x| with_slice(d, |d| reverse.watch.linear(module, x, d)))?
+    let (x, d) = (to_host(reverse.recorded(input)?)?, to_host(d)?);
+    with_slice(&x, |x| with_slice(&d, |d| reverse.watch.linear(module, x, d)))?
 }
 
 /// d W, added to what other steps gave to the input's gradient.
@@ -71,6 +72,9 @@ pub fn input_gradient(module: usize, input: Value, d: &Tensor, reverse: &mut Rev
         return Ok(());
     }
     let layer = reverse.weights.modules[module];
+    if composes(d) {
+        return reverse.add_gradient(input, composed_reverse::linear(d, layer)?);
+    }
     let (dx, add) = match reverse.take_gradient(input) {
         Some(dx) => (dx, true),
         None => match reverse.reuse_recorded(input) {

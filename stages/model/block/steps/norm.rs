@@ -7,7 +7,8 @@ use super::{Step, StepCost};
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
-use crate::model::compute::{self, edit, with_slice};
+use crate::model::composed_reverse;
+use crate::model::compute::{self, composes, edit, to_host, with_slice};
 
 #[derive(Debug)]
 pub struct Norm {
@@ -40,11 +41,18 @@ impl Step for Norm {
 
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
         let x = reverse.recorded(self.input)?.clone();
-        with_slice(&x, |x| with_slice(&d, |d| reverse.watch.norm(self.norm, x, d)))??;
+        let (seen, d_seen) = (to_host(&x)?, to_host(&d)?);
+        with_slice(&seen, |x| with_slice(&d_seen, |d| reverse.watch.norm(self.norm, x, d)))??;
         if !reverse.needs(self.input) {
             return Ok(());
         }
-        let norm = reverse.weights.norms[self.norm].of(&reverse.program.norms[self.norm].0);
+        let (description, width) = &reverse.program.norms[self.norm];
+        let norm = reverse.weights.norms[self.norm].of(description);
+        if composes(&d) {
+            let rows = |x: &Tensor| x.reshape(((), *width));
+            let dx = composed_reverse::norm(&rows(&x)?, norm, &rows(&d)?)?.reshape(x.shape())?;
+            return reverse.add_gradient(self.input, dx);
+        }
         let dx = match reverse.take_gradient(self.input) {
             Some(dx) => dx,
             None => Tensor::zeros(x.shape(), x.dtype(), &Device::Cpu)?,

@@ -7,7 +7,8 @@ use super::{Step, StepCost};
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
-use crate::model::compute::{self, edit};
+use crate::model::composed_reverse;
+use crate::model::compute::{self, composes, edit};
 use crate::model::ops::rope;
 
 #[derive(Debug)]
@@ -40,6 +41,10 @@ impl Step for Rotary {
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
         let (width, packing) = (d.dim(1)?, reverse.packing);
         if let Some(tables) = packing.rotary.of(reverse.weights.block) {
+            if composes(&d) {
+                let dx = composed_reverse::rope(&d, packing.spans(), tables)?;
+                return reverse.add_gradient(self.input, dx);
+            }
             edit(&d, |d| rope(d, width, packing.spans(), tables, true))?;
         }
         reverse.add_gradient(self.input, d)

@@ -7,7 +7,7 @@ use super::{Step, StepCost};
 use crate::model::block::frame::Frame;
 use crate::model::block::program::{Program, Value};
 use crate::model::block::reverse::Reverse;
-use crate::model::compute::{edit, with_slice};
+use crate::model::compute::{edit, to_host, with_slice};
 use crate::model::ops::{route, route_backward};
 
 #[derive(Debug)]
@@ -43,13 +43,14 @@ impl Step for Router {
     }
 
     fn reverse(&self, d: Tensor, reverse: &mut Reverse) -> Result<()> {
-        let logits = reverse.recorded(self.input)?;
+        let (device, d) = (d.device().clone(), to_host(&d)?);
+        let logits = &to_host(reverse.recorded(self.input)?)?;
         let experts = d.dim(1)?;
         let back = |d: &mut [f32]| {
             with_slice(logits, |logits| route_backward(logits, experts, self.chosen, self.normalized, d))
         };
         edit(&d, back)??;
-        reverse.add_gradient(self.input, d)
+        reverse.add_gradient(self.input, d.to_device(&device)?)
     }
 
     fn cost(&self, _program: &Program) -> StepCost {

@@ -1,8 +1,8 @@
 //! Runs what is stale: in which order, how many at once, and what happens when something fails.
 //!
-//! The calling thread owns the plan and decides; workers run tasks and publish their outputs. Tasks that watch
-//! a model wait until nothing else can run, so that every observer of one model is in the same pass. A task's
-//! outputs are objects before its record is written, so a kill loses at most the tasks under way.
+//! The calling thread owns the plan and decides; workers compute tasks, and writers flush their outputs and write their
+//! records. Tasks that watch a model wait until nothing else can run, so that every observer of one model is in the same
+//! pass. A task's outputs are objects before its record is written, so a kill loses at most the tasks under way.
 
 mod claim;
 #[cfg(test)]
@@ -23,9 +23,10 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod worker;
+mod writer;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,7 @@ use others::Others;
 pub use share::{Shard, Share, first_group};
 pub use summary::{Counts, Summary, to_json};
 use worker::{Stopped, worker};
+use writer::{WAITING, WRITERS, Write, writer};
 
 pub struct Options {
     pub jobs: usize,
@@ -109,6 +111,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 enum Message {
     Task(Finished),
     WorkerFree,
+    /// A node's view was written, or could not be.
+    Shown(Result<()>),
     Arrived(Arrived),
 }
 
@@ -132,6 +136,10 @@ pub struct Run<'r, 'p> {
     objects: Objects,
     failed: NodeSet,
     others: Others,
+    /// To those who write, while there are any.
+    writes: Option<SyncSender<Write<'p>>>,
+    /// Tasks that are being computed or written, and views that are being written.
+    unreported: usize,
 }
 
 impl<'r, 'p> Run<'r, 'p> {
@@ -161,6 +169,8 @@ impl<'r, 'p> Run<'r, 'p> {
             objects: Objects::default(),
             failed,
             others: Others::new(),
+            writes: None,
+            unreported: 0,
         };
         run.advance(wanted.iter().collect())?;
         for sending in &run.remotes.sending {
@@ -194,18 +204,25 @@ impl<'r, 'p> Run<'r, 'p> {
         let (work_sender, work) = channel::<Work>();
         let (messages, inbox) = channel::<Message>();
         let (fetching, requests) = fetching();
-        let work = Arc::new(Mutex::new(work));
+        let (write_sender, writes) = sync_channel::<Write>(WAITING);
+        let (work, writes) = (Arc::new(Mutex::new(work)), Arc::new(Mutex::new(writes)));
         let (store, progress, settings) = (self.plan.store, self.progress, self.remotes.settings);
         std::thread::scope(|scope| {
             for _ in 0..self.options.jobs {
-                let (work, messages) = (Arc::clone(&work), messages.clone());
-                scope.spawn(move || worker(store, &work, &messages, progress, cancelled));
+                let (work, write_sender, messages) = (Arc::clone(&work), write_sender.clone(), messages.clone());
+                scope.spawn(move || worker(store, &work, &write_sender, &messages, progress, cancelled));
+            }
+            for _ in 0..WRITERS {
+                let (writes, messages) = (Arc::clone(&writes), messages.clone());
+                scope.spawn(move || writer(store, &writes, &messages, cancelled));
             }
             // The receiver is gone only when the run is over.
             scope.spawn(move || {
                 serve(store, settings, requests, &mut |arrived| drop(messages.send(Message::Arrived(arrived))))
             });
+            self.writes = Some(write_sender);
             let result = self.drive(&work_sender, &inbox, &fetching, cancelled);
+            self.writes = None;
             drop((work_sender, fetching));
             result
         })
@@ -224,22 +241,34 @@ impl<'r, 'p> Run<'r, 'p> {
             let stopping = cancelled() || failed || !self.summary.lost.is_empty();
             self.objects.to_ask.drain(..).for_each(|wanted| fetching.ask(wanted));
             while !stopping && busy < self.options.jobs {
-                let Some(next) = self.next(busy)? else { break };
+                let Some(next) = self.next()? else { break };
                 busy += 1;
+                self.unreported += match &next {
+                    Work::Table(_) => 1,
+                    Work::Pass(jobs) => jobs.len(),
+                };
                 work.send(next).map_err(|_| anyhow!("the workers stopped"))?;
             }
-            if !stopping && self.takes_over_others(busy == 0)? {
+            let idle = busy == 0 && self.unreported == 0;
+            if !stopping && self.takes_over_others(idle)? {
                 continue;
             }
             let awaits = !self.elsewhere.is_empty() || self.waits_for_others() || self.objects.are_awaited();
-            if busy == 0 && (stopping || !awaits) {
+            if idle && (stopping || !awaits) {
                 return Ok(());
             }
             let looks = !stopping && busy < self.options.jobs;
-            let pause = if looks { self.elsewhere.pause(busy == 0, self.progress) } else { PAUSE };
+            let pause = if looks { self.elsewhere.pause(idle, self.progress) } else { PAUSE };
             match inbox.recv_timeout(pause) {
                 Ok(Message::WorkerFree) => busy -= 1,
-                Ok(Message::Task(finished)) => self.receive(finished)?,
+                Ok(Message::Task(finished)) => {
+                    self.unreported -= 1;
+                    self.receive(finished)?;
+                }
+                Ok(Message::Shown(shown)) => {
+                    self.unreported -= 1;
+                    shown?;
+                }
                 Ok(Message::Arrived(arrived)) => self.arrived(arrived)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("the workers stopped"),
@@ -249,7 +278,7 @@ impl<'r, 'p> Run<'r, 'p> {
 
     /// A table task if there is one; else, once nothing runs, all waiting tasks that watch one model. What another run is
     /// computing is left to it.
-    fn next(&mut self, busy: usize) -> Result<Option<Work>> {
+    fn next(&mut self) -> Result<Option<Work>> {
         self.look_elsewhere();
         while let Some(job) = self.tables.pop_front() {
             if let Some(job) = self.claim(job)? {
@@ -257,7 +286,7 @@ impl<'r, 'p> Run<'r, 'p> {
             }
         }
         // Tasks whose inputs are on their way may watch the same model.
-        while busy == 0 && !self.objects.hold_jobs() && !self.passes.is_empty() {
+        while self.unreported == 0 && !self.objects.hold_jobs() && !self.passes.is_empty() {
             let model = self.passes[0].document.inputs.get(MODEL_ROLE).cloned();
             let same = |job: &Job| job.document.inputs.get(MODEL_ROLE) == model.as_ref();
             let (group, rest) = std::mem::take(&mut self.passes).into_iter().partition::<Vec<Job>, _>(same);
@@ -271,7 +300,7 @@ impl<'r, 'p> Run<'r, 'p> {
             }
             // Another run's results may have readers that run before any pass.
             if !self.tables.is_empty() {
-                return self.next(busy);
+                return self.next();
             }
         }
         Ok(None)
@@ -412,7 +441,13 @@ impl<'r, 'p> Run<'r, 'p> {
 
     /// Shows a finished node, or has the objects fetched that it shows.
     fn show(&mut self, id: NodeId) -> Result<()> {
-        latest::show(self.plan, id)?;
+        match (&self.writes, latest::Finished::of(self.plan, id)) {
+            (Some(writes), Some(finished)) => {
+                writes.send(Write::View(finished)).map_err(|_| anyhow!("the writers stopped"))?;
+                self.unreported += 1;
+            }
+            _ => latest::show(self.plan, id)?,
+        }
         if self.options.here.contains(id) {
             for (index, key, outputs) in self.plan.state(id).elsewhere() {
                 self.objects.ask(Wanted { task: id.task(index), key, outputs });

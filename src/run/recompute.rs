@@ -2,7 +2,7 @@
 //! however well, is found by that.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::channel;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -10,8 +10,9 @@ use arrow::array::{Array, ArrayRef, Float32Array, Float64Array, ListArray};
 use strata_stages::model::watch_task::MODEL_ROLE;
 use strata_stages::{Part, table};
 
-use super::worker::{run_pass, run_table};
-use super::{Cancelled, Job, Message};
+use super::publish::{name, publish};
+use super::worker::{compute, run_pass};
+use super::{Cancelled, Job};
 use crate::graph::TaskId;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -67,17 +68,20 @@ pub fn recompute(
             passes.entry(format!("{:?}", job.document.inputs.get(MODEL_ROLE))).or_default().push(job);
             continue;
         }
-        let outputs = run_table(scratch, &job, Instant::now(), progress, cancelled);
+        let started = Instant::now();
+        let written = compute(scratch, &job, progress, cancelled).and_then(|written| name(scratch, written));
+        let outputs = written.and_then(|records| publish(scratch, &job, records, started.elapsed().as_secs_f64()));
         done.push((*task, outputs.with_context(|| job.label.clone())?));
     }
     for jobs in passes.into_values() {
-        let (messages, results) = channel();
-        run_pass(scratch, &jobs, &messages, cancelled);
-        drop(messages);
-        for message in results {
-            if let Message::Task(finished) = message {
-                done.push((finished.task, finished.result.with_context(|| finished.label.clone())?));
-            }
+        let jobs: Vec<Arc<Job>> = jobs.into_iter().map(Arc::new).collect();
+        let mut results = Vec::new();
+        run_pass(scratch, &jobs, cancelled, &mut |at, seconds, written| {
+            let records = written.and_then(|written| name(scratch, written));
+            results.push((at, records.and_then(|records| publish(scratch, &jobs[at], records, seconds))));
+        });
+        for (at, outputs) in results {
+            done.push((jobs[at].task, outputs.with_context(|| jobs[at].label.clone())?));
         }
     }
     let compared = done.into_iter().map(|(task, again)| {

@@ -37,11 +37,13 @@ fn a_failure_stops_the_run_and_keeps_what_was_done() {
     let bench = Bench::new(&[("one", "a\nfail\nc"), ("two", "d")]);
     let summary = bench.run(&bench.store()).expect("a run");
     assert_eq!(failures(&summary), ["shout[one] part 2/3: told to fail"]);
-    assert_eq!((ran(&summary, "shout"), summary.stages["shout"].failed), (1, 1), "part 3 was not begun");
-    assert_eq!(summary.unreached, 3, "shout[two], gather and page");
+    // The disk may have had part 1 of two before one's.
+    let done = ran(&summary, "shout");
+    assert_eq!((done.clamp(1, 2), summary.stages["shout"].failed), (done, 1), "part 3 was not begun");
+    assert_eq!(summary.unreached, 4 - done, "gather, page and, where it did not run, shout[two]");
     bench.write("one", "a\nb\nc");
     let next = bench.run(&bench.store()).expect("a run");
-    assert_eq!((ran(&next, "shout"), next.stages["shout"].cached), (3, 1));
+    assert_eq!((ran(&next, "shout"), next.stages["shout"].cached), (4 - done, done));
 }
 
 #[test]

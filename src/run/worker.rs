@@ -1,9 +1,9 @@
-//! Where tasks run: one thread for each job that the user allows.
+//! Where tasks are computed: one thread for each job that the user allows. What they come to is handed to those who write.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -11,7 +11,8 @@ use strata_stages::contract::stage::Gathered;
 use strata_stages::model::watch_task::{self, WatchTask};
 use strata_stages::{Part, Task};
 
-use super::publish::{objects, publish, publish_output};
+use super::publish::{Written, publish_output, write};
+use super::writer::Write;
 use super::{Cancelled, Finished, Job, Message, Work};
 use crate::key::InputContent;
 use crate::plan::{ResolvedInputs, ResolvedPart};
@@ -24,9 +25,10 @@ use crate::store::{OutputRecord, Store};
 pub struct Stopped;
 
 /// Runs what comes until no more can.
-pub fn worker(
-    store: &Store,
+pub fn worker<'s>(
+    store: &'s Store,
     work: &Mutex<Receiver<Work>>,
+    writes: &SyncSender<Write<'s>>,
     messages: &Sender<Message>,
     progress: &Progress,
     cancelled: Cancelled,
@@ -37,13 +39,21 @@ pub fn worker(
             Err(_) => return,
         };
         let Ok(next) = next else { return };
+        // A task that failed is reported, one that did not is written first.
+        let deliver = |job: &Arc<Job>, seconds: f64, written: Result<Vec<Written<'s>>>| match written {
+            Ok(written) => drop(writes.send(Write::Task { job: Arc::clone(job), written, seconds })),
+            Err(error) => report(messages, job, seconds, Err(error), cancelled),
+        };
         match next {
             Work::Table(job) => {
                 let started = Instant::now();
-                let result = run_table(store, &job, started, progress, cancelled);
-                report(messages, &job, started.elapsed().as_secs_f64(), result, cancelled);
+                let written = compute(store, &job, progress, cancelled);
+                deliver(&Arc::new(job), started.elapsed().as_secs_f64(), written);
             }
-            Work::Pass(jobs) => run_pass(store, &jobs, messages, cancelled),
+            Work::Pass(jobs) => {
+                let jobs: Vec<Arc<Job>> = jobs.into_iter().map(Arc::new).collect();
+                run_pass(store, &jobs, cancelled, &mut |at, seconds, written| deliver(&jobs[at], seconds, written));
+            }
         }
         if messages.send(Message::WorkerFree).is_err() {
             return;
@@ -51,7 +61,7 @@ pub fn worker(
     }
 }
 
-fn report(
+pub fn report(
     messages: &Sender<Message>,
     job: &Job,
     seconds: f64,
@@ -82,42 +92,43 @@ fn contents(job: &Job) -> BTreeMap<String, Vec<String>> {
     inputs.map(|(role, parts)| (role.clone(), parts.iter().filter_map(hash).collect())).collect()
 }
 
-pub fn run_table(
-    store: &Store,
-    job: &Job,
-    started: Instant,
-    progress: &Progress,
-    cancelled: Cancelled,
-) -> Result<Vec<OutputRecord>> {
+/// Computes a task that reads tables, and writes its outputs but for their names.
+pub fn compute<'s>(store: &'s Store, job: &Job, progress: &Progress, cancelled: Cancelled) -> Result<Vec<Written<'s>>> {
     let within = |done: u64, total: u64| progress.within(&job.label, done, total);
     let task = Task { params: &job.document.params, inputs: parts(&job.inputs), cancelled, progress: &within };
-    let records = guarded(|| match job.stage.work {
+    guarded(|| match job.stage.work {
         // Each output is an object before the next is made.
         strata_stages::Work::Stream(run) => {
-            let mut records = Vec::new();
+            let mut written = Vec::new();
             run(&task, &mut |output| {
-                records.push(publish_output(store, output)?);
+                written.push(publish_output(store, output)?.into());
                 Ok(())
             })?;
-            Ok(records)
+            Ok(written)
         }
         strata_stages::Work::Gather(gather) => {
-            objects(store, gather(&Gathered { task: &task, stages: job.stages, contents: contents(job) })?)
+            write(store, gather(&Gathered { task: &task, stages: job.stages, contents: contents(job) })?)
         }
-        _ => objects(store, job.stage.run(&task)?),
-    })?;
-    publish(store, job, records, started.elapsed().as_secs_f64())
+        _ => write(store, job.stage.run(&task)?),
+    })
 }
 
 /// A panic in a stage is that task's failure, not the end of the run.
-fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(anyhow!("a defect in Strata: {}", text.unwrap_or("the task panicked")))
     })
 }
 
-pub fn run_pass(store: &Store, jobs: &[Job], messages: &Sender<Message>, cancelled: Cancelled) {
+/// Passes the examples of all tasks through their model, and calls with the place of each task, the seconds that it took, and
+/// what it came to.
+pub fn run_pass<'s>(
+    store: &'s Store,
+    jobs: &[Arc<Job>],
+    cancelled: Cancelled,
+    deliver: &mut dyn FnMut(usize, f64, Result<Vec<Written<'s>>>),
+) {
     let mut done: Vec<bool> = vec![false; jobs.len()];
     let mut last = Instant::now();
     let result = guarded(|| {
@@ -127,13 +138,11 @@ pub fn run_pass(store: &Store, jobs: &[Job], messages: &Sender<Message>, cancell
             inputs: parts(&job.inputs),
         });
         watch_task::run(&tasks.collect::<Vec<_>>(), cancelled, &mut |index, outputs| {
+            let written = outputs.and_then(|outputs| write(store, outputs));
             let seconds = last.elapsed().as_secs_f64();
-            last = Instant::now();
             done[index] = true;
-            let result = outputs
-                .and_then(|outputs| objects(store, outputs))
-                .and_then(|records| publish(store, &jobs[index], records, seconds));
-            report(messages, &jobs[index], seconds, result, cancelled);
+            deliver(index, seconds, written);
+            last = Instant::now();
         })
     });
     // What the pass did not reach fails with the reason the pass gave.
@@ -141,7 +150,7 @@ pub fn run_pass(store: &Store, jobs: &[Job], messages: &Sender<Message>, cancell
         Ok(()) => "the pass ended before this part".to_string(),
         Err(error) => format!("{error:#}"),
     };
-    for (job, _) in jobs.iter().zip(done).filter(|(_, done)| !done) {
-        report(messages, job, 0.0, Err(anyhow!("{reason}")), cancelled);
+    for at in (0..jobs.len()).filter(|at| !done[*at]) {
+        deliver(at, 0.0, Err(anyhow!("{reason}")));
     }
 }

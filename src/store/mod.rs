@@ -141,12 +141,12 @@ impl Store {
         }
     }
 
-    /// Writes an object through `write` and returns its hash and size. Writing the same bytes twice is harmless.
-    pub fn publish(
+    /// Writes an object through `write`: the half of publishing it that does not wait for the disk.
+    pub fn write_object(
         &self,
         extension: Option<&Extension>,
         write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
-    ) -> Result<(ObjectHash, u64)> {
+    ) -> Result<Unnamed<'_>> {
         let mut temporary = Temporary::create(&self.disk, &self.layout.objects())?;
         let mut hashing =
             HashingWriter { inner: BufWriter::new(&mut temporary), hasher: blake3::Hasher::new(), bytes: 0 };
@@ -154,20 +154,14 @@ impl Store {
         written.with_context(|| format!("cannot write an object in {}", self.layout.objects().display()))?;
         let (hash, bytes) = (ObjectHash::from(hashing.hasher.finalize()), hashing.bytes);
         drop(hashing);
-        self.settle(temporary, hash, bytes, extension)?;
-        Ok((hash, bytes))
+        Ok(Unnamed { temporary, hash, bytes, extension: extension.cloned() })
     }
 
-    /// Moves a complete temporary file to the object's name and remembers that its bytes are known.
-    fn settle(
-        &self,
-        temporary: Temporary,
-        object: ObjectHash,
-        bytes: u64,
-        extension: Option<&Extension>,
-    ) -> Result<()> {
-        let (extension, columns) = (extension.cloned(), BTreeMap::new());
-        let object = OutputRecord { object, extension, name: None, rows: 0, bytes, columns };
+    /// The other half: flushes the file, moves it to the object's name and remembers that its bytes are known. Writing the same
+    /// bytes twice is harmless.
+    pub fn name_object(&self, unnamed: Unnamed) -> Result<()> {
+        let Unnamed { temporary, hash, bytes, extension } = unnamed;
+        let object = OutputRecord { object: hash, extension, name: None, rows: 0, bytes, columns: BTreeMap::new() };
         let path = self.layout.object(&object);
         if let Some(folder) = path.parent() {
             self.disk.create_folders(folder).with_context(|| format!("cannot write {}", folder.display()))?;
@@ -305,6 +299,14 @@ impl Store {
         }
         Ok(keys)
     }
+}
+
+/// An object whose bytes are written, and not yet flushed and named.
+pub struct Unnamed<'s> {
+    temporary: Temporary<'s>,
+    pub hash: ObjectHash,
+    pub bytes: u64,
+    extension: Option<Extension>,
 }
 
 struct HashingWriter<W> {

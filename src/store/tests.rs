@@ -4,7 +4,10 @@ use super::*;
 
 fn publish(store: &Store, bytes: &[u8]) -> OutputRecord {
     let extension = Some(Extension::try_from("bin".to_string()).expect("letters"));
-    let written = store.publish(extension.as_ref(), |out| Ok(out.write_all(bytes)?));
+    let written = store.write_object(extension.as_ref(), |out| Ok(out.write_all(bytes)?)).and_then(|object| {
+        let (hash, bytes) = (object.hash, object.bytes);
+        store.name_object(object).map(|()| (hash, bytes))
+    });
     let (object, bytes) = written.expect("a writable store");
     OutputRecord { object, extension, name: None, rows: 0, bytes, columns: BTreeMap::new() }
 }
@@ -27,7 +30,7 @@ fn damage_and_absence_are_noticed() {
 fn a_failed_write_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open(folder.path());
-    let failed = store.publish(None, |out| {
+    let failed = store.write_object(None, |out| {
         out.write_all(b"half")?;
         anyhow::bail!("stop")
     });

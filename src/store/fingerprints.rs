@@ -120,6 +120,12 @@ impl Folder {
         Ok(Folder(open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
     }
 
+    /// A folder in it.
+    pub fn folder(&self, name: &Path) -> io::Result<Folder> {
+        use rustix::fs::{Mode, OFlags, openat};
+        Ok(Folder(openat(&self.0, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
     /// As [`FileState::of`].
     pub fn state(&self, name: &Path) -> io::Result<FileState> {
         let found = rustix::fs::statat(&self.0, name, rustix::fs::AtFlags::empty())?;

@@ -233,17 +233,19 @@ impl Layout {
 
 /// `objects/ab/abcd….parquet`, relative to the root; a remote's objects lie in the same place.
 pub fn object_path(hash: ObjectHash, extension: Option<&Extension>) -> PathBuf {
-    let mut path = String::new();
-    write_object_path(hash, extension, &mut path);
+    let mut path = format!("{OBJECTS}/{}/", object_folder(hash));
+    write_object_name(hash, extension, &mut path);
     PathBuf::from(path)
 }
 
-/// The same into a text that is used again for the next of a hundred thousand.
-pub fn write_object_path(hash: ObjectHash, extension: Option<&Extension>, out: &mut String) {
-    let hash = blake3::Hash::from_bytes(hash.to_bytes()).to_hex();
-    for part in [OBJECTS, "/", &hash[..2], "/", hash.as_str()] {
-        out.push_str(part);
-    }
+/// The folder of an object among all objects.
+pub fn object_folder(hash: ObjectHash) -> String {
+    blake3::Hash::from_bytes(hash.to_bytes()).to_hex()[..2].to_string()
+}
+
+/// An object's name in its folder, into a text that is used again for the next of a hundred thousand.
+pub fn write_object_name(hash: ObjectHash, extension: Option<&Extension>, out: &mut String) {
+    out.push_str(&blake3::Hash::from_bytes(hash.to_bytes()).to_hex());
     if let Some(extension) = extension {
         out.push('.');
         out.push_str(extension.as_str());
@@ -252,16 +254,15 @@ pub fn write_object_path(hash: ObjectHash, extension: Option<&Extension>, out: &
 
 /// `records/<key>.json`, relative to the root; a remote's records lie in the same place.
 pub fn record_name(key: Key) -> String {
-    let mut name = String::new();
+    let mut name = format!("{RECORDS}/");
     write_record_name(key, &mut name);
     name
 }
 
-/// The same into a text that is used again.
+/// A record's name among all records, into a text that is used again.
 pub fn write_record_name(key: Key, out: &mut String) {
-    for part in [RECORDS, "/", blake3::Hash::from_bytes(key.to_bytes()).to_hex().as_str(), ".json"] {
-        out.push_str(part);
-    }
+    out.push_str(&blake3::Hash::from_bytes(key.to_bytes()).to_hex());
+    out.push_str(".json");
 }
 
 /// The folder of a node's view, relative to the root: `tables/<table>/model=…/dataset=…` for a table,

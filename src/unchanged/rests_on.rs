@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::key::Key;
-use crate::store::layout::{Layout, write_object_path, write_record_name};
+use crate::store::layout::{Layout, object_folder, write_object_name, write_record_name};
 use crate::store::names::{Extension, ObjectHash};
 use crate::store::{FileState, Folder, OutputRecord};
 
@@ -142,22 +142,35 @@ impl RestsOn {
             }
         }
         let (views, rest) = share(&self.folders, rest);
-        for folder in views {
-            states.push(folders.views.state(folder).ok()?);
+        for group in views.chunk_by(|a, b| a.parent() == b.parent()) {
+            // One that is opened is found once for all in it.
+            let parent = group[0].parent().filter(|parent| group.len() >= 8 && *parent != Path::new(""));
+            let parent = parent.map(|parent| folders.views.folder(parent)).transpose().ok()?;
+            for folder in group {
+                let state = match &parent {
+                    Some(parent) => parent.state(Path::new(folder.file_name()?)),
+                    None => folders.views.state(folder),
+                };
+                states.push(state.ok()?);
+            }
         }
         let (records, rest) = share(&self.records, rest);
         let mut name = String::new();
         for key in records {
             name.clear();
             write_record_name(*key, &mut name);
-            states.push(folders.store.state(Path::new(&name)).ok()?);
+            states.push(folders.records.state(Path::new(&name)).ok()?);
         }
         let (objects, _) = share(&self.objects, rest);
-        for (object, place) in objects {
-            let extension = self.extensions.get(usize::from(*place))?;
-            name.clear();
-            write_object_path(*object, extension.as_ref(), &mut name);
-            states.push(folders.store.state(Path::new(&name)).ok()?);
+        // They are sorted by their names, so that each folder is found once.
+        for group in objects.chunk_by(|a, b| a.0.to_bytes()[0] == b.0.to_bytes()[0]) {
+            let folder = folders.objects.folder(Path::new(&object_folder(group[0].0))).ok()?;
+            for (object, place) in group {
+                let extension = self.extensions.get(usize::from(*place))?;
+                name.clear();
+                write_object_name(*object, extension.as_ref(), &mut name);
+                states.push(folder.state(Path::new(&name)).ok()?);
+            }
         }
         let mut hasher = blake3::Hasher::new();
         let now = std::time::SystemTime::now();
@@ -172,13 +185,19 @@ impl RestsOn {
 
 /// From these folders records, objects and views are found by short paths.
 struct Folders {
-    store: Folder,
+    records: Folder,
+    objects: Folder,
     views: Folder,
 }
 
 impl Folders {
     fn open(layout: &Layout) -> Option<Folders> {
-        Some(Folders { store: Folder::open(layout.root()).ok()?, views: Folder::open(layout.view_root()).ok()? })
+        let open = |path: &Path| Folder::open(path).ok();
+        Some(Folders {
+            records: open(&layout.records())?,
+            objects: open(&layout.objects())?,
+            views: open(layout.view_root())?,
+        })
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::comparison::fill::Filled;
-use crate::linear_algebra::{centre, norm, products, scale_to_unit};
+use crate::linear_algebra::{norm, products, scale_to_unit};
+use crate::states::state_table::States;
 
 /// Rows whose products with all others a thread computes at a time.
 const TILE: usize = 128;
@@ -42,36 +43,51 @@ pub struct Cosines {
 impl Vectors {
     /// The vectors of the groups of these numbers; where `centred`, without the mean over all of them.
     pub fn of(filled: &Filled, groups: &[usize], centred: bool, least: usize) -> Vectors {
-        let chosen = || groups.iter().map(|&group| &filled.groups[group]);
+        Vectors::centred_with(filled, groups, groups, centred, least)
+    }
+
+    /// The vectors of the groups `wanted`; where `centred`, without the mean over all vectors of `groups`.
+    pub fn centred_with(filled: &Filled, groups: &[usize], wanted: &[usize], centred: bool, least: usize) -> Vectors {
+        let chosen = |of: &[usize]| of.iter().map(|&group| &filled.groups[group]).collect::<Vec<_>>();
+        let (all, wanted_groups) = (chosen(groups), chosen(wanted));
         let mut starts = vec![0];
-        chosen().for_each(|group| starts.push(starts[starts.len() - 1] + group.examples.len()));
-        let width = chosen().map(|group| group.width).next().unwrap_or(1).max(1);
-        let mut values: Vec<f64> = chosen().flat_map(|group| group.values.iter().copied()).collect();
-        let total: f64 = values.iter().map(|value| value * value).sum();
+        wanted_groups.iter().for_each(|group| starts.push(starts[starts.len() - 1] + group.examples.len()));
+        let width = all.first().map_or(1, |group| group.width).max(1);
+        let total: f64 = all.iter().flat_map(|group| &group.values).map(|value| value * value).sum();
         let share = |along: f64| if total > 0.0 { along / total } else { 0.0 };
+        let mut values: Vec<f64> = Vec::with_capacity(starts[starts.len() - 1] * width);
+        wanted_groups.iter().for_each(|group| values.extend_from_slice(&group.values));
         let Some(present) = &filled.present else {
-            let lengths: Vec<f64> = values.chunks_exact(width).map(norm).collect();
-            let mut whole = values;
-            let mean = if centred { centre(&mut whole, width) } else { mean_of(&whole, width) };
-            let mean_share = share(lengths.len() as f64 * mean.iter().map(|value| value * value).sum::<f64>());
-            for (vector, length) in whole.chunks_exact_mut(width).zip(lengths) {
+            let mean = mean_of(&all, width);
+            let rows: usize = all.iter().map(|group| group.examples.len()).sum();
+            let mean_share = share(rows as f64 * mean.iter().map(|value| value * value).sum::<f64>());
+            for vector in values.chunks_exact_mut(width) {
+                let length = norm(vector);
+                if centred {
+                    vector.iter_mut().zip(&mean).for_each(|(value, mean)| *value -= mean);
+                }
                 if scale_to_unit(vector) <= LEFT * length {
                     vector.fill(0.0);
                 }
             }
-            return Vectors { width, starts, values: Values::Complete(whole), mean_share };
+            return Vectors { width, starts, values: Values::Complete(values), mean_share };
         };
-        let present: Vec<f64> = groups.iter().flat_map(|&group| present[group].iter().copied()).collect();
         let (mut sums, mut counts) = (vec![0.0; width], vec![0.0; width]);
-        for (i, (value, present)) in values.iter().zip(&present).enumerate() {
-            sums[i % width] += value;
-            counts[i % width] += present;
+        for &group in groups {
+            let rows = filled.groups[group].values.chunks_exact(width).zip(present[group].chunks_exact(width));
+            for (row, present) in rows {
+                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+                counts.iter_mut().zip(present).for_each(|(count, present)| *count += present);
+            }
         }
+        let present: Vec<f64> = wanted.iter().flat_map(|&group| present[group].iter().copied()).collect();
         let means: Vec<f64> = sums.iter().zip(&counts).map(|(sum, count)| sum / count.max(1.0)).collect();
         let mean_share = share(means.iter().zip(&counts).map(|(mean, count)| mean * mean * count).sum());
         if centred {
-            let each = values.iter_mut().zip(&present).enumerate();
-            each.for_each(|(i, (value, present))| *value -= present * means[i % width]);
+            for (row, present) in values.chunks_exact_mut(width).zip(present.chunks_exact(width)) {
+                let each = row.iter_mut().zip(present).zip(&means);
+                each.for_each(|((value, present), mean)| *value -= present * mean);
+            }
         }
         let squares = values.iter().map(|value| value * value).collect();
         let values = Values::Pairwise { values, squares, present, least: least.min(width) as f64 };
@@ -81,6 +97,22 @@ impl Vectors {
     /// The rows of one of the groups, by its place among those chosen.
     pub fn rows(&self, group: usize) -> Range<usize> {
         self.starts[group]..self.starts[group + 1]
+    }
+
+    /// The vectors of some of the groups, by their places among those chosen.
+    pub fn of_groups(&self, groups: &[usize]) -> Vectors {
+        let mut starts = vec![0];
+        groups.iter().for_each(|&group| starts.push(starts[starts.len() - 1] + self.rows(group).len()));
+        let of = |values: &[f64]| -> Vec<f64> {
+            groups.iter().flat_map(|&group| part(values, &self.rows(group), self.width)).copied().collect()
+        };
+        let values = match &self.values {
+            Values::Complete(units) => Values::Complete(of(units)),
+            Values::Pairwise { values, squares, present, least } => {
+                Values::Pairwise { values: of(values), squares: of(squares), present: of(present), least: *least }
+            }
+        };
+        Vectors { width: self.width, starts, values, mean_share: self.mean_share }
     }
 
     /// The unit vectors and their width, where all numbers are there. A vector without direction is 0.
@@ -138,26 +170,16 @@ impl Vectors {
     }
 }
 
-impl Cosines {
-    /// The same among the rows of two ranges that follow each other.
-    pub fn among(&self, a: Range<usize>, b: Range<usize>) -> Cosines {
-        let chosen: Vec<usize> = a.chain(b).collect();
-        let pick = |matrix: &[f64]| -> Vec<f64> {
-            chosen.iter().flat_map(|&i| chosen.iter().map(move |&j| i * self.rows + j)).map(|at| matrix[at]).collect()
-        };
-        Cosines { rows: chosen.len(), values: pick(&self.values), known: self.known.as_deref().map(pick) }
-    }
-}
-
 fn part<'a>(values: &'a [f64], rows: &Range<usize>, width: usize) -> &'a [f64] {
     &values[rows.start * width..rows.end * width]
 }
 
-fn mean_of(values: &[f64], width: usize) -> Vec<f64> {
+fn mean_of(groups: &[&States], width: usize) -> Vec<f64> {
     let mut mean = vec![0.0; width];
-    values.chunks_exact(width).for_each(|row| mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += value));
-    let rows = (values.len() / width).max(1) as f64;
-    mean.iter_mut().for_each(|mean| *mean /= rows);
+    let rows = groups.iter().flat_map(|group| group.values.chunks_exact(width));
+    rows.for_each(|row| mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += value));
+    let rows: usize = groups.iter().map(|group| group.values.len() / width).sum();
+    mean.iter_mut().for_each(|mean| *mean /= rows.max(1) as f64);
     mean
 }
 
@@ -166,7 +188,6 @@ mod tests {
     use super::*;
     use crate::comparison::compared::Fill;
     use crate::comparison::fill::filled;
-    use crate::states::state_table::States;
     use crate::statistics::random::Random;
 
     fn states(rows: usize, width: usize, lengths: impl Fn(usize) -> usize, seed: u64) -> States {
@@ -201,6 +222,20 @@ mod tests {
             // Row 3 has two numbers, which is less than three.
             let known = found.known.unwrap();
             assert_eq!((known[3], known[3 * 5 + 4], known[1], known[0]), (0.0, 0.0, 1.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn some_groups_alone_have_the_cosines_that_they_have_among_all() {
+        for fill in [Fill::Common, Fill::Pairwise] {
+            let groups = vec![states(3, 6, |i| 4 + i, 1), states(4, 6, |_| 5, 2), states(2, 6, |i| 4 + i, 3)];
+            let filled = filled(groups, fill, 1);
+            for centred in [false, true] {
+                let all = Vectors::of(&filled, &[0, 1, 2], centred, 1);
+                let some = Vectors::centred_with(&filled, &[0, 1, 2], &[2, 0], centred, 1);
+                assert_eq!(some.between(some.rows(0), some.rows(1)), all.between(all.rows(2), all.rows(0)));
+                assert_eq!(some.mean_share, all.mean_share);
+            }
         }
     }
 

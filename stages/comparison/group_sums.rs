@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use crate::statistics::label_sums::{sums, within};
+use crate::linear_algebra::{combinations, dot, products};
+use crate::statistics::label_sums::{squared_sums, sums, within};
 use crate::statistics::labels::Labels;
+use crate::statistics::pair_mean_of_vectors::VectorPairs;
 use crate::statistics::row_sums::Panels;
 
 /// Means over pairs within a group and between two, of one labelling of the rows.
@@ -29,6 +31,31 @@ pub fn permuted_means(values: &[f64], counted: &[f64], labels: &Labels, same_cou
         PairMeans { within_a, within_b, between }
     };
     sums.iter().zip(counts).map(mean).collect()
+}
+
+/// The same of inner products, from the vectors and without the matrix.
+pub fn means_of_vectors(of: &VectorPairs, labels: &Labels) -> Vec<PairMeans> {
+    let &VectorPairs { vectors, width, first, partner, same_example } = of;
+    let rows = partner.len();
+    let row = |row: usize| &vectors[row * width..(row + 1) * width];
+    let squares: Vec<f64> = vectors.chunks_exact(width).map(|row| dot(row, row)).collect();
+    let left_out = |of: usize| partner[of].filter(|_| !same_example);
+    let mut of_rows = products(vectors, &combinations(&vec![1.0; rows], vectors, width), width);
+    for (at, (sum, square)) in of_rows.iter_mut().zip(&squares).enumerate() {
+        *sum -= square + left_out(at).map_or(0.0, |partner| dot(row(at), row(partner)));
+    }
+    let total: f64 = of_rows.iter().sum();
+    let all = 0..labels.len();
+    let own = squared_sums(&Panels::new(vectors, width), labels, all.clone(), 0..1);
+    let (lengths, of_first) = (sums(&squares, labels, all.clone(), 0..1), sums(&of_rows, labels, all, 0..1));
+    let (n, m, same) = (first, rows - first, (0..first).filter(|&at| left_out(at).is_some()).count());
+    let pairs = [n * n.saturating_sub(1), m * m.saturating_sub(1), n * m - same].map(|pairs| pairs as f64);
+    let means = own.iter().zip(lengths).zip(of_first).map(|((own, lengths), of_first)| {
+        let own = own - lengths;
+        let [within_a, within_b, between] = [own, total - 2.0 * of_first + own, of_first - own];
+        PairMeans { within_a: within_a / pairs[0], within_b: within_b / pairs[1], between: between / pairs[2] }
+    });
+    means.collect()
 }
 
 /// Sums over ordered pairs within group 0, within group 1, and over pairs between the two.
@@ -76,6 +103,40 @@ mod tests {
             assert!((within_a - mean(&|a, b| a + b == 2.0)).abs() < 1e-12);
             assert!((within_b - mean(&|a, b| a + b == 0.0)).abs() < 1e-12);
             assert!((between - mean(&|a, b| a > b)).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn means_of_vectors_are_those_of_their_products() {
+        let (rows, first, width) = (9, 4, 3);
+        let mut random = Random::new(3, 0);
+        let vectors: Vec<f64> = (0..rows * width).map(|_| random.normal()).collect();
+        let mut partner = vec![None; rows];
+        (partner[1], partner[6]) = (Some(6), Some(1));
+        let groups: Vec<u16> = (0..rows).map(|row| u16::from(row >= first)).collect();
+        let labels = Labels::permuted(&groups, &["a", "b", "c", "d", "e", "f", "b", "g", "h"], 40, 5, 0);
+        for same_example in [false, true] {
+            let mut values = products(&vectors, &vectors, width);
+            let mut counted = vec![1.0; rows * rows];
+            for row in 0..rows {
+                for other in [Some(row), partner[row].filter(|_| !same_example)].into_iter().flatten() {
+                    (values[row * rows + other], counted[row * rows + other]) = (0.0, 0.0);
+                }
+            }
+            let expected = permuted_means(&values, &counted, &labels, true);
+            let found = means_of_vectors(
+                &VectorPairs { vectors: &vectors, width, first, partner: &partner, same_example },
+                &labels,
+            );
+            assert_eq!(found.len(), 40);
+            for (found, expected) in found.iter().zip(&expected) {
+                let pairs = [
+                    (found.within_a, expected.within_a),
+                    (found.within_b, expected.within_b),
+                    (found.between, expected.between),
+                ];
+                pairs.iter().for_each(|(found, expected)| assert!((found - expected).abs() < 1e-12));
+            }
         }
     }
 }

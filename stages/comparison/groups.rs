@@ -13,6 +13,7 @@ use crate::contract::node::Part;
 use crate::contract::site::Stream;
 use crate::contract::stage::Task;
 use crate::states::state_table::{Place, StateTable, States};
+use crate::statistics::vector_products::are_too_many;
 use crate::table::{self, Column, Kind, column};
 
 /// The parameters that [`crate::comparison::compared::Comparison::params`] gave.
@@ -56,6 +57,11 @@ impl Sizes {
     /// Bytes of the vectors of one slice, in f64 as they are read and once more as they are compared.
     pub fn memory(&self) -> f64 {
         2.0 * 8.0 * self.examples() * self.width
+    }
+
+    /// Of so many vectors the inner products that are held at a time; of more their sums come from the vectors.
+    pub fn held(&self, vectors: f64) -> f64 {
+        if are_too_many(vectors as usize, self.width as usize) { 0.0 } else { vectors * vectors }
     }
 
     /// Pairs of examples of two groups.

@@ -19,10 +19,12 @@ use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{SEED_SETTING, defaults, setting};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::states::state_table::States;
 use crate::statistics::holm::holm;
 use crate::statistics::max_statistic::{Centre, MaxStatistic};
-use crate::statistics::mean_cosine::{Examples, InnerProducts, MeanCosine, mean_cosine, null_of};
+use crate::statistics::mean_cosine::{Examples, InnerProducts, Matrix, MeanCosine, mean_cosine, null_of};
 use crate::statistics::permutation::PERMUTATIONS;
+use crate::statistics::vector_products::{Centred, VectorProducts, are_too_many};
 use crate::table::folders::{COMPARISON, OF, SHARED};
 use crate::table::{Kind, Table, column};
 
@@ -104,7 +106,7 @@ const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "mean_similarity",
-    version: 1,
+    version: 2,
     about: "The cosine of every two groups' mean vectors, with an interval and a test that they have no common direction.",
     asked_by_default: true,
     notice: None,
@@ -122,13 +124,18 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     nodes(STAGE.name, &settings, pipeline)
 }
 
-/// The inner products of all vectors.
+/// The inner products of all vectors, or of many the products of their columns.
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
     let sizes = Sizes::expected(&params.comparing.reading, expected)?;
     let n = sizes.examples();
-    let memory = sizes.memory() + 8.0 * n * n;
-    Some(Cost { flops: 2.0 * sizes.slices * n * n * sizes.width, memory, ..Cost::default() })
+    let largest = sizes.groups.iter().copied().fold(0.0, f64::max);
+    let held = sizes.held(largest);
+    let (inner, kept) = match held > 0.0 {
+        true => (n, 8.0 * (sizes.groups.iter().map(|n| n * n).sum::<f64>() + held)),
+        false => (sizes.width, 8.0 * (n * sizes.width + 2.0 * sizes.width * sizes.width)),
+    };
+    Some(Cost { flops: 2.0 * sizes.slices * n * inner * sizes.width, memory: sizes.memory() + kept, ..Cost::default() })
 }
 
 /// A pair at one place.
@@ -154,14 +161,18 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let mut rows = Vec::new();
     for (slice, place) in slices.iter().enumerate() {
         let filled = params.comparing.load(&groups, place)?;
-        let own: Vec<Vec<f64>> = filled.groups.iter().map(|group| inner_products(group, group)).collect();
-        let shares: Vec<Option<f64>> = own.iter().map(|own| mean_share(own)).collect();
-        for a in 0..own.len() {
-            for b in a + 1..own.len() {
-                let between = inner_products(&filled.groups[a], &filled.groups[b]);
+        let width = filled.groups[0].width.max(1);
+        let most = filled.groups.iter().map(|group| group.examples.len()).max().unwrap_or_default();
+        // Of many examples the inner products are too many to be held, and their sums come from the vectors.
+        let products = match are_too_many(most, width) {
+            true => OfGroups::Vectors(filled.groups.iter().map(|group| Centred::new(&group.values, width)).collect()),
+            false => OfGroups::Held(filled.groups.iter().map(|group| inner_products(group, group)).collect()),
+        };
+        let shares: Vec<Option<f64>> = (0..filled.groups.len()).map(|group| products.mean_share(group)).collect();
+        for a in 0..filled.groups.len() {
+            for b in a + 1..filled.groups.len() {
                 let [of_a, of_b] = [a, b].map(|group| filled.groups[group].examples.iter().map(String::as_str));
                 let examples = Examples::by_identity(of_a, of_b);
-                let products = InnerProducts { a: &own[a], b: &own[b], between: &between };
                 rows.push(Row {
                     slice,
                     pair: (a, b),
@@ -170,7 +181,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
                     left_out: filled.left_out[a] + filled.left_out[b],
                     width: filled.groups[a].width,
                     shares: [shares[a], shares[b]],
-                    found: mean_cosine(products, &examples),
+                    found: products.mean_cosine(&filled.groups, [a, b], &examples),
                 });
             }
         }
@@ -180,12 +191,40 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     table(&params, &slices, rows)
 }
 
-/// The squared length of the mean by the mean squared length, the former from pairs of different examples.
-fn mean_share(own: &[f64]) -> Option<f64> {
-    let n = own.len().isqrt();
-    let trace: f64 = (0..n).map(|i| own[i * n + i]).sum();
-    let apart = (own.iter().sum::<f64>() - trace) / (n * n.saturating_sub(1)) as f64;
-    Some(apart * n as f64 / trace).filter(|share| share.is_finite())
+/// The inner products of the vectors of each group with one another, or the vectors.
+enum OfGroups<'a> {
+    Held(Vec<Vec<f64>>),
+    Vectors(Vec<Centred<'a>>),
+}
+
+impl OfGroups<'_> {
+    /// The squared length of the mean by the mean squared length, the former from pairs of different examples.
+    fn mean_share(&self, group: usize) -> Option<f64> {
+        let (n, trace, total) = match self {
+            OfGroups::Held(own) => {
+                let (own, n) = (&own[group], own[group].len().isqrt());
+                (n, (0..n).map(|i| own[i * n + i]).sum::<f64>(), own.iter().sum::<f64>())
+            }
+            OfGroups::Vectors(groups) => {
+                let squares = groups[group].squares();
+                let all = VectorProducts::new(&groups[group], &groups[group]);
+                (squares.len(), squares.iter().sum(), all.total())
+            }
+        };
+        let apart = (total - trace) / (n * n.saturating_sub(1)) as f64;
+        Some(apart * n as f64 / trace).filter(|share| share.is_finite())
+    }
+
+    fn mean_cosine(&self, groups: &[States], [a, b]: [usize; 2], examples: &Examples) -> MeanCosine {
+        match self {
+            OfGroups::Held(own) => {
+                let between = inner_products(&groups[a], &groups[b]);
+                let [a, b, between] = [&own[a], &own[b], &between].map(|matrix| Matrix::Held(matrix));
+                mean_cosine(InnerProducts { a, b, between }, examples)
+            }
+            OfGroups::Vectors(own) => mean_cosine(InnerProducts::of_vectors(&own[a], &own[b]), examples),
+        }
+    }
 }
 
 fn table(params: &Params, slices: &[Slice], rows: Vec<Row>) -> Result<Vec<Output>> {

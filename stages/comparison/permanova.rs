@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, UInt32Array};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::comparison::compared::{Centring, Group, nodes};
+use crate::comparison::compared::{Centring, Fill, Group, nodes};
 use crate::comparison::cosines::{Cosines, Vectors};
 use crate::comparison::fill::Filled;
 use crate::comparison::groups::{CENTRED, SLICE_COLUMNS, Sizes, Slice, slice_arrays};
@@ -22,7 +22,7 @@ use crate::contract::setting::{PERMUTATIONS_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::linear_algebra::{combinations, dot};
 use crate::statistics::label_sums::{squared_sums, sums, within};
-use crate::statistics::labels::Labels;
+use crate::statistics::labels::{LABELS_KEPT, Labels, Permutations};
 use crate::statistics::max_statistic::{Centre, MaxStatistic};
 use crate::statistics::moments::mean;
 use crate::statistics::permutation::PERMUTATIONS;
@@ -107,14 +107,14 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     nodes(STAGE.name, &settings, pipeline)
 }
 
-/// The cosines of all vectors, and their products with the labels of every group under all permutations.
+/// The sums of every group's vectors, or of their cosines where these are fewer numbers, under all permutations.
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
     let sizes = Sizes::expected(&params.comparing.reading, expected)?;
-    let n = sizes.examples();
-    let tests = 2.0 * n * n * (params.permutations * params.groups.len()) as f64;
-    let memory = sizes.memory() + 8.0 * n * n + 2.0 * n * params.permutations as f64;
-    Some(Cost { flops: 2.0 * sizes.slices * (n * n * sizes.width + tests), memory, ..Cost::default() })
+    let (n, permutations) = (sizes.examples(), params.permutations as f64);
+    let summed = if params.comparing.fill == Fill::Pairwise { n } else { n.min(sizes.width) };
+    let memory = sizes.memory() + 2.0 * 8.0 * n * summed + (4.0 * n * permutations).min(LABELS_KEPT);
+    Some(Cost { flops: 2.0 * sizes.slices * 2.0 * n * summed * (summed + permutations), memory, ..Cost::default() })
 }
 
 /// The test at one place.
@@ -143,7 +143,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let groups = params.comparing.open(task, &params.groups)?;
     let slices = groups.slices();
     let mut rows: Vec<Row> = Vec::new();
-    let mut known: Option<(Vec<String>, Labels)> = None;
+    let mut known: Option<(Vec<String>, Permutations)> = None;
     let centring = params.comparing.centring;
     for (slice, place) in slices.iter().enumerate() {
         let filled = params.comparing.load(&groups, place)?;
@@ -172,7 +172,7 @@ fn analysis(
     params: &Params,
     filled: &Filled,
     vectors: &Vectors,
-    known: &mut Option<(Vec<String>, Labels)>,
+    known: &mut Option<(Vec<String>, Permutations)>,
 ) -> Option<Analysis> {
     let (mut labels, mut examples) = (Vec::new(), Vec::new());
     let groups: Vec<_> = filled.groups.iter().filter(|group| !group.examples.is_empty()).collect();
@@ -185,7 +185,7 @@ fn analysis(
     }
     if known.as_ref().is_none_or(|(of, _)| *of != examples) {
         let names: Vec<&str> = examples.iter().map(String::as_str).collect();
-        let permuted = Labels::permuted(&labels, &names, params.permutations, params.seed, 0);
+        let permuted = Permutations::new(labels.clone(), &names, params.permutations, params.seed, 0);
         *known = Some((examples.clone(), permuted));
     }
     let sizes: Vec<usize> = groups.iter().map(|group| group.examples.len()).collect();
@@ -200,7 +200,7 @@ fn analysis(
         sums.chunks_exact(sizes.len()).zip(counts).map(ratio).collect()
     };
     let observed = ratios(&as_they_are)[0];
-    let all = ratios(null);
+    let all = null.each(ratios);
     let finite = all.iter().chain([&observed]).all(|ratio| ratio.f.is_finite());
     (finite && !all.is_empty()).then_some(Analysis { observed, null: all })
 }

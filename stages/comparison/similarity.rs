@@ -117,18 +117,17 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         let all: Vec<usize> = (0..filled.groups.len()).collect();
         let pair = if a == b { vec![a] } else { vec![a, b] };
         for centred in [false, true] {
-            // The place of a and b among the groups that are centred together. A group has no pair to be centred with
-            // but the whole of a comparison of two.
-            let chosen = match comparing.centring {
+            // The groups that are centred together. A group has no pair to be centred with but the whole of a comparison of
+            // two.
+            let together = match comparing.centring {
                 Centring::None if centred => continue,
                 Centring::Pair if centred && a == b && all.len() > 2 => continue,
                 Centring::Comparison if centred => &all,
                 Centring::Pair if centred && a == b => &all,
                 _ => &pair,
             };
-            let place = |group: usize| chosen.iter().position(|known| *known == group).unwrap_or_default();
-            let vectors = Vectors::of(&filled, chosen, centred, comparing.least);
-            let found = vectors.between(vectors.rows(place(a)), vectors.rows(place(b)));
+            let vectors = Vectors::centred_with(&filled, together, &pair, centred, comparing.least);
+            let found = vectors.between(vectors.rows(0), vectors.rows(pair.len() - 1));
             let (of_a, of_b) = (&filled.groups[a].examples, &filled.groups[b].examples);
             for (i, example_a) in of_a.iter().enumerate() {
                 let first = if a == b { i + 1 } else { 0 };

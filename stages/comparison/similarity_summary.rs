@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::pair_test::{Pair, PairTest};
-use crate::comparison::compared::{Centring, Group, nodes};
-use crate::comparison::cosines::{Cosines, Vectors};
+use crate::comparison::compared::{Centring, Fill, Group, nodes};
+use crate::comparison::cosines::Vectors;
 use crate::comparison::family::Family;
 use crate::comparison::fill::Filled;
 use crate::comparison::group_columns::{GROUP_COLUMNS, group_arrays};
@@ -24,6 +24,7 @@ use crate::contract::node::Node;
 use crate::contract::pipeline::{Pipeline, PlanError, parse_settings};
 use crate::contract::setting::{PERMUTATIONS_SETTING, SEED_SETTING, defaults};
 use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
+use crate::statistics::labels::LABELS_KEPT;
 use crate::statistics::permutation::PERMUTATIONS;
 use crate::table::folders::{COMPARISON, OF, SHARED};
 use crate::table::{Kind, Table, column};
@@ -135,7 +136,7 @@ const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "similarity_summary",
-    version: 3,
+    version: 4,
     about: "Mean cosine similarity within groups and between them, with intervals and permutation tests of every two groups.",
     asked_by_default: true,
     notice: None,
@@ -153,19 +154,21 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
     nodes(STAGE.name, &settings, pipeline)
 }
 
-/// The cosines of all vectors of the comparison, and for every two groups a product of their cosines with the
-/// permutations, raw and centred.
+/// For every two groups their cosines, raw and centred, and the sums under permuted labels: of the cosines, or of the vectors where they are
+/// fewer numbers.
 fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     let params = Params::deserialize(params).ok()?;
     let sizes = Sizes::expected(&params.comparing.reading, expected)?;
-    let n = sizes.examples();
-    let of_pair = |a: usize, b: usize| (sizes.groups[a] + sizes.groups[b]).powi(2);
     let pairs = (0..sizes.groups.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
-    let tests: f64 = pairs.map(|(a, b)| 2.0 * of_pair(a, b) * params.permutations as f64).sum();
-    let flops = 2.0 * sizes.slices * (n * n * sizes.width + tests);
-    // Two matrices of cosines, and the labels of every pair.
-    let labels = 2.0 * n * sizes.groups.len() as f64 * params.permutations as f64;
-    Some(Cost { flops, memory: sizes.memory() + 3.0 * 8.0 * n * n + labels, ..Cost::default() })
+    let of_pairs = pairs.map(|(a, b)| sizes.groups[a] + sizes.groups[b]);
+    let flops = |rows: f64| 2.0 * rows * rows.min(sizes.width) * (rows.min(sizes.width) + params.permutations as f64);
+    let flops = 2.0 * sizes.slices * of_pairs.clone().map(flops).sum::<f64>();
+    let largest = of_pairs.clone().fold(0.0, f64::max);
+    // What of the cosines counts, and in panels.
+    let labels = of_pairs.map(|rows| (4.0 * rows * params.permutations as f64).min(LABELS_KEPT)).sum::<f64>();
+    let held = if params.comparing.fill == Fill::Pairwise { largest * largest } else { sizes.held(largest) };
+    let memory = sizes.memory() + 8.0 * (4.0 * held + 3.0 * largest * sizes.width) + labels;
+    Some(Cost { flops, memory, ..Cost::default() })
 }
 
 /// A row of the table.
@@ -226,30 +229,20 @@ fn of_slice(
     let Comparing { centring, same_example, least, .. } = params.comparing;
     let all: Vec<usize> = (0..filled.groups.len()).collect();
     let together = (!centred || centring == Centring::Comparison || all.len() <= 2)
-        .then(|| Vectors::of(filled, &all, centred, least))
-        .map(|vectors| (vectors.cosines(), vectors));
+        .then(|| Vectors::of(filled, &all, centred, least));
     for pair in Pair::all(all.len()) {
-        let mut test = |vectors: &Vectors, cosines: &Cosines| {
-            let examples = [pair.a, pair.b].map(|group| filled.groups[group].examples.as_slice());
-            let permuted = labels.entry(pair).or_default();
-            permuted.of(pair, examples, params.permutations, params.seed);
-            let test = pair_test::test(pair, examples, cosines, permuted, same_example, centred);
-            found(pair, vectors, test);
-        };
-        match &together {
-            Some((cosines, vectors)) if all.len() == 2 && pair.a != pair.b => test(vectors, cosines),
-            Some((cosines, vectors)) if pair.a == pair.b => {
-                let rows = vectors.rows(pair.a);
-                test(vectors, &cosines.among(rows.clone(), rows.end..rows.end));
-            }
-            Some((cosines, vectors)) => test(vectors, &cosines.among(vectors.rows(pair.a), vectors.rows(pair.b))),
+        let both = if pair.a == pair.b { &[pair.a][..] } else { &[pair.a, pair.b] };
+        let vectors = match &together {
+            Some(vectors) => vectors.of_groups(both),
             // A group alone has no pair to be centred with.
-            None if pair.a == pair.b => {}
-            None => {
-                let vectors = Vectors::of(filled, &[pair.a, pair.b], centred, least);
-                test(&vectors, &vectors.cosines());
-            }
-        }
+            None if pair.a == pair.b => continue,
+            None => Vectors::of(filled, both, centred, least),
+        };
+        let examples = [pair.a, pair.b].map(|group| filled.groups[group].examples.as_slice());
+        let permuted = labels.entry(pair).or_default();
+        permuted.of(pair, examples, params.permutations, params.seed);
+        let test = pair_test::test(pair, examples, &vectors, permuted, same_example, centred);
+        found(pair, &vectors, test);
     }
 }
 

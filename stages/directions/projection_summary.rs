@@ -16,7 +16,7 @@ use crate::contract::stage::{Output, Outputs, Stage, Task, Work};
 use crate::directions::direction_table::{COMPONENT, KIND, name_arrays};
 use crate::directions::projected::{FITTED, FOLDS, projected};
 use crate::directions::projection_table::{PROJECTION_COLUMNS, Values, read_projections};
-use crate::directions::resampled::weighted_sums;
+use crate::directions::resampled::{at_once, weighted_sums};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::statistics::box_plot::{self, BOX_COLUMNS};
@@ -174,7 +174,6 @@ fn intervals(values: &[&Values], count: usize, seed: u64) -> Vec<Option<Interval
     let resamples = Resamples::by_size(values.iter().map(|values| values.examples.len()), count, seed);
     let mut found = vec![None; values.len()];
     for (size, resamples) in resamples {
-        let weights: Vec<f64> = resamples.counts().flatten().collect();
         let here: Vec<usize> = (0..values.len()).filter(|&row| values[row].examples.len() == size).collect();
         // Two columns for each set of values: how many of an example are there, and the sum of their distances from the
         // first that is.
@@ -187,7 +186,8 @@ fn intervals(values: &[&Values], count: usize, seed: u64) -> Vec<Option<Interval
             there.chain(values[row].rows().map(sum))
         };
         let columns: Vec<f64> = here.iter().flat_map(|&row| column(row)).collect();
-        let sums = weighted_sums(&weights, &columns, size);
+        let mut sums = Vec::new();
+        resamples.counts(at_once(size), |weights| sums.extend(weighted_sums(weights, &columns, size)));
         let of_column =
             |place: usize| sums.chunks_exact(2 * here.len()).map(move |row| row[2 * place + 1] / row[2 * place]);
         for (place, &row) in here.iter().enumerate() {

@@ -7,6 +7,15 @@ use crate::linear_algebra::products;
 /// Rows of weights that are multiplied at a time; the same for any number of threads.
 const ROWS: usize = 250;
 
+/// Numbers of weights that are made at a time, where that is more than a few rows: 64 MB.
+const WEIGHTS: usize = 8 << 20;
+
+/// Rows of weights of so many examples that are made at a time.
+pub fn at_once(examples: usize) -> usize {
+    let rows = WEIGHTS / examples.max(1);
+    if rows >= ROWS { rows - rows % ROWS } else { rows.max(8) }
+}
+
 /// Sums of columns under rows of weights. `weights` is row-major [rows, examples], `columns` row-major [columns, examples];
 /// what comes back is row-major [rows, columns].
 pub fn weighted_sums(weights: &[f64], columns: &[f64], examples: usize) -> Vec<f64> {

@@ -2,6 +2,7 @@
 
 mod figure;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -137,7 +138,14 @@ fn plan(settings: &Value, pipeline: &Pipeline) -> Result<Vec<Node>, PlanError> {
 fn run(task: &Task) -> Result<Vec<Output>> {
     let params: Params = task.params()?;
     let examples = response_losses::read(task.parts("losses")?)?;
-    let rows: Vec<Row> = params.measures.iter().map(|measure| Row::new(*measure, &examples, &params)).collect();
+    let of_measure = |measure: &Measure| -> Vec<f64> {
+        let having = examples.iter().filter(|example| measure.sums(example).tokens > 0);
+        having.map(|example| measure.of(example)).collect()
+    };
+    let values: Vec<Vec<f64>> = params.measures.iter().map(of_measure).collect();
+    let resamples = Resamples::by_size(values.iter().map(Vec::len), params.resamples, params.seed);
+    let rows = params.measures.iter().zip(values);
+    let rows: Vec<Row> = rows.map(|(measure, values)| Row::new(*measure, &examples, values, &resamples)).collect();
     let count = |of: fn(&Row) -> u32| -> ArrayRef { Arc::new(rows.iter().map(of).map(Some).collect::<UInt32Array>()) };
     let number = |of: fn(&Row) -> Option<f64>| -> ArrayRef {
         Arc::new(rows.iter().map(|row| of(row).filter(|value| value.is_finite())).collect::<Float64Array>())
@@ -162,12 +170,15 @@ struct Row {
 }
 
 impl Row {
-    fn new(measure: Measure, examples: &[ExampleLosses], params: &Params) -> Row {
-        let having = || examples.iter().filter(|example| measure.sums(example).tokens > 0);
-        let values: Vec<f64> = having().map(|example| measure.of(example)).collect();
-        let resamples = Resamples::new(values.len(), params.resamples, params.seed, 0);
-        let interval = resamples.widened_mean_interval(&values).map(|interval| (interval.low, interval.high));
-        Row { values, tokens: having().map(|example| measure.sums(example).tokens).sum(), interval }
+    fn new(
+        measure: Measure,
+        examples: &[ExampleLosses],
+        values: Vec<f64>,
+        resamples: &BTreeMap<usize, Resamples>,
+    ) -> Row {
+        let tokens = examples.iter().map(|example| measure.sums(example).tokens).sum();
+        let interval = resamples.get(&values.len()).and_then(|resamples| resamples.widened_mean_interval(&values));
+        Row { values, tokens, interval: interval.map(|interval| (interval.low, interval.high)) }
     }
 }
 

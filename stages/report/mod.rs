@@ -6,15 +6,17 @@
 mod page;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, bail};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::page::{Content, Page, Section};
 use crate::contract::figures::section::SECTIONS;
 use crate::contract::figures::tables::Given;
-use crate::contract::figures::{Figures, Level, Reads, Tables};
+use crate::contract::figures::{Drawn, Figures, Level, Reads, Tables};
 use crate::contract::node::{Input, Node, Source};
 use crate::contract::pipeline::{DatasetSource, Pipeline, PlanError, Selection, parse_settings};
 use crate::contract::setting::{defaults, setting};
@@ -128,13 +130,21 @@ fn run(gathered: &Gathered) -> Result<Vec<Output>> {
 fn sections(mut all: Vec<&'static Figures>, tables: &Tables, gathered: &Gathered) -> Result<Vec<Section>> {
     let place = |figures: &Figures| SECTIONS.iter().position(|known| known.id == figures.section.id);
     all.sort_by_key(|figures| (place(figures).unwrap_or(SECTIONS.len()), figures.level == Level::Detail));
-    let mut sections: Vec<Section> = Vec::new();
-    let mut taken = BTreeSet::new();
-    for (done, figures) in all.iter().enumerate() {
+    let done = AtomicU64::new(0);
+    // Figures take no sum over several: who draws them does not show.
+    let drawn = all.par_iter().map(|figures| {
         if (gathered.task.cancelled)() {
             bail!("stopped");
         }
-        let mut drawn = (figures.draw)(tables)?;
+        let drawn = (figures.draw)(tables)?;
+        (gathered.task.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, all.len() as u64);
+        Ok(drawn)
+    });
+    let drawn: Vec<Result<Drawn>> = drawn.collect();
+    let mut sections: Vec<Section> = Vec::new();
+    let mut taken = BTreeSet::new();
+    for (figures, drawn) in all.iter().zip(drawn) {
+        let mut drawn = drawn?;
         for figure in &mut drawn.figures {
             figure.name = free(&figure.name, &mut taken);
         }
@@ -143,7 +153,6 @@ fn sections(mut all: Vec<&'static Figures>, tables: &Tables, gathered: &Gathered
             None if drawn.figures.is_empty() => {}
             None => sections.push(Section::new(figures.section, drawn)),
         }
-        (gathered.task.progress)(done as u64 + 1, all.len() as u64);
     }
     Ok(sections)
 }

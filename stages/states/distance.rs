@@ -21,11 +21,12 @@ use crate::linear_algebra::{gram, products};
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable, States};
 use crate::statistics::holm::holm;
-use crate::statistics::labels::Labels;
+use crate::statistics::labels::{Labels, Permutations};
 use crate::statistics::max_statistic::{Centre, MaxStatistic};
-use crate::statistics::mean_cosine::{Examples, InnerProducts, MeanCosine, mean_cosine, without_repeat};
+use crate::statistics::mean_cosine::{Examples, InnerProducts, Matrix, MeanCosine, mean_cosine, without_repeat};
 use crate::statistics::moments::mean;
 use crate::statistics::permutation::PERMUTATIONS;
+use crate::statistics::vector_products::{Centred, are_too_many};
 use crate::table::folders::{DATASET_A, DATASET_B, MODEL};
 use crate::table::{Kind, Table, column};
 use permuted::Pooled;
@@ -105,7 +106,7 @@ const TABLE: Table = Table {
 
 pub static STAGE: Stage = Stage {
     name: "distance",
-    version: 2,
+    version: 3,
     about: "Cosine distance between two datasets' mean hidden states within one model, per layer.",
     asked_by_default: false,
     notice: None,
@@ -245,7 +246,7 @@ fn position_rows(task: &Task, a: &StateTable, b: &StateTable, position: &str, pa
 struct PermutedLabels<'a> {
     /// The examples of the two datasets, for which the labels are.
     of: [Vec<&'a str>; 2],
-    labels: Labels,
+    labels: Permutations,
 }
 
 impl<'a> PermutedLabels<'a> {
@@ -253,7 +254,7 @@ impl<'a> PermutedLabels<'a> {
         let of = [a.examples(place)?, b.examples(place).context("dataset b")?];
         let groups: Vec<u16> = (0..2).flat_map(|group| vec![group; of[usize::from(group)].len()]).collect();
         let examples: Vec<&str> = of.iter().flatten().map(|example| without_repeat(example)).collect();
-        let labels = Labels::permuted(&groups, &examples, params.permutations, params.seed, 0);
+        let labels = Permutations::new(groups, &examples, params.permutations, params.seed, 0);
         Ok(PermutedLabels { of, labels })
     }
 }
@@ -263,17 +264,29 @@ fn distance(a: &States, b: &States, labels: &PermutedLabels) -> Result<Found> {
         bail!("the states of dataset a have {} numbers, those of dataset b {}", a.width, b.width);
     }
     let (n_a, n_b) = (a.examples.len(), b.examples.len());
-    let within_a = gram(&a.values, a.width);
-    let within_b = gram(&b.values, b.width);
-    let between = products(&a.values, &b.values, a.width);
-    let inner = InnerProducts { a: &within_a, b: &within_b, between: &between };
     let examples = Examples::by_identity(a.examples.iter().map(String::as_str), b.examples.iter().map(String::as_str));
-    let pooled = Pooled::new(&a.values, &b.values, a.width, inner);
+    let (pooled, cosine) = match are_too_many(n_a + n_b, a.width) {
+        false => {
+            let within_a = gram(&a.values, a.width);
+            let within_b = gram(&b.values, b.width);
+            let between = products(&a.values, &b.values, a.width);
+            let pooled = Pooled::new(&a.values, &b.values, a.width, [&within_a, &within_b, &between]);
+            let [within_a, within_b, between] = [&within_a, &within_b, &between].map(|matrix| Matrix::Held(matrix));
+            (pooled, mean_cosine(InnerProducts { a: within_a, b: within_b, between }, &examples))
+        }
+        true => {
+            let [of_a, of_b] = [a, b].map(|states| Centred::new(&states.values, states.width));
+            (
+                Pooled::of_many(&a.values, &b.values, a.width),
+                mean_cosine(InnerProducts::of_vectors(&of_a, &of_b), &examples),
+            )
+        }
+    };
     let own: Vec<u16> = (0..n_a + n_b).map(|row| u16::from(row >= n_a)).collect();
     let plain = pooled.distances(&Labels::observed(&own))[0];
     let mut null = Vec::new();
     if pooled.varies && plain.is_finite() {
-        null = pooled.distances(&labels.labels);
+        null = labels.labels.each(|labels| pooled.distances(labels));
     }
     // A permutation that restores the labels gives the same distance up to rounding, and must count; so must one without
     // a distance.
@@ -281,7 +294,7 @@ fn distance(a: &States, b: &States, labels: &PermutedLabels) -> Result<Found> {
     let as_far = null.iter().filter(|distance| distance.is_nan() || **distance >= least).count();
     let p_value = (!null.is_empty()).then(|| (1 + as_far) as f64 / (1 + null.len()) as f64);
     let n_same = examples.same_pairs();
-    Ok(Found { n_a, n_b, n_same, cosine: mean_cosine(inner, &examples), plain, null, p_value })
+    Ok(Found { n_a, n_b, n_same, cosine, plain, null, p_value })
 }
 
 /// The p-value of each layer's distance against the largest of all layers. Only distances above what chance gives are

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{StringArray, UInt32Array};
@@ -117,7 +118,7 @@ impl States {
 
 /// An opened `hidden_states` node.
 pub struct StateTable {
-    places: BTreeMap<Place, Vec<Rows>>,
+    places: BTreeMap<Place, Vec<Arc<Rows>>>,
 }
 
 /// Rows of one place in one part.
@@ -134,30 +135,12 @@ impl StateTable {
     /// # Errors
     /// When a part cannot be read or lacks a column.
     pub fn open(parts: &[Part]) -> Result<StateTable> {
-        let mut places: BTreeMap<Place, Vec<Rows>> = BTreeMap::new();
+        let mut places: BTreeMap<Place, Vec<Arc<Rows>>> = BTreeMap::new();
         for part in parts {
-            let keys = table::read(std::slice::from_ref(part), &["example", "position", "layer", "site"])?;
-            let examples: &StringArray = table::values(&keys, "example")?;
-            let positions: &StringArray = table::values(&keys, "position")?;
-            let layers: &UInt32Array = table::values(&keys, "layer")?;
-            let sites: &StringArray = table::values(&keys, "site")?;
-            let mut found: BTreeMap<Place, Rows> = BTreeMap::new();
-            for row in 0..keys.num_rows() {
-                let place = Place::new(positions.value(row), layers.value(row), sites.value(row))?;
-                let rows = found.entry(place).or_insert_with(|| Rows {
-                    path: part.path.clone(),
-                    total: keys.num_rows(),
-                    ranges: Vec::new(),
-                    examples: Vec::new(),
-                });
-                rows.examples.push(examples.value(row).to_string());
-                match rows.ranges.last_mut() {
-                    Some(last) if last.end == row => last.end += 1,
-                    _ => rows.ranges.push(row..row + 1),
-                }
-            }
-            for (place, rows) in found {
-                places.entry(place).or_default().push(rows);
+            // About what the names of the examples take.
+            let size = |rows: &PartRows| rows.iter().map(|(_, rows)| 48 * (2 + rows.examples.len())).sum();
+            for (place, rows) in table::lately(&part.path, "places of states", size, || rows_of(part))?.iter() {
+                places.entry(place.clone()).or_default().push(Arc::clone(rows));
             }
         }
         Ok(StateTable { places })
@@ -207,36 +190,81 @@ impl StateTable {
         let rows = self.places.get(place).with_context(|| format!("no hidden states at {place}"))?;
         let mut states = States::default();
         for rows in rows {
-            rows.load(&mut states).with_context(|| format!("{place} of {}", rows.path.display()))?;
+            let size = |vectors: &Vectors| 8 * vectors.values.len();
+            let loaded = table::lately(&rows.path, &format!("states at {place}"), size, || rows.load());
+            let vectors = loaded.with_context(|| format!("{place} of {}", rows.path.display()))?;
+            if states.width != 0 && states.width != vectors.width {
+                bail!(
+                    "{place} of {}: vectors of {} numbers beside vectors of {}",
+                    rows.path.display(),
+                    vectors.width,
+                    states.width
+                );
+            }
+            states.width = vectors.width;
+            states.values.extend_from_slice(&vectors.values);
+            states.examples.extend(rows.examples.iter().cloned());
         }
         Ok(states)
     }
 }
 
+/// The rows of each place in one part, in order.
+type PartRows = Vec<(Place, Arc<Rows>)>;
+
+fn rows_of(part: &Part) -> Result<PartRows> {
+    let keys = table::read(std::slice::from_ref(part), &["example", "position", "layer", "site"])?;
+    let examples: &StringArray = table::values(&keys, "example")?;
+    let positions: &StringArray = table::values(&keys, "position")?;
+    let layers: &UInt32Array = table::values(&keys, "layer")?;
+    let sites: &StringArray = table::values(&keys, "site")?;
+    let mut found: BTreeMap<Place, Rows> = BTreeMap::new();
+    for row in 0..keys.num_rows() {
+        let place = Place::new(positions.value(row), layers.value(row), sites.value(row))?;
+        let rows = found.entry(place).or_insert_with(|| Rows {
+            path: part.path.clone(),
+            total: keys.num_rows(),
+            ranges: Vec::new(),
+            examples: Vec::new(),
+        });
+        rows.examples.push(examples.value(row).to_string());
+        match rows.ranges.last_mut() {
+            Some(last) if last.end == row => last.end += 1,
+            _ => rows.ranges.push(row..row + 1),
+        }
+    }
+    Ok(found.into_iter().map(|(place, rows)| (place, Arc::new(rows))).collect())
+}
+
+/// The vectors of one place in one part, row-major.
+struct Vectors {
+    width: usize,
+    values: Vec<f64>,
+}
+
 impl Rows {
-    fn load(&self, states: &mut States) -> Result<()> {
+    fn load(&self) -> Result<Vectors> {
         // With the page index only the pages that hold this place's rows are read.
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(File::open(&self.path)?, options)?;
         let mask = ProjectionMask::columns(builder.parquet_schema(), ["vector"]);
         let selection = RowSelection::from_consecutive_ranges(self.ranges.iter().cloned(), self.total);
         let reader = builder.with_projection(mask).with_row_selection(selection).build()?;
-        let mut loaded = 0;
+        let mut vectors = Vectors { width: 0, values: Vec::with_capacity(self.examples.len()) };
         for batch in reader {
             let batch = batch?;
             let (values, width) = table::vectors(&batch, "vector")?;
-            if states.width != 0 && states.width != width {
-                bail!("vectors of {width} numbers beside vectors of {}", states.width);
+            if vectors.width != 0 && vectors.width != width {
+                bail!("vectors of {width} numbers beside vectors of {}", vectors.width);
             }
-            states.width = width;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                bail!("the hidden state of example {} is not finite", self.examples[loaded + at / width]);
+                let row = (vectors.values.len() + at) / width.max(1);
+                bail!("the hidden state of example {} is not finite", self.examples[row]);
             }
-            states.values.extend(values.iter().map(|&value| f64::from(value)));
-            loaded += batch.num_rows();
+            vectors.width = width;
+            vectors.values.extend(values.iter().map(|&value| f64::from(value)));
         }
-        states.examples.extend(self.examples.iter().cloned());
-        Ok(())
+        Ok(vectors)
     }
 }
 

@@ -51,16 +51,27 @@ impl Interval {
 /// of two layers, or of two models on one dataset, come from the same resamples.
 pub struct Resamples {
     examples: usize,
-    draws: Vec<u32>,
+    count: usize,
+    seed: u64,
+    stream: u64,
+    /// Row-major; none where they are too many to be kept, and are drawn anew each time.
+    draws: Option<Vec<u32>>,
 }
+
+/// Draws that are kept: 32 MB.
+const KEPT: usize = 8 << 20;
 
 impl Resamples {
     /// `count` resamples of `examples` out of `examples`. Groups that are resampled independently of one
     /// another take different streams.
     pub fn new(examples: usize, count: usize, seed: u64, stream: u64) -> Resamples {
-        let mut random = Random::new(seed, stream);
-        let draws = (0..examples * count).map(|_| random.below(examples) as u32).collect();
-        Resamples { examples, draws }
+        let mut resamples = Resamples { examples, count, seed, stream, draws: None };
+        if examples * count <= KEPT {
+            let mut draws = Vec::with_capacity(examples * count);
+            resamples.each(|draw| draws.extend_from_slice(draw));
+            resamples.draws = Some(draws);
+        }
+        resamples
     }
 
     /// Resamples for every number of examples that occurs: not every example has a state at every position.
@@ -69,17 +80,37 @@ impl Resamples {
         distinct.into_iter().map(|size| (size, Resamples::new(size, count, seed, 0))).collect()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
-        self.draws.chunks_exact(self.examples.max(1))
+    /// Calls with the examples of each resample.
+    pub fn each(&self, mut with: impl FnMut(&[u32])) {
+        if self.examples == 0 {
+            return;
+        }
+        if let Some(draws) = &self.draws {
+            return draws.chunks_exact(self.examples).for_each(with);
+        }
+        let mut random = Random::new(self.seed, self.stream);
+        let mut draw = vec![0; self.examples];
+        for _ in 0..self.count {
+            draw.iter_mut().for_each(|index| *index = random.below(self.examples) as u32);
+            with(&draw);
+        }
     }
 
-    /// How often each example was drawn, one list per resample.
-    pub fn counts(&self) -> impl Iterator<Item = Vec<f64>> {
-        self.iter().map(|draw| {
-            let mut counts = vec![0.0; self.examples];
-            draw.iter().for_each(|&index| counts[index as usize] += 1.0);
-            counts
-        })
+    /// Calls with how often each example was drawn, row-major for so many resamples at a time.
+    pub fn counts(&self, at_once: usize, mut with: impl FnMut(&[f64])) {
+        let mut counts: Vec<f64> = Vec::with_capacity(at_once * self.examples);
+        self.each(|draw| {
+            let first = counts.len();
+            counts.resize(first + self.examples, 0.0);
+            draw.iter().for_each(|&index| counts[first + index as usize] += 1.0);
+            if counts.len() >= at_once * self.examples {
+                with(&counts);
+                counts.clear();
+            }
+        });
+        if !counts.is_empty() {
+            with(&counts);
+        }
     }
 
     /// The interval of the mean of one value per example.
@@ -96,7 +127,9 @@ impl Resamples {
 
     /// The interval of any statistic of a resample, given as the indices of its examples.
     pub fn interval(&self, statistic: impl Fn(&[u32]) -> f64) -> Option<Interval> {
-        Interval::of(self.iter().map(statistic).collect())
+        let mut values = Vec::with_capacity(self.count);
+        self.each(|draw| values.push(statistic(draw)));
+        Interval::of(values)
     }
 }
 
@@ -149,9 +182,26 @@ mod tests {
     #[test]
     fn counts_add_up_to_the_draws() {
         let resamples = Resamples::new(7, 3, 2, 0);
-        for (draw, counts) in resamples.iter().zip(resamples.counts()) {
+        let (mut draws, mut counts) = (Vec::new(), Vec::new());
+        resamples.each(|draw| draws.push(draw.to_vec()));
+        resamples.counts(2, |some| counts.push(some.to_vec()));
+        assert_eq!(counts.iter().map(Vec::len).collect::<Vec<_>>(), [14, 7]);
+        for (draw, counts) in draws.iter().zip(counts.concat().chunks_exact(7)) {
             assert_eq!(counts.iter().sum::<f64>(), 7.0);
             assert_eq!(counts[3], draw.iter().filter(|&&index| index == 3).count() as f64);
         }
+    }
+
+    #[test]
+    fn draws_that_are_not_kept_are_the_same() {
+        let kept = Resamples::new(40, 30, 2, 1);
+        let anew = Resamples { draws: None, ..Resamples::new(40, 30, 2, 1) };
+        let all = |resamples: &Resamples| {
+            let mut found = Vec::new();
+            resamples.each(|draw| found.extend_from_slice(draw));
+            found
+        };
+        assert!(kept.draws.is_some() && all(&kept).len() == 1200 && all(&kept) == all(&anew));
+        assert!(Resamples::new(KEPT, 2, 0, 0).draws.is_none());
     }
 }

@@ -11,16 +11,87 @@ use std::collections::HashMap;
 use super::bootstrap::Interval;
 use super::random::Random;
 use super::student::{quantile_975, two_sided};
+use super::vector_products::{Centred, VectorProducts};
 
-/// The inner products of the vectors of two groups, row-major.
-#[derive(Clone, Copy)]
+/// The inner products of the vectors of two groups.
 pub struct InnerProducts<'a> {
     /// [n_a, n_a]
-    pub a: &'a [f64],
+    pub a: Matrix<'a>,
     /// [n_b, n_b]
-    pub b: &'a [f64],
+    pub b: Matrix<'a>,
     /// [n_a, n_b]
-    pub between: &'a [f64],
+    pub between: Matrix<'a>,
+}
+
+impl<'a> InnerProducts<'a> {
+    pub fn of_vectors(a: &'a Centred<'a>, b: &'a Centred<'a>) -> InnerProducts<'a> {
+        let of = |a, b| Matrix::Vectors(VectorProducts::new(a, b));
+        InnerProducts { a: of(a, a), b: of(b, b), between: of(a, b) }
+    }
+}
+
+/// A matrix of inner products.
+pub enum Matrix<'a> {
+    /// Row-major.
+    Held(&'a [f64]),
+    /// As the vectors, of which the products would be too many.
+    Vectors(VectorProducts<'a>),
+}
+
+impl Matrix<'_> {
+    /// The sums of the rows and of the columns, of which there are so many.
+    fn sums(&self, columns: usize) -> (Vec<f64>, Vec<f64>) {
+        let matrix = match self {
+            Matrix::Held(matrix) => matrix,
+            Matrix::Vectors(vectors) => return vectors.sums(),
+        };
+        let (mut rows, mut of_columns) = (Vec::new(), vec![0.0; columns]);
+        for row in matrix.chunks_exact(columns.max(1)) {
+            of_columns.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            rows.push(row.iter().sum::<f64>());
+        }
+        (rows, of_columns)
+    }
+
+    fn at(&self, row: usize, column: usize, columns: usize) -> f64 {
+        match self {
+            Matrix::Held(matrix) => matrix[row * columns + column],
+            Matrix::Vectors(vectors) => vectors.at(row, column),
+        }
+    }
+
+    fn total(&self) -> f64 {
+        match self {
+            Matrix::Held(matrix) => matrix.iter().sum(),
+            Matrix::Vectors(vectors) => vectors.total(),
+        }
+    }
+
+    /// The sum of the squares of value - rows_i - columns_j + mean.
+    fn squares_about(&self, rows: &[f64], columns: &[f64], mean: f64) -> f64 {
+        match self {
+            Matrix::Held(matrix) => {
+                let mut sum = 0.0;
+                for (row, values) in rows.iter().zip(matrix.chunks_exact(columns.len().max(1))) {
+                    let shift = mean - row;
+                    sum +=
+                        values.iter().zip(columns).map(|(value, column)| (value - column + shift).powi(2)).sum::<f64>();
+                }
+                sum
+            }
+            Matrix::Vectors(vectors) => {
+                let (rows, columns, mean) = about(vectors, rows, columns, mean);
+                vectors.squares_with(&rows, &columns, mean)
+            }
+        }
+    }
+}
+
+/// What remains of rows, columns and mean when what the vectors' means make of the products is taken from them.
+fn about(vectors: &VectorProducts, rows: &[f64], columns: &[f64], mean: f64) -> (Vec<f64>, Vec<f64>, f64) {
+    let of =
+        |along: &[f64], sums: &[f64]| along.iter().zip(sums).map(|(along, sum)| vectors.level + along - sum).collect();
+    (of(&vectors.rows, rows), of(&vectors.columns, columns), mean - vectors.level)
 }
 
 /// Which vectors are of one example. Pairs of them are left out, and the example is what the jackknife leaves out.
@@ -84,14 +155,12 @@ pub struct MeanCosine {
 /// The cosine of the means of two groups.
 pub fn mean_cosine(products: InnerProducts, examples: &Examples) -> MeanCosine {
     let (n_a, n_b) = (examples.a.len(), examples.b.len());
-    assert_eq!((products.a.len(), products.b.len()), (n_a * n_a, n_b * n_b), "square inner products");
-    assert_eq!(products.between.len(), n_a * n_b, "inner products between the groups");
-    let total = |matrix: &[f64]| matrix.iter().sum::<f64>();
-    let plain = total(products.between) / (total(products.a) * total(products.b)).sqrt();
-    let between = Pairs::new(products.between, &examples.a, &examples.b, examples.count);
+    let InnerProducts { a, b, between: matrix } = &products;
+    let plain = matrix.total() / (a.total() * b.total()).sqrt();
+    let between = Pairs::new(matrix, &examples.a, &examples.b, examples.count);
     let within = [
-        Pairs::new(products.a, &examples.a, &examples.a, examples.count),
-        Pairs::new(products.b, &examples.b, &examples.b, examples.count),
+        Pairs::new(a, &examples.a, &examples.a, examples.count),
+        Pairs::new(b, &examples.b, &examples.b, examples.count),
     ];
     let length = (within[0].mean * within[1].mean).sqrt();
     let defined = within[0].mean > 0.0 && within[1].mean > 0.0;
@@ -106,11 +175,11 @@ pub fn mean_cosine(products: InnerProducts, examples: &Examples) -> MeanCosine {
     let freedom = smaller as f64 - 1.0;
     let roots = jackknife_roots(examples, sizes);
     let inner: Vec<f64> = between.changes().iter().zip(&roots).map(|(change, root)| change * root).collect();
-    let inner_noise = between.noise(products.between, examples);
+    let inner_noise = between.noise(matrix, examples);
 
     // What examples alone make of the inner product, and what pairs do. The jackknife counts the pairs' part twice.
     let variance = (squares(&inner) - inner_noise).max(inner_noise);
-    let scale = mean_diagonal(products.a, n_a) * mean_diagonal(products.b, n_b);
+    let scale = mean_diagonal(a, n_a) * mean_diagonal(b, n_b);
     // States that are equal but for the rounding of f32 have no spread that a test could use.
     let varies = variance * smaller as f64 > 1e-12 * scale;
     let z = Some(between.mean / variance.sqrt()).filter(|z| varies && z.is_finite());
@@ -126,9 +195,7 @@ pub fn mean_cosine(products: InnerProducts, examples: &Examples) -> MeanCosine {
         let scales = [0.5 * r, 0.5 / r];
         let mut lengths = vec![0.0; examples.count];
         let mut length_noise = 0.0;
-        for ((within, scale), (matrix, group)) in
-            within.iter().zip(scales).zip([(products.a, &examples.a), (products.b, &examples.b)])
-        {
+        for ((within, scale), (matrix, group)) in within.iter().zip(scales).zip([(a, &examples.a), (b, &examples.b)]) {
             let changes = within.changes();
             lengths.iter_mut().zip(changes).zip(&roots).for_each(|((sum, change), root)| *sum += scale * change * root);
             length_noise += scale * scale * length_variance(matrix, group.len());
@@ -171,20 +238,16 @@ struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    fn new(matrix: &[f64], of_rows: &'a [usize], of_columns: &'a [usize], examples: usize) -> Pairs<'a> {
+    fn new(matrix: &Matrix, of_rows: &'a [usize], of_columns: &'a [usize], examples: usize) -> Pairs<'a> {
         let (n, m) = (of_rows.len(), of_columns.len());
-        let mut columns = vec![0.0; m];
-        let mut rows = Vec::with_capacity(n);
-        for row in matrix.chunks_exact(m.max(1)) {
-            columns.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-            rows.push(row.iter().sum::<f64>());
-        }
+        let (mut rows, mut columns) = matrix.sums(m);
+        assert_eq!((rows.len(), columns.len()), (n, m), "the inner products of all vectors");
         let (mut in_row, mut in_column) = (vec![m as f64; n], vec![n as f64; m]);
         let mut columns_of: Vec<Vec<usize>> = vec![Vec::new(); examples];
         of_columns.iter().enumerate().for_each(|(column, &example)| columns_of[example].push(column));
         for (row, &example) in of_rows.iter().enumerate() {
             for &column in &columns_of[example] {
-                let value = matrix[row * m + column];
+                let value = matrix.at(row, column, m);
                 rows[row] -= value;
                 columns[column] -= value;
                 in_row[row] -= 1.0;
@@ -216,36 +279,41 @@ impl<'a> Pairs<'a> {
     /// The variance of the mean that comes from pairs rather than from single examples: with C centred in rows and columns,
     /// the sum of its squares over (pairs)^2, corrected for the centring. Of two examples that both occur in both groups
     /// the two products that they have with one another belong together.
-    fn noise(&self, matrix: &[f64], examples: &Examples) -> f64 {
+    fn noise(&self, matrix: &Matrix, examples: &Examples) -> f64 {
         let (n, m) = (self.rows.len(), self.columns.len());
         let mean = |sums: &[f64], counts: &[f64]| -> Vec<f64> {
             sums.iter().zip(counts).map(|(sum, count)| if *count > 0.0 { sum / count } else { 0.0 }).collect()
         };
         let (rows, columns) = (mean(&self.rows, &self.in_row), mean(&self.columns, &self.in_column));
-        let centred = |i: usize, j: usize| matrix[i * m + j] - rows[i] - columns[j] + self.mean;
-        let mut first_column = vec![None; self.examples];
-        for (column, &example) in self.of_columns.iter().enumerate().rev() {
-            first_column[example] = Some(column);
-        }
-        let mut sum = 0.0;
-        for i in 0..n {
-            let shift = self.mean - rows[i];
-            let row = &matrix[i * m..(i + 1) * m];
-            sum += row.iter().zip(&columns).map(|(value, column)| (value - column + shift).powi(2)).sum::<f64>();
-        }
+        let centred = |i: usize, j: usize| matrix.at(i, j, m) - rows[i] - columns[j] + self.mean;
+        let mut columns_of: Vec<Vec<usize>> = vec![Vec::new(); self.examples];
+        examples.b.iter().enumerate().for_each(|(column, &example)| columns_of[example].push(column));
+        let mut sum = matrix.squares_about(&rows, &columns, self.mean);
         // Pairs of one example do not count, and those of two shared ones count with their mirror image.
         let shared: Vec<(usize, usize)> = (self.of_rows.iter().enumerate())
-            .filter_map(|(row, &example)| first_column[example].map(|column| (row, column)))
+            .filter_map(|(row, &example)| columns_of[example].first().map(|&column| (row, column)))
             .collect();
         for (i, &example) in self.of_rows.iter().enumerate() {
-            if first_column[example].is_some() {
-                let own = (examples.b.iter().enumerate()).filter(|(_, other)| **other == example);
-                sum -= own.map(|(j, _)| centred(i, j).powi(2)).sum::<f64>();
-            }
+            sum -= columns_of[example].iter().map(|&j| centred(i, j).powi(2)).sum::<f64>();
         }
-        for &(i, of_i) in &shared {
-            let others = shared.iter().filter(|(k, _)| self.of_rows[*k] != self.of_rows[i]);
-            sum += others.map(|&(k, of_k)| centred(i, of_k) * centred(k, of_i)).sum::<f64>();
+        match matrix {
+            Matrix::Held(_) => {
+                for &(i, of_i) in &shared {
+                    let others = shared.iter().filter(|(k, _)| self.of_rows[*k] != self.of_rows[i]);
+                    sum += others.map(|&(k, of_k)| centred(i, of_k) * centred(k, of_i)).sum::<f64>();
+                }
+            }
+            Matrix::Vectors(vectors) if !shared.is_empty() => {
+                let (rows, columns, mean) = about(vectors, &rows, &columns, self.mean);
+                sum += vectors.crossed(&shared, &rows, &columns, mean);
+                let mut of_example: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.examples];
+                shared.iter().for_each(|&(row, column)| of_example[self.of_rows[row]].push((row, column)));
+                for repeats in of_example {
+                    let couples = repeats.iter().flat_map(|one| repeats.iter().map(move |other| (one, other)));
+                    sum -= couples.map(|(i, k)| centred(i.0, k.1) * centred(k.0, i.1)).sum::<f64>();
+                }
+            }
+            Matrix::Vectors(_) => {}
         }
         let freedom = self.pairs - (n + m) as f64 + 1.0;
         sum.max(0.0) / (freedom * self.pairs)
@@ -254,17 +322,27 @@ impl<'a> Pairs<'a> {
 
 /// The variance of a U-statistic of squared length that comes from pairs: 2 tr(C^2) / (n (n - 1)), with tr(C^2) for the
 /// covariance C estimated without bias from the U-centred inner products (Székely and Rizzo 2014).
-fn length_variance(matrix: &[f64], n: usize) -> f64 {
+fn length_variance(matrix: &Matrix, n: usize) -> f64 {
     let size = n as f64;
-    let sums: Vec<f64> = matrix.chunks_exact(n).enumerate().map(|(i, row)| row.iter().sum::<f64>() - row[i]).collect();
+    let own: Vec<f64> = (0..n).map(|i| matrix.at(i, i, n)).collect();
+    let sums: Vec<f64> = matrix.sums(n).0.iter().zip(&own).map(|(sum, own)| sum - own).collect();
     let total = sums.iter().sum::<f64>() / ((size - 1.0) * (size - 2.0));
-    let mut sum = 0.0;
-    for (i, row) in matrix.chunks_exact(n).enumerate() {
-        let shift = total - sums[i] / (size - 2.0);
-        let centred = |(value, other): (&f64, &f64)| value - other / (size - 2.0) + shift;
-        sum += row.iter().zip(&sums).map(|pair| centred(pair).powi(2)).sum::<f64>();
-        sum -= centred((&row[i], &sums[i])).powi(2);
-    }
+    let shares: Vec<f64> = sums.iter().map(|sum| sum / (size - 2.0)).collect();
+    let centred = |value: f64, i: usize, j: usize| value - shares[j] + (total - shares[i]);
+    let sum = match matrix {
+        Matrix::Held(matrix) => {
+            let mut sum = 0.0;
+            for (i, row) in matrix.chunks_exact(n).enumerate() {
+                sum += row.iter().enumerate().map(|(j, value)| centred(*value, i, j).powi(2)).sum::<f64>();
+                sum -= centred(row[i], i, i).powi(2);
+            }
+            sum
+        }
+        Matrix::Vectors(_) => {
+            let diagonal = own.iter().enumerate().map(|(i, own)| centred(*own, i, i).powi(2));
+            matrix.squares_about(&shares, &shares, total) - diagonal.sum::<f64>()
+        }
+    };
     2.0 * sum.max(0.0) / (size * (size - 3.0)) / (size * (size - 1.0))
 }
 
@@ -316,8 +394,8 @@ fn confidence(inner: f64, length: f64, estimate: f64, spread: Quadratic, noise: 
     Interval { low: low.max(estimate.min(-1.0)), high: high.min(estimate.max(1.0)) }
 }
 
-fn mean_diagonal(matrix: &[f64], n: usize) -> f64 {
-    (0..n).map(|i| matrix[i * n + i]).sum::<f64>() / n as f64
+fn mean_diagonal(matrix: &Matrix, n: usize) -> f64 {
+    (0..n).map(|i| matrix.at(i, i, n)).sum::<f64>() / n as f64
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -33,13 +33,13 @@ pub struct PairMean {
 
 /// Sums of products of deviations, and of ones in their place.
 #[derive(Default)]
-struct Products {
+pub(super) struct Products {
     /// Over couples of pairs that share an example, those that share both counted twice.
-    by_example: [f64; 2],
+    pub by_example: [f64; 2],
     /// Over couples of pairs that have the same two examples.
-    by_pair: [f64; 2],
+    pub by_pair: [f64; 2],
     /// Squares of deviations of pairs of one example.
-    same_example: f64,
+    pub same_example: f64,
 }
 
 impl Pairs<'_> {
@@ -164,7 +164,7 @@ impl Pairs<'_> {
 impl Products {
     /// Mean ± t √V. V is at least what it is where pairs that share one example are uncorrelated, since its estimate may
     /// come out below 0.
-    fn interval(&self, mean: f64, pairs: usize, degrees: usize) -> Option<Interval> {
+    pub fn interval(&self, mean: f64, pairs: usize, degrees: usize) -> Option<Interval> {
         let pairs = pairs as f64;
         let apart = pairs * pairs - self.by_example[1] + self.by_pair[1];
         if apart < 0.5 {

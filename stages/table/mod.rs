@@ -4,6 +4,7 @@ pub mod columns;
 mod content;
 pub mod folders;
 mod guarded;
+mod lately;
 mod parquet_file;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 pub use content::column_hashes;
 pub use guarded::guarded;
+pub use lately::lately;
 pub use parquet_file::{batches, read, row_count, stated, unreadable, write};
 
 /// A table's name and columns, as `strata tables` and the Parquet metadata describe them.

@@ -19,6 +19,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::guarded::guarded;
+use super::lately::lately;
 
 /// Writes one batch as a Parquet file: snappy, vectors plain (floats of a hidden state do not repeat), and
 /// in the metadata the columns' descriptions and what the stage adds, nothing of when or by whom.
@@ -74,26 +75,31 @@ fn bare_schema(batch: &RecordBatch) -> Result<RecordBatch> {
 /// When a part cannot be read, lacks a column, or has other columns than the first.
 pub fn read<P: AsRef<Path>>(parts: &[P], columns: &[&str]) -> Result<RecordBatch> {
     let mut batches = Vec::new();
+    let what = format!("rows {}", columns.join(" "));
+    let size = |batches: &Vec<RecordBatch>| batches.iter().map(RecordBatch::get_array_memory_size).sum();
     for part in parts {
         let path = part.as_ref();
-        let read = guarded("parquet", || read_part(path, columns, &mut batches)).and_then(|read| read);
-        read.with_context(|| format!("reading {}", path.display()))?;
+        let read = lately(path, &what, size, || guarded("parquet", || read_part(path, columns)).and_then(|read| read));
+        batches.extend(read.with_context(|| format!("reading {}", path.display()))?.iter().cloned());
     }
-    let Some(first) = batches.first() else { bail!("a table with no parts was read") };
-    Ok(concat_batches(&first.schema(), &batches)?)
+    match batches.as_slice() {
+        [] => bail!("a table with no parts was read"),
+        [one] => Ok(one.clone()),
+        several => Ok(concat_batches(&several[0].schema(), several)?),
+    }
 }
 
-fn read_part(path: &Path, columns: &[&str], batches: &mut Vec<RecordBatch>) -> Result<()> {
+fn read_part(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>> {
     let (mut reader, bytes) = reader(path, columns, usize::MAX)?;
     let empty = RecordBatch::new_empty(RecordBatchReader::schema(&reader));
-    let before = batches.len();
+    let mut batches = Vec::new();
     for batch in &mut reader {
         batches.push(batch.map_err(|error| unreadable(error, bytes))?);
     }
-    if batches.len() == before {
+    if batches.is_empty() {
         batches.push(empty);
     }
-    Ok(())
+    Ok(batches)
 }
 
 /// A part's rows with the named columns, at most so many at a time, so that it need not be in memory as a whole.

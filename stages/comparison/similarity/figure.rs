@@ -77,11 +77,19 @@ fn draw(tables: &Tables, subject: &'static Subject) -> Result<Drawn> {
                     if place == cosines.len() {
                         cosines.push(Cosines::default());
                     }
-                    for row in rows.iter().filter(|row| row.number("cosine").is_finite()) {
-                        let first = (a as u16, groups[a].number(row.text("example_a")));
-                        let second = (b as u16, groups[b].number(row.text("example_b")));
-                        let cosine = row.number("cosine") as f32;
-                        cosines[place][usize::from(row.flag("centred"))].push((first, second, cosine));
+                    let (of_a, codes_a) = rows.texts("example_a");
+                    let (of_b, codes_b) = rows.texts("example_b");
+                    // The numbers of examples that were met, so that each is looked up once.
+                    let (mut known_a, mut known_b) = (vec![None; of_a.len()], vec![None; of_b.len()]);
+                    let values = rows.numbers("cosine").zip(rows.numbers("centred"));
+                    for ((code_a, code_b), (cosine, centred)) in codes_a.zip(codes_b).zip(values) {
+                        if !cosine.is_finite() {
+                            continue;
+                        }
+                        let number_a = *known_a[code_a].get_or_insert_with(|| groups[a].number(of_a[code_a]));
+                        let number_b = *known_b[code_b].get_or_insert_with(|| groups[b].number(of_b[code_b]));
+                        let pair = ((a as u16, number_a), (b as u16, number_b), cosine as f32);
+                        cosines[place][usize::from(centred == 1.0)].push(pair);
                     }
                 }
             }

@@ -100,13 +100,37 @@ impl Rows {
         self.rows.iter().map(|&row| Row { columns: &self.columns, row: row as usize })
     }
 
+    /// A column of numbers, looked up once for all rows; NaN for null.
+    pub fn numbers(&self, column: &str) -> impl Iterator<Item = f64> + '_ {
+        let Values::Number(numbers) = self.columns.get(column) else {
+            panic!("column {} of {} holds texts", column, self.columns.stage)
+        };
+        self.rows.iter().map(|&row| numbers[row as usize])
+    }
+
+    /// The texts of a column, and for each row the place of its own among them.
+    pub fn texts(&self, column: &str) -> (Vec<&str>, impl Iterator<Item = usize> + '_) {
+        let Values::Text { names, codes } = self.columns.get(column) else {
+            panic!("column {} of {} holds numbers", column, self.columns.stage)
+        };
+        let names = names.iter().map(|(_, name)| name.as_str()).collect();
+        (names, self.rows.iter().map(|&row| codes[row as usize] as usize))
+    }
+
     /// The rows that have this name or whole number in a column.
     pub fn keep(&self, column: &str, value: impl std::fmt::Display) -> Rows {
         let value = value.to_string();
         if self.is_empty() {
             return self.clone();
         }
-        let rows = self.rows.iter().copied().filter(|&row| self.columns.name(column, row as usize) == value).collect();
+        let rows = self.rows.iter().copied();
+        let rows = match self.columns.get(column) {
+            Values::Text { names, codes } => {
+                let code = names.iter().position(|(_, name)| *name == value);
+                rows.filter(|&row| Some(codes[row as usize] as usize) == code).collect()
+            }
+            Values::Number(numbers) => rows.filter(|&row| numbers[row as usize].to_string() == value).collect(),
+        };
         self.narrowed(rows, self.columns.condition(column, &value), Some(value))
     }
 
@@ -315,16 +339,30 @@ impl Values {
 #[derive(Default)]
 struct Texts {
     codes: Vec<u32>,
-    places: HashMap<String, u32>,
+    places: HashMap<Arc<str>, u32>,
+    texts: Vec<Arc<str>>,
+    /// For each text the one that came after it last, which tends to come after it again.
+    next: Vec<u32>,
+    last: usize,
 }
 
 impl Texts {
     fn code(&mut self, text: &str) -> u32 {
-        if let Some(code) = self.places.get(text) {
-            return *code;
+        if let Some(&next) = self.next.get(self.last)
+            && *self.texts[next as usize] == *text
+        {
+            self.last = next as usize;
+            return next;
         }
-        let code = self.places.len() as u32;
-        self.places.insert(text.to_string(), code);
+        let code = self.places.get(text).copied().unwrap_or_else(|| {
+            let (code, text) = (self.texts.len() as u32, Arc::from(text));
+            self.places.insert(Arc::clone(&text), code);
+            self.texts.push(text);
+            self.next.push(code);
+            code
+        });
+        self.next[self.last] = code;
+        self.last = code as usize;
         code
     }
 
@@ -337,8 +375,9 @@ impl Texts {
 
     fn sorted(self, order: &[&str]) -> Values {
         let rank = |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
+        let texts = self.texts.iter().enumerate();
         let mut names: Vec<(usize, String, u32)> =
-            self.places.into_iter().map(|(name, code)| (rank(&name), name, code)).collect();
+            texts.map(|(code, name)| (rank(name), name.to_string(), code as u32)).collect();
         names.sort();
         let mut places = vec![0; names.len()];
         names.iter().enumerate().for_each(|(place, (.., code))| places[*code as usize] = place as u32);

@@ -2,10 +2,9 @@
 //! either side of the pooled one, by the sum of the first group's centred vectors. Its squared length comes from the
 //! vectors, or from their inner products where these are fewer numbers.
 
-use crate::linear_algebra::centre;
+use crate::linear_algebra::{centre, dot, products};
 use crate::statistics::label_sums::{squared_sums, sums, within};
 use crate::statistics::labels::Labels;
-use crate::statistics::mean_cosine::InnerProducts;
 use crate::statistics::row_sums::Panels;
 
 /// The vectors of two groups, centred on their common mean m.
@@ -29,18 +28,18 @@ enum Form {
 }
 
 impl Pooled {
-    /// Of `a` and `b`, row-major vectors of `width` numbers, with their inner products.
-    pub fn new(a: &[f64], b: &[f64], width: usize, inner: InnerProducts) -> Pooled {
+    /// Of `a` and `b`, row-major vectors of `width` numbers, with their inner products within a, within b and between.
+    pub fn new(a: &[f64], b: &[f64], width: usize, [of_a, of_b, between]: [&[f64]; 3]) -> Pooled {
         let (n_a, n_b) = (a.len() / width, b.len() / width);
         let n = n_a + n_b;
         let mut pooled = vec![0.0; n * n];
         for (row, out) in pooled.chunks_exact_mut(n).enumerate() {
             if row < n_a {
-                out[..n_a].copy_from_slice(&inner.a[row * n_a..(row + 1) * n_a]);
-                out[n_a..].copy_from_slice(&inner.between[row * n_b..(row + 1) * n_b]);
+                out[..n_a].copy_from_slice(&of_a[row * n_a..(row + 1) * n_a]);
+                out[n_a..].copy_from_slice(&between[row * n_b..(row + 1) * n_b]);
             } else {
-                out[..n_a].iter_mut().enumerate().for_each(|(i, out)| *out = inner.between[i * n_b + row - n_a]);
-                out[n_a..].copy_from_slice(&inner.b[(row - n_a) * n_b..(row - n_a + 1) * n_b]);
+                out[..n_a].iter_mut().enumerate().for_each(|(i, out)| *out = between[i * n_b + row - n_a]);
+                out[n_a..].copy_from_slice(&of_b[(row - n_a) * n_b..(row - n_a + 1) * n_b]);
             }
         }
         let with_mean: Vec<f64> = pooled.chunks_exact(n).map(|row| row.iter().sum::<f64>() / n as f64).collect();
@@ -66,6 +65,20 @@ impl Pooled {
             along: with_mean.iter().map(|product| product - mean_square).collect(),
             form,
             varies: scatter > 1e-12 * squares,
+        }
+    }
+
+    /// As [`Pooled::new`], without the inner products: of vectors that are more than their numbers.
+    pub fn of_many(a: &[f64], b: &[f64], width: usize) -> Pooled {
+        let mut vectors = [a, b].concat();
+        let squares = dot(&vectors, &vectors);
+        let mean = centre(&mut vectors, width);
+        Pooled {
+            sizes: [a, b].map(|group| (group.len() / width) as f64),
+            mean_square: dot(&mean, &mean),
+            along: products(&vectors, &mean, width),
+            varies: dot(&vectors, &vectors) > 1e-12 * squares,
+            form: Form::Vectors(Panels::new(&vectors, width)),
         }
     }
 
@@ -103,7 +116,7 @@ impl Pooled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linear_algebra::{dot, gram, norm, products};
+    use crate::linear_algebra::{gram, norm};
     use crate::statistics::random::Random;
 
     #[test]
@@ -114,14 +127,16 @@ mod tests {
             let vectors: Vec<f64> = (0..12 * width).map(|i| random.normal() + f64::from(i % width == 0)).collect();
             let (a, b) = vectors.split_at(5 * width);
             let (within_a, within_b, between) = (gram(a, width), gram(b, width), products(a, b, width));
-            let inner = InnerProducts { a: &within_a, b: &within_b, between: &between };
-            let pooled = Pooled::new(a, b, width, inner);
-            assert!(pooled.varies);
+            let pooled = Pooled::new(a, b, width, [&within_a, &within_b, &between]);
+            let of_many = Pooled::of_many(a, b, width);
+            assert!(pooled.varies && of_many.varies);
             let groups: Vec<u16> = (0..12).map(|row| u16::from(row >= 5)).collect();
             let names: Vec<String> = (0..12).map(|row| row.to_string()).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let labels = Labels::permuted(&groups, &names, 5, 7, 0);
-            for (permutation, found) in pooled.distances(&labels).into_iter().enumerate() {
+            let found = pooled.distances(&labels).into_iter().zip(of_many.distances(&labels));
+            for (permutation, (found, of_many)) in found.enumerate() {
+                assert!((found - of_many).abs() < 1e-12, "{found} and {of_many} at width {width}");
                 let first = |row: usize| labels.rows(permutation, 0).contains(&(row as u32));
                 let sum = |of: bool| {
                     let mut sum = vec![0.0; width];
@@ -142,7 +157,7 @@ mod tests {
         let vectors = [0.1, 1.0 / 3.0].repeat(6);
         let (a, b) = vectors.split_at(6);
         let (within_a, within_b, between) = (gram(a, 2), gram(b, 2), products(a, b, 2));
-        let inner = InnerProducts { a: &within_a, b: &within_b, between: &between };
-        assert!(!Pooled::new(a, b, 2, inner).varies);
+        assert!(!Pooled::new(a, b, 2, [&within_a, &within_b, &between]).varies);
+        assert!(!Pooled::of_many(a, b, 2).varies);
     }
 }

@@ -16,7 +16,8 @@ fn group(random: &mut Random, n: usize, length: f64, cosine: f64) -> Vec<f64> {
 
 fn of(a: &[f64], b: &[f64], examples: &Examples) -> MeanCosine {
     let (within_a, within_b, between) = (gram(a, WIDTH), gram(b, WIDTH), products(a, b, WIDTH));
-    mean_cosine(InnerProducts { a: &within_a, b: &within_b, between: &between }, examples)
+    let [a, b, between] = [&within_a, &within_b, &between].map(|matrix| Matrix::Held(matrix));
+    mean_cosine(InnerProducts { a, b, between }, examples)
 }
 
 /// The shares of `count` simulations whose test rejects at 0.05 and whose interval has the cosine, and the mean estimate.
@@ -140,4 +141,27 @@ fn null_values_have_the_spread_of_the_statistic() {
     let variance = null.iter().map(|value| value * value).sum::<f64>() / 4000.0;
     assert!((variance - 1.0).abs() < 0.1, "{variance}");
     assert_eq!(null_of(&tests, 3, 0, 0).len(), 6);
+}
+
+#[test]
+fn vectors_say_what_their_products_do() {
+    use crate::statistics::vector_products::Centred;
+    let mut random = Random::new(4, 0);
+    for length in [0.5, 30.0] {
+        let (a, b) = (group(&mut random, 9, length, 1.0), group(&mut random, 7, length, 0.6));
+        // The examples 0 and 1 are in both groups, 1 twice in the first.
+        let shared = Examples { a: vec![0, 1, 1, 2, 3, 4, 5, 6, 7], b: vec![8, 1, 9, 0, 10, 11, 12], count: 13 };
+        for examples in [Examples::different(9, 7), shared] {
+            let expected = of(&a, &b, &examples);
+            let (of_a, of_b) = (Centred::new(&a, WIDTH), Centred::new(&b, WIDTH));
+            let found = mean_cosine(InnerProducts::of_vectors(&of_a, &of_b), &examples);
+            let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found} for {expected}");
+            close(found.plain, expected.plain);
+            close(found.estimate.unwrap(), expected.estimate.unwrap());
+            close(found.z.unwrap() / expected.z.unwrap(), 1.0);
+            close(found.interval.unwrap().low, expected.interval.unwrap().low);
+            close(found.interval.unwrap().high, expected.interval.unwrap().high);
+            found.shares.iter().zip(&expected.shares).for_each(|(found, expected)| close(*found, *expected));
+        }
+    }
 }

@@ -12,9 +12,13 @@ const KEPT: i32 = 256 << 20;
 /// glibc gives each back to the system, which clears its pages anew: a sixth of training's processor time.
 pub fn keep() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // Each heap keeps what was freed in it, and glibc makes up to eight for each core.
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 64));
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt only sets parameters of the allocator, and no other thread runs yet. Where it refuses, nothing changes.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_KEPT);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_ARENA_MAX, cores as i32);
     }
 }

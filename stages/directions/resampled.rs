@@ -27,6 +27,19 @@ pub fn weighted_sums(weights: &[f64], columns: &[f64], examples: usize) -> Vec<f
     parts.concat()
 }
 
+/// The same with weights of 1 and -1.
+pub fn signed_sums(signs: &[i8], columns: &[f64], examples: usize) -> Vec<f64> {
+    if examples == 0 || columns.is_empty() {
+        return Vec::new();
+    }
+    let of_rows = |rows: &[i8]| {
+        let weights: Vec<f64> = rows.iter().map(|sign| f64::from(*sign)).collect();
+        products(&weights, columns, examples)
+    };
+    let parts: Vec<Vec<f64>> = signs.par_chunks(ROWS * examples).map(of_rows).collect();
+    parts.concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +50,8 @@ mod tests {
         let sums = weighted_sums(&weights, &[1.0, 2.0, 10.0, 0.5, 0.0, 1.0], 2);
         assert_eq!(sums.len(), 600 * 3);
         assert_eq!(sums[3 * 599..], [1.0 + 2.0 * 599.0, 10.0 + 0.5 * 599.0, 599.0]);
+        let signs: Vec<i8> = (0..1200).map(|i| if i % 7 < 3 { -1 } else { 1 }).collect();
+        let weights: Vec<f64> = signs.iter().map(|sign| f64::from(*sign)).collect();
+        assert_eq!(signed_sums(&signs, &[1.0, 0.3], 2), weighted_sums(&weights, &[1.0, 0.3], 2));
     }
 }

@@ -27,7 +27,7 @@ use crate::directions::direction_table::{
 use crate::directions::fold::fold;
 use crate::directions::projected::{FITTED, FOLDS, projected};
 use crate::directions::projection_table::{PROJECTION_COLUMNS, read_projections, row_means};
-use crate::directions::resampled::weighted_sums;
+use crate::directions::resampled::signed_sums;
 use crate::directions::settings;
 use crate::states::place_columns::{LAYER, POSITION, PlaceColumns, SITE};
 use crate::states::state_table::{Place, STATE_COLUMNS, StateTable, States};
@@ -326,7 +326,7 @@ fn tested(task: &Task, curves: &[Curve], params: &Params) -> Result<Vec<Tested>>
         signs.entry(curve.examples.as_slice()).or_insert_with(|| {
             let flips = PairFlips::new(examples, params.permutations, params.seed, 1);
             // The first row leaves every example as it was observed.
-            let signs = std::iter::repeat_n(1.0, examples).chain(flips.signs().iter().copied()).collect();
+            let signs = std::iter::repeat_n(1, examples).chain(flips.signs().iter().copied()).collect();
             Exchanges { signs, folds: curve.examples.iter().map(|example| fold(example, params.folds)).collect() }
         });
     }
@@ -374,7 +374,7 @@ fn fixed(curve: &Curve, exchanges: &Exchanges) -> Sums {
     let difference = |(a, b): (&f64, &f64)| if (b - a).is_finite() { b - a } else { 0.0 };
     let differences: Vec<f64> = curve.a.iter().zip(&curve.b).map(difference).collect();
     let square = differences.iter().map(|value| value * value).sum();
-    let sums = weighted_sums(&exchanges.signs, &differences, differences.len());
+    let sums = signed_sums(&exchanges.signs, &differences, differences.len());
     Sums { squares: vec![square; sums.len()], sums }
 }
 

@@ -17,18 +17,19 @@ pub fn p_value(observed: f64, null: &[f64], centre: f64) -> f64 {
 /// Random signs, one per pair and permutation: labels exchanged within pairs.
 pub struct PairFlips {
     pairs: usize,
-    signs: Vec<f64>,
+    /// 1 and -1, in a byte each.
+    signs: Vec<i8>,
 }
 
 impl PairFlips {
     pub fn new(pairs: usize, permutations: usize, seed: u64, stream: u64) -> PairFlips {
         let mut random = Random::new(seed, stream);
-        let signs = (0..pairs * permutations).map(|_| if random.coin() { 1.0 } else { -1.0 }).collect();
+        let signs = (0..pairs * permutations).map(|_| if random.coin() { 1 } else { -1 }).collect();
         PairFlips { pairs, signs }
     }
 
     /// Row-major [permutations, pairs].
-    pub fn signs(&self) -> &[f64] {
+    pub fn signs(&self) -> &[i8] {
         &self.signs
     }
 
@@ -39,7 +40,7 @@ impl PairFlips {
         let null: Vec<f64> = self
             .signs
             .chunks_exact(self.pairs.max(1))
-            .map(|signs| signs.iter().zip(differences).map(|(sign, value)| sign * value).sum())
+            .map(|signs| signs.iter().zip(differences).map(|(sign, value)| f64::from(*sign) * value).sum())
             .collect();
         p_value(differences.iter().sum(), &null, 0.0)
     }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{
-    Array, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, ListArray, RecordBatch, StringArray,
-    UInt32Array,
+    Array, ArrowPrimitiveType, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, ListArray, PrimitiveArray,
+    RecordBatch, StringArray, UInt32Array,
 };
 use arrow::datatypes::DataType;
 
@@ -56,8 +56,8 @@ impl Buffered {
 
 fn hash_array(hasher: &mut Buffered, array: &dyn Array) -> anyhow::Result<()> {
     hasher.update(&(array.len() as u64).to_le_bytes());
-    let nulls: Vec<u8> = (0..array.len()).map(|row| array.is_null(row) as u8).collect();
     if array.null_count() > 0 {
+        let nulls: Vec<u8> = (0..array.len()).map(|row| array.is_null(row) as u8).collect();
         hasher.update(b"nulls").update(&nulls);
     }
     // Downcasts cannot fail below: each follows from the data type just matched.
@@ -70,17 +70,32 @@ fn hash_array(hasher: &mut Buffered, array: &dyn Array) -> anyhow::Result<()> {
         DataType::UInt32 => {
             let array = array.as_any().downcast_ref::<UInt32Array>().expect("u32");
             hasher.update(b"u32");
-            write_words(hasher, array.iter().map(|value| value.unwrap_or_default().to_le_bytes()));
+            match as_they_lie(array) {
+                Some(bytes) => {
+                    hasher.update(bytes);
+                }
+                None => write_words(hasher, array.iter().map(|value| value.unwrap_or_default().to_le_bytes())),
+            }
         }
         DataType::Float32 => {
             let array = array.as_any().downcast_ref::<Float32Array>().expect("f32");
             hasher.update(b"f32");
-            write_words(hasher, array.iter().map(|value| value.unwrap_or_default().to_le_bytes()));
+            match as_they_lie(array) {
+                Some(bytes) => {
+                    hasher.update(bytes);
+                }
+                None => write_words(hasher, array.iter().map(|value| value.unwrap_or_default().to_le_bytes())),
+            }
         }
         DataType::Float64 => {
             let array = array.as_any().downcast_ref::<Float64Array>().expect("f64");
             hasher.update(b"f64");
-            write_words(hasher, array.iter().map(|value| value.unwrap_or_default().to_le_bytes()));
+            match as_they_lie(array) {
+                Some(bytes) => {
+                    hasher.update(bytes);
+                }
+                None => write_words(hasher, array.iter().map(|value| value.unwrap_or_default().to_le_bytes())),
+            }
         }
         DataType::Utf8 => {
             let array = array.as_any().downcast_ref::<StringArray>().expect("utf8");
@@ -109,8 +124,42 @@ fn hash_array(hasher: &mut Buffered, array: &dyn Array) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The bytes of an array's values, where they are those that are hashed: little-endian, and none in a null's place.
+fn as_they_lie<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>) -> Option<&[u8]> {
+    (cfg!(target_endian = "little") && array.null_count() == 0).then(|| array.values().inner().as_slice())
+}
+
 fn write_words<const N: usize>(hasher: &mut Buffered, words: impl Iterator<Item = [u8; N]>) {
     for word in words {
         hasher.update(&word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::ArrayRef;
+
+    use super::*;
+
+    fn hash(array: ArrayRef) -> blake3::Hash {
+        column_hashes(&RecordBatch::try_from_iter([("x", array)]).unwrap()).unwrap()["x"]
+    }
+
+    #[test]
+    fn a_columns_hash_is_of_its_values_and_not_of_how_they_lie() {
+        let values = Float32Array::from(vec![9.0, 1.5, -2.0, 7.0]);
+        let mut bytes = [&2u64.to_le_bytes()[..], b"f32"].concat();
+        [1.5f32, -2.0].iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        let expected = blake3::hash(&bytes);
+        assert_eq!(hash(Arc::new(values.slice(1, 2))), expected);
+        assert_eq!(hash(Arc::new(Float32Array::from(vec![1.5, -2.0]))), expected);
+        let with_null = |beneath: f32| {
+            let nulls = arrow::buffer::NullBuffer::from(vec![true, false]);
+            Float32Array::new(vec![1.5, beneath].into(), Some(nulls))
+        };
+        assert_eq!(hash(Arc::new(with_null(3.0))), hash(Arc::new(with_null(4.0))), "nothing lies in a null's place");
+        assert_ne!(hash(Arc::new(with_null(-2.0))), expected);
     }
 }

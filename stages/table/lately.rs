@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 
 /// Bytes that are kept of all and of one; what is larger is seldom read twice.
-const KEPT: usize = 48 << 20;
+const KEPT: usize = 32 << 20;
 const LARGEST: usize = 2 << 20;
 
 /// A file as it is, and what was made of it.

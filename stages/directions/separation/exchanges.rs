@@ -4,8 +4,8 @@ use std::ops::Range;
 
 /// The exchanges of a test: one sign for each example, and which examples there are.
 pub struct Exchanges {
-    /// Row-major [rows, examples].
-    pub signs: Vec<f64>,
+    /// 1 and -1, row-major [rows, examples].
+    pub signs: Vec<i8>,
     /// Of each example, ascending.
     pub folds: Vec<u32>,
 }
@@ -13,6 +13,12 @@ pub struct Exchanges {
 impl Exchanges {
     pub fn rows(&self) -> usize {
         self.signs.len() / self.folds.len().max(1)
+    }
+
+    /// The signs as numbers, [`ROWS`] rows at a time.
+    pub fn blocks(&self) -> impl Iterator<Item = Vec<f64>> + '_ {
+        let blocks = self.signs.chunks((ROWS * self.folds.len()).max(1));
+        blocks.map(|block| block.iter().map(|sign| f64::from(*sign)).collect())
     }
 
     /// The examples of each fold, as ranges.
@@ -35,7 +41,7 @@ pub struct Sums {
 }
 
 /// Rows of signs that are multiplied at a time, which bounds the memory.
-pub const ROWS: usize = 128;
+const ROWS: usize = 128;
 
 /// A fold whose examples are projected.
 pub struct Fold {

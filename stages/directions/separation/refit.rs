@@ -15,7 +15,7 @@ mod inner_products;
 use std::ops::Range;
 
 use crate::directions::direction_table::{Fitted, Folds};
-use crate::directions::resampled::weighted_sums;
+use crate::directions::resampled::signed_sums;
 use crate::directions::separation::exchanges::{Exchanges, Fold, Sums};
 use crate::linear_algebra::{combinations, products};
 
@@ -87,7 +87,7 @@ pub fn singular_vector(
         .collect();
     columns.extend(others);
     let folds = known.len();
-    let sums = weighted_sums(&exchanges.signs, &columns, examples);
+    let sums = signed_sums(&exchanges.signs, &columns, examples);
     let of_row = |row: &[f64]| -> f64 {
         let signed = |fold: usize| {
             let (stays, share) = fixed[fold];
@@ -112,7 +112,7 @@ mod tests {
     fn coordinates_and_inner_products_give_the_same_sums() {
         let (examples, width, rows) = (17, 5, 300);
         let mut random = Random::new(6, 0);
-        let signs = (0..rows * examples).map(|_| if random.coin() { 1.0 } else { -1.0 }).collect();
+        let signs = (0..rows * examples).map(|_| if random.coin() { 1 } else { -1 }).collect();
         let exchanges = Exchanges { signs, folds: (0..examples).map(|i| 1 + i as u32 / 4).collect() };
         let deltas: Vec<f64> = (0..examples * width).map(|_| 0.3 + random.normal()).collect();
         // Fold 3 has no direction.

@@ -113,10 +113,10 @@ fn an_exchange_gives_what_directions_of_the_exchanged_states_give() {
     for compared in [[0, 1], [1, 0], [0, 2], [2, 0], [1, 2], [2, 1]] {
         let mut drawn = Drawn::new(5, n, width);
         let models = [0.0, 2.0, 1.0].map(|shift| drawn.model(shift));
-        let signs: Vec<f64> = (0..n).map(|_| if drawn.random.coin() { 1.0 } else { -1.0 }).collect();
+        let signs: Vec<i8> = (0..n).map(|_| if drawn.random.coin() { 1 } else { -1 }).collect();
         let [a, b] = compared;
         let mut exchanged = models.clone();
-        for i in (0..n).filter(|&i| signs[i] < 0.0) {
+        for i in (0..n).filter(|&i| signs[i] < 0) {
             (exchanged[a][i], exchanged[b][i]) = (models[b][i].clone(), models[a][i].clone());
         }
         let expected = separated(&exchanged, compared, 5, 9);

@@ -1,14 +1,14 @@
 //! Directions of exchanged states, number by number: for many examples of few dimensions.
 
-use crate::directions::separation::exchanges::{Exchanges, Fold, ROWS, Sums};
+use crate::directions::separation::exchanges::{Exchanges, Fold, Sums};
 use crate::linear_algebra::{combinations, dot, products};
 
 pub fn sums(exchanges: &Exchanges, deltas: &[f64], width: usize, folds: &[Fold]) -> Sums {
     let examples = exchanges.folds.len();
     let mut found = Sums { sums: Vec::new(), squares: Vec::new() };
-    for block in exchanges.signs.chunks(ROWS * examples) {
+    for block in exchanges.blocks() {
         let rows = block.len() / examples;
-        let all = combinations(block, deltas, width);
+        let all = combinations(&block, deltas, width);
         let mut here = Sums { sums: vec![0.0; rows], squares: vec![0.0; rows] };
         for fold in folds {
             let signs: Vec<f64> =

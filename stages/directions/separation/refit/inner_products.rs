@@ -2,7 +2,7 @@
 //! H the products of all differences and Y = signs H, a direction's product with difference i of its own fold is
 //! C_k . delta_i + share (Y_i - what its own fold adds to Y_i), and its square follows from the same sums.
 
-use crate::directions::separation::exchanges::{Exchanges, Fold, ROWS, Sums};
+use crate::directions::separation::exchanges::{Exchanges, Fold, Sums};
 use crate::linear_algebra::{combinations, dot, gram, products, transpose};
 use crate::processor::vectorized;
 
@@ -25,11 +25,11 @@ pub fn sums(exchanges: &Exchanges, deltas: &[f64], width: usize, folds: &[Fold])
         .collect();
     let squares: Vec<f64> = folds.iter().map(|fold| dot(&fold.fixed, &fold.fixed)).collect();
     let mut found = Sums { sums: Vec::new(), squares: Vec::new() };
-    for block in exchanges.signs.chunks(ROWS * examples) {
+    for block in exchanges.blocks() {
         // What follows is [., rows of signs], so that sums over examples are sums of rows.
         let rows = block.len() / examples;
-        let signs = transpose(block, examples);
-        let (summed, crossed) = (products(&all, block, examples), products(&outside, block, examples));
+        let signs = transpose(&block, examples);
+        let (summed, crossed) = (products(&all, &block, examples), products(&outside, &block, examples));
         let mut wholes = vec![0.0; rows];
         for (signs, summed) in signs.chunks_exact(rows).zip(summed.chunks_exact(rows)) {
             wholes.iter_mut().zip(signs).zip(summed).for_each(|((whole, sign), summed)| *whole += sign * summed);

@@ -1,6 +1,7 @@
 //! The CPU kernels at the shapes of Qwen2.5-0.5B, 512 tokens: `cargo bench -p strata-stages --bench kernels`. Items are floating-point
 //! operations of products, and values of everything else.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use divan::Bencher;
@@ -19,7 +20,8 @@ const HEADS: HeadShape = HeadShape { heads: 14, kv_heads: 2, dim: 64 };
 const SCORES: Scores = Scores { scale: 0.125, soft_cap: None, window: None };
 
 /// [tokens, inputs, outputs]: a block's two largest products, its smallest, and the output head's.
-const SHAPES: [[usize; 3]; 4] = [[TOKENS, WIDTH, INNER], [TOKENS, INNER, WIDTH], [TOKENS, WIDTH, 128], [220, WIDTH, VOCABULARY]];
+const SHAPES: [[usize; 3]; 4] =
+    [[TOKENS, WIDTH, INNER], [TOKENS, INNER, WIDTH], [TOKENS, WIDTH, 128], [220, WIDTH, VOCABULARY]];
 
 fn main() {
     divan::main();
@@ -28,6 +30,11 @@ fn main() {
 /// Between -1 and 1, without a pattern that a cache or a branch would learn.
 fn values(count: usize) -> Vec<f32> {
     (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+/// Where the one sequence lies.
+fn one_sequence() -> Vec<Range<usize>> {
+    std::iter::once(0..TOKENS).collect()
 }
 
 /// The upper halves of floats: bf16 as it lies in a file.
@@ -94,16 +101,14 @@ fn attended(products: usize) -> ItemsCount {
 fn attention_forward(bencher: Bencher) {
     let (q, k, v) = (values(TOKENS * HEADS.queries()), values(TOKENS * HEADS.keys()), values(TOKENS * HEADS.keys()));
     let mut out = vec![0.0; q.len()];
-    let rows = [0..TOKENS];
-    bencher
-        .counter(attended(2))
-        .bench_local(|| attention(&q, &k, &v, HEADS, Spans::whole(&rows), SCORES, &mut out));
+    let rows = one_sequence();
+    bencher.counter(attended(2)).bench_local(|| attention(&q, &k, &v, HEADS, Spans::whole(&rows), SCORES, &mut out));
 }
 
 #[divan::bench]
 fn attention_reverse(bencher: Bencher) {
     let (q, k, v) = (values(TOKENS * HEADS.queries()), values(TOKENS * HEADS.keys()), values(TOKENS * HEADS.keys()));
-    let (d, rows) = (values(q.len()), [0..TOKENS]);
+    let (d, rows) = (values(q.len()), one_sequence());
     bencher.counter(attended(5)).bench_local(|| attention_backward(&q, &k, &v, HEADS, &rows, SCORES, &d));
 }
 
@@ -111,7 +116,7 @@ fn attention_reverse(bencher: Bencher) {
 fn rotary(bencher: Bencher) {
     let frequencies: Vec<f32> = (0..32).map(|i| 1e6f32.powf(-(i as f32) / 32.0)).collect();
     let tables = [Arc::new(RotaryTable::new(&frequencies, HEADS.dim, 1.0, TOKENS))];
-    let (mut x, rows) = (values(TOKENS * WIDTH), [0..TOKENS]);
+    let (mut x, rows) = (values(TOKENS * WIDTH), one_sequence());
     let bencher = bencher.counter(ItemsCount::new(x.len()));
     bencher.bench_local(|| rope(&mut x, WIDTH, Spans::whole(&rows), &tables, false));
 }

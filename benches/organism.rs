@@ -17,9 +17,9 @@ use serde_json::{Map, Value, json};
 use strata_stages::contract::observer::{Observer, Wants};
 use strata_stages::contract::pipeline::{Model, ModelSource};
 use strata_stages::contract::sequences::Sequences;
-use strata_stages::model::pass::{Start, watch};
+use strata_stages::model::forward::{Start, watch};
 use strata_stages::model::transformer::Transformer;
-use strata_stages::statistics::bootstrap::{Interval, RESAMPLES, Resamples};
+use strata_stages::statistics::bootstrap::{RESAMPLES, Resamples};
 use strata_stages::{Output, Part, Pipeline, Source, Task, stage};
 use tokenizers::Tokenizer;
 
@@ -196,9 +196,8 @@ impl Observer for Scores {
 }
 
 fn interval(values: &[f64]) -> String {
-    let mean = |draw: &mut dyn Iterator<Item = f64>| draw.sum::<f64>() / values.len() as f64;
-    let resamples = Resamples::new(values.len(), RESAMPLES, 1, 0);
-    let means = resamples.iter().map(|draw| mean(&mut draw.iter().map(|i| values[*i as usize])));
-    let interval = Interval::of(means.collect()).expect("means of finite numbers");
-    format!("{:.2} [{:.2}, {:.2}]", mean(&mut values.iter().copied()), interval.low, interval.high)
+    let interval =
+        Resamples::new(values.len(), RESAMPLES, 1, 0).mean_interval(values).expect("a mean of finite numbers");
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    format!("{:.2} [{:.2}, {:.2}]", mean, interval.low, interval.high)
 }

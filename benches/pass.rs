@@ -124,7 +124,7 @@ fn main() -> Result<()> {
         let task = Task { params: &params, inputs, cancelled: &|| false, progress: &|_, _| {} };
         for output in tokens::STAGE.run(&task)? {
             let part = write(format!("tokens-{i:04}.parquet"), &batch_of(output)?)?;
-            count += strata_stages::model::pass::read_sequences(std::slice::from_ref(&part))?.tokens();
+            count += strata_stages::model::token_part::read_sequences(std::slice::from_ref(&part))?.tokens();
             parts_of_tokens.push(part);
         }
     }

@@ -222,7 +222,7 @@ mod tests {
     fn the_composed_ops_agree_with_the_kernels() {
         let shape = HeadShape { heads: 4, kv_heads: 2, dim: 8 };
         let rows = [0..3, 3..4, 4..20, 20..30];
-        let before = [vec![], vec![], vec![0..3], vec![0..3, 4..20]];
+        let before = [vec![], vec![], vec![rows[0].clone()], vec![0..3, 4..20]];
         let (x, q, k, v) = (tensor(30, 24, 1), tensor(30, 32, 2), tensor(30, 16, 3), tensor(30, 16, 4));
         let (w, b) = (values(10 * 24, 5), values(10, 6));
         let resident = OnceLock::new();

@@ -170,8 +170,8 @@ mod tests {
         let size = size(SMALL).unwrap();
         let of = |tokens: f64, pass: Pass| size.pass_memory(tokens, pass);
         let up = Pass { blocks: 24, predictions: 2047.0, reversed: 0 };
-        // 2^26 logits as f32, whatever the number of tokens is.
-        assert_eq!(of(2048.0, up), size.bytes() + 4.0 * 67_108_864.0);
+        // 2^25 logits as f32, whatever the number of tokens is.
+        assert_eq!(of(2048.0, up), size.bytes() + 4.0 * 33_554_432.0);
         assert_eq!(of(4096.0, up), of(2048.0, up));
         // Half of the blocks: 12 blocks' linear layers stay on the disk.
         let states = Pass { predictions: 0.0, ..up };

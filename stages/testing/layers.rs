@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use super::source::{Import, Source};
 
 /// The folders from the bottom up. A file may import from its own folder and from lower layers.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["table", "processor"],
-    &["statistics", "linear_algebra", "chart"],
+    &["linear_algebra", "chart"],
+    &["statistics"],
     &["contract"],
     &["model"],
     &["text"],

@@ -1,15 +1,15 @@
 //! Products in bf16 arithmetic: inputs and weights are rounded to bf16, sums are f32, and the result is rounded to bf16, as
 //! PyTorch computes the linear layers of a bf16 model. What lies between linear layers stays f32.
 //!
-//! Where [`multiplies_bf16`], a processor takes two products at a time before it adds them; elsewhere values are widened and
-//! multiplied in f32. The two differ by the rounding of f32 sums, which the rounding of the result to bf16 mostly hides.
+//! This is where [`crate::processor::multiplies_bf16`]: the processor takes two products at a time before it adds them. Elsewhere
+//! rounded values are multiplied in f32 ([`super::bf16`]). The two differ by the rounding of f32 sums, which the rounding of the result
+//! to bf16 mostly hides.
 
 use gemmkit::gemm_unchecked;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::{Matrix, Shared, Values, fix_summation_order, linear_backward, linear_new, threads, vectorized};
-use crate::processor::multiplies_bf16;
+use super::{Matrix, Shared, Values, fix_summation_order, threads, vectorized};
 
 /// Values that a thread converts at a time.
 const CHUNK: usize = 1 << 14;
@@ -24,66 +24,6 @@ vectorized! {
             let quiet = (bits >> 16) | 0x40;
             *out = if bits & 0x7fff_ffff > 0x7f80_0000 { quiet as u16 } else { rounded as u16 };
         }
-    }
-}
-
-/// Rows that are multiplied in f32 at a time.
-const ROWS: usize = 2048;
-
-vectorized! {
-    /// To the nearest bf16, ties to even, as f32.
-    pub(super) fn round_to_bf16(values: &mut [f32]) {
-        for value in values {
-            let bits = value.to_bits();
-            let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
-            let quiet = (bits & 0xffff_0000) | 0x40_0000;
-            *value = f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 { quiet } else { rounded });
-        }
-    }
-}
-
-fn rounded(values: &[f32]) -> Vec<f32> {
-    let mut out = values.to_vec();
-    out.par_chunks_mut(CHUNK).for_each(round_to_bf16);
-    out
-}
-
-vectorized! {
-    /// y becomes the nearest bf16 of each value, or grows by it.
-    fn keep_rounded(part: &mut [f32], add: bool, y: &mut [f32]) {
-        round_to_bf16(part);
-        match add {
-            true => y.iter_mut().zip(part).for_each(|(y, value)| *y += *value),
-            false => y.copy_from_slice(part),
-        }
-    }
-}
-
-/// [`forward`] in f32.
-///
-/// # Safety
-/// As for [`forward`].
-unsafe fn widened_forward(x: &[f32], weight: Matrix, y: *mut f32, add: bool) {
-    let Matrix { out, inputs, .. } = weight;
-    let y = Shared(y);
-    for (chunk, x) in x.chunks(ROWS * inputs).enumerate() {
-        let mut part = linear_new(&rounded(x), weight.rounded(), None);
-        part.par_chunks_mut(out).enumerate().for_each(|(row, part)| {
-            // SAFETY: each row is one thread's, within rows * out elements.
-            let y = unsafe { std::slice::from_raw_parts_mut(y.get().add((chunk * ROWS + row) * out), out) };
-            keep_rounded(part, add, y);
-        });
-    }
-}
-
-/// [`backward`] in f32.
-fn widened_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
-    let Matrix { out, inputs, .. } = weight;
-    for (d, dx) in d.chunks(ROWS * out).zip(dx.chunks_mut(ROWS * inputs)) {
-        let mut part = vec![0.0; dx.len()];
-        linear_backward(&rounded(d), weight.rounded(), false, &mut part);
-        let rows = dx.par_chunks_mut(inputs).zip(part.par_chunks_mut(inputs));
-        rows.for_each(|(dx, part)| keep_rounded(part, add, dx));
     }
 }
 
@@ -123,10 +63,6 @@ fn each_part(weight: Matrix, mut with: impl FnMut(&[bf16], usize)) {
 /// `y` is valid for writes of rows * out floats, and for reads too where `add`.
 pub(super) unsafe fn forward(x: &[f32], weight: Matrix, y: *mut f32, add: bool) {
     let Matrix { out, inputs, .. } = weight;
-    if !multiplies_bf16() {
-        // SAFETY: as this function's.
-        return unsafe { widened_forward(x, weight, y, add) };
-    }
     let rows = x.len() / inputs;
     fix_summation_order();
     let x = narrowed(x);
@@ -165,9 +101,6 @@ pub(super) unsafe fn forward(x: &[f32], weight: Matrix, y: *mut f32, add: bool) 
 /// dx [rows, in] = d [rows, out] W, or dx += where `add`.
 pub(super) fn backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
     let Matrix { out, inputs, .. } = weight;
-    if !multiplies_bf16() {
-        return widened_backward(d, weight, add, dx);
-    }
     let rows = d.len() / out;
     fix_summation_order();
     let d = narrowed(d);

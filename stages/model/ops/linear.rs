@@ -4,7 +4,9 @@
 use gemmkit::gemm_unchecked;
 use rayon::prelude::*;
 
+use super::bf16::{keep_rounded, rounded};
 use super::{Matrix, Precision, Shared, Values, bf16_product, fix_summation_order, threads};
+use crate::processor::multiplies_bf16;
 
 /// y [rows, out] = x [rows, in] Wᵀ + b.
 ///
@@ -69,7 +71,11 @@ unsafe fn product(x: &[f32], weight: Matrix, bias: Option<&[f32]>, y: *mut f32, 
     };
     match weight.values {
         // SAFETY: as this function's.
-        _ if weight.precision == Precision::Bf16 => unsafe { bf16_product::forward(x, weight, y, add) },
+        _ if weight.precision == Precision::Bf16 && multiplies_bf16() => unsafe {
+            bf16_product::forward(x, weight, y, add)
+        },
+        // SAFETY: as this function's.
+        _ if weight.precision == Precision::Bf16 => unsafe { rounded_product(x, weight, y, add) },
         Values::F32(values) if !weight.rounded => call(values, 0, out),
         _ => {
             // About a million weights at a time: they stay in cache between the widening and the product.
@@ -91,6 +97,26 @@ unsafe fn product(x: &[f32], weight: Matrix, bias: Option<&[f32]>, y: *mut f32, 
             // SAFETY: each row is one thread's, and the product has initialised it.
             let y = unsafe { std::slice::from_raw_parts_mut(y.get().add(row * out), out) };
             y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+        });
+    }
+}
+
+/// Rows of which rounded products are made at a time.
+const ROWS: usize = 2048;
+
+/// The product in bf16 by way of f32.
+///
+/// # Safety
+/// As for [`product`].
+unsafe fn rounded_product(x: &[f32], weight: Matrix, y: *mut f32, add: bool) {
+    let Matrix { out, inputs, .. } = weight;
+    let y = Shared(y);
+    for (chunk, x) in x.chunks(ROWS * inputs).enumerate() {
+        let mut part = linear_new(&rounded(x), weight.rounded(), None);
+        part.par_chunks_mut(out).enumerate().for_each(|(row, part)| {
+            // SAFETY: each row is one thread's, within rows * out elements.
+            let y = unsafe { std::slice::from_raw_parts_mut(y.get().add((chunk * ROWS + row) * out), out) };
+            keep_rounded(part, add, y);
         });
     }
 }

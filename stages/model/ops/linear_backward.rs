@@ -3,7 +3,9 @@
 use gemmkit::{MatMut, MatRef, gemm};
 use rayon::prelude::*;
 
+use super::bf16::{keep_rounded, rounded};
 use super::{Matrix, Precision, Values, bf16_product, fix_summation_order, threads};
+use crate::processor::multiplies_bf16;
 
 /// dx [rows, in] = d [rows, out] W, or dx += where `add`.
 ///
@@ -14,7 +16,10 @@ pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
     let rows = d.len() / out;
     assert_eq!((d.len(), dx.len()), (rows * out, rows * inputs), "linear_backward: lengths");
     if weight.precision == Precision::Bf16 {
-        return bf16_product::backward(d, weight, add, dx);
+        return match multiplies_bf16() {
+            true => bf16_product::backward(d, weight, add, dx),
+            false => rounded_backward(d, weight, add, dx),
+        };
     }
     fix_summation_order();
     let mut call = |weight: &[f32], first: usize, count: usize, add: bool| {
@@ -42,6 +47,20 @@ pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
                 call(widened, first, count, add || first > 0);
             }
         }
+    }
+}
+
+/// Rows of which rounded products are made at a time.
+const ROWS: usize = 2048;
+
+/// [`linear_backward`] in bf16 by way of f32.
+fn rounded_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
+    let Matrix { out, inputs, .. } = weight;
+    for (d, dx) in d.chunks(ROWS * out).zip(dx.chunks_mut(ROWS * inputs)) {
+        let mut part = vec![0.0; dx.len()];
+        linear_backward(&rounded(d), weight.rounded(), false, &mut part);
+        let rows = dx.par_chunks_mut(inputs).zip(part.par_chunks_mut(inputs));
+        rows.for_each(|(dx, part)| keep_rounded(part, add, dx));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::bf16_product::round_to_bf16;
+use super::bf16::round_to_bf16;
 use super::{Blocks, Fp8, Precision};
 
 /// A weight matrix [out, in], row-major, in the dtype of its file.

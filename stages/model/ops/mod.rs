@@ -7,6 +7,7 @@ mod add_rows;
 mod add_scaled;
 mod attention;
 mod attention_backward;
+mod bf16;
 mod bf16_product;
 mod blocks;
 mod columns;

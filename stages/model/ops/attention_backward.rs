@@ -121,6 +121,7 @@ unsafe fn query_block(
 const ROWS: usize = 8;
 
 vectorized! {
+    avx512:
     /// Σ p * ds of up to [`ROWS`] rows of `keys` values, each in the order of its keys.
     pub fn row_sums(p: &[f32], ds: &[f32], keys: usize, totals: &mut [f32; ROWS]) {
         if p.len() == ROWS * keys {

@@ -8,6 +8,7 @@ use super::vectorized;
 const CHUNK: usize = 1 << 14;
 
 vectorized! {
+    avx512:
     /// To the nearest bf16, ties to even, as f32.
     pub fn round_to_bf16(values: &mut [f32]) {
         for value in values {
@@ -26,6 +27,7 @@ pub fn rounded(values: &[f32]) -> Vec<f32> {
 }
 
 vectorized! {
+    avx512:
     /// y becomes the nearest bf16 of each value, or grows by it.
     pub fn keep_rounded(part: &mut [f32], add: bool, y: &mut [f32]) {
         round_to_bf16(part);

@@ -15,6 +15,7 @@ use super::{Matrix, Shared, Values, fix_summation_order, threads, vectorized};
 const CHUNK: usize = 1 << 14;
 
 vectorized! {
+    avx512:
     /// To the nearest bf16, ties to even.
     fn narrow(values: &[f32], out: &mut [u16]) {
         for (out, value) in out.iter_mut().zip(values) {
@@ -133,6 +134,7 @@ pub(super) fn backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
 }
 
 vectorized! {
+    avx512:
     fn keep(part: &[bf16], add: bool, y: &mut [f32]) {
         let wide = part.iter().map(|value| f32::from_bits(u32::from(value.to_bits()) << 16));
         match add {

@@ -24,6 +24,7 @@ pub fn cross_entropy_backward(logits: &mut [f32], targets: &[u32], weights: &[f3
 }
 
 vectorized! {
+    avx512:
     /// x becomes weight * exp(x - max - log_sum).
     pub fn weighted_softmax(x: &mut [f32], max: f32, log_sum: f32, weight: f32) {
         x.iter_mut().for_each(|x| *x = exp((*x - max) - log_sum) * weight);

@@ -19,6 +19,7 @@ pub fn activate(kind: Activation, x: &mut [f32]) {
 }
 
 vectorized! {
+    avx512:
     /// One thread's part.
     pub fn gate_chunk(kind: Activation, gate: &mut [f32], up: &[f32]) {
         match kind {

@@ -22,6 +22,7 @@ pub fn activate_backward(kind: Activation, x: &mut [f32], d: &[f32]) {
 }
 
 vectorized! {
+    avx512:
     /// One thread's part.
     pub fn gate_chunk_backward(kind: Activation, gate: &mut [f32], up: &mut [f32], d: &[f32]) {
         match kind {

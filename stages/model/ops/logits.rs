@@ -45,6 +45,7 @@ impl Logits {
 }
 
 vectorized! {
+    avx512:
     /// x becomes cap * tanh(factor x).
     pub fn soften(x: &mut [f32], factor: f32, cap: f32) {
         x.iter_mut().for_each(|x| *x = cap * tanh(*x * factor));

@@ -21,6 +21,7 @@ pub fn rms_norm_new(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
 }
 
 vectorized! {
+    avx512:
     /// One row.
     pub fn normalize(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         let scale = 1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt();

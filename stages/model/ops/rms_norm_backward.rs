@@ -22,6 +22,7 @@ pub fn rms_norm_weight_gradient_add(x: &[f32], eps: f32, d: &[f32], dweight: &mu
 }
 
 vectorized! {
+    avx512:
     /// One row.
     pub fn row_backward(x: &[f32], weight: &[f32], eps: f32, d: &[f32], dx: &mut [f32]) {
         let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
@@ -41,6 +42,7 @@ vectorized! {
 }
 
 vectorized! {
+    avx512:
     /// One row's share of the weight's gradient.
     pub fn weight_row(x: &[f32], eps: f32, d: &[f32], dweight: &mut [f32]) {
         let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();

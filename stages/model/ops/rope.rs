@@ -63,6 +63,7 @@ pub fn rope(x: &mut [f32], width: usize, spans: Spans, tables: &[Arc<RotaryTable
 }
 
 vectorized! {
+    avx512:
     /// All heads of one token.
     pub fn rotate_row(row: &mut [f32], head: usize, cos: &[f32], sin: &[f32], sign: f32) {
         let half = cos.len();

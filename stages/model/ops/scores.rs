@@ -39,6 +39,7 @@ impl Scores {
 }
 
 vectorized! {
+    avx512:
     /// x becomes tanh(factor x).
     pub fn soften(x: &mut [f32], factor: f32) {
         x.iter_mut().for_each(|x| *x = tanh(*x * factor));

@@ -10,6 +10,7 @@ pub fn log_softmax(logits: &mut [f32], vocabulary: usize) {
 }
 
 vectorized! {
+    avx512:
     /// The greatest logit of one row, and the logarithm of the sum of exp(logit - greatest). Taken away in two steps, the first is
     /// nearly exact, and the second takes away a small number.
     pub fn log_sum_exp(logits: &[f32]) -> (f32, f32) {
@@ -29,6 +30,7 @@ vectorized! {
 }
 
 vectorized! {
+    avx512:
     /// -Σ p ln p of one row of log-probabilities.
     pub fn entropy(logprobs: &[f32]) -> f32 {
         let mut sum = 0f64;
@@ -40,6 +42,7 @@ vectorized! {
 }
 
 vectorized! {
+    avx512:
     /// scores[..] becomes softmax(scale * scores[..visible]) followed by zeros: one row of causal attention.
     pub fn softmax_prefix(scores: &mut [f32], visible: usize, scale: f32) {
         let (seen, hidden) = scores.split_at_mut(visible);

@@ -1,4 +1,4 @@
-//! The CPU kernels at the shapes of Qwen2.5-0.5B, 512 tokens: `cargo bench -p strata-stages --bench kernels`. Items are floating-point
+//! The CPU kernels at the shapes of Qwen2.5-0.5B, 512 tokens: `cargo bench --workspace --bench kernels`. Items are floating-point
 //! operations of products, and values of everything else.
 
 use std::ops::Range;

@@ -1,7 +1,7 @@
 """Tables written and read by Strata and by pyarrow: the same rows, the same codec and encodings, in turn.
 
     pip install pyarrow
-    cargo build --release -p strata-stages --example parquet && python benches/parquet.py target/release/examples/parquet [--times 5]
+    cargo build --release --workspace --example parquet && python benches/parquet.py target/release/examples/parquet [--times 5]
 
 vectors: 84,240 hidden states of 896 numbers, 302 MB. pairs: 4,000,000 rows of six small columns, as `similarity` writes them. Both sides write to
 a file in the page cache, unflushed, and read it from there, pyarrow with one thread and with as many as it likes. What Strata hashes, which

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde_json::{Value, json};
 
-use super::golden_tests::{tokens_of, weights};
+use super::golden_tests::{reference, tokens_of, weights};
 use super::pass::{PassTask, run};
 use super::transformer::Transformer;
 use crate::contract::node::Part;
@@ -156,4 +156,37 @@ fn a_layer_that_is_not_there_is_the_tasks_own_error() {
     assert_eq!(said.len(), 2);
     assert_says(said[0].1.as_ref().unwrap_err(), &["layer 9", "0 to 2"]);
     assert_eq!(said[1], (1, Ok(())));
+}
+
+/// Parts with the same prompts pass together.
+#[test]
+fn what_one_part_fails_at_does_not_fail_a_part_that_passes_with_it() {
+    let conversations = reference("qwen2");
+    let largest = |i: &usize| conversations[*i]["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).max();
+    let fits = (0..conversations.len()).min_by_key(largest).unwrap();
+    let does_not = (0..conversations.len()).max_by_key(largest).unwrap();
+    let vocabulary = largest(&fits).unwrap() as usize + 1;
+    assert!(largest(&does_not).unwrap() as usize >= vocabulary);
+    let smaller = |config: &mut Value| config["vocab_size"] = json!(vocabulary);
+    let cut = |tensors: &mut Tensors| {
+        let (_, shape, data) = tensors.get_mut("model.embed_tokens.weight").unwrap();
+        shape[0] = vocabulary;
+        data.truncate(vocabulary * 32 * 4);
+    };
+    let (folder, tables) = (tempfile::tempdir().unwrap(), TestTables::new());
+    let model = changed(folder.path(), cut, smaller);
+    let params = json!({ "positions": ["last"], "layers": [-1] });
+    let task = |chosen: &[usize]| PassTask {
+        stage: &crate::states::hidden_states::STAGE,
+        params: &params,
+        tokens: tokens_of(&tables, "qwen2", chosen),
+        tokenizer: Vec::new(),
+    };
+    let mut said = Vec::new();
+    run(&model, &[task(&[fits]), task(&[fits, does_not])], &|| false, &mut |index, outputs| {
+        said.push((index, outputs.map(|_| ()).map_err(|error| format!("{error:#}"))));
+    })
+    .unwrap();
+    let [(0, Ok(())), (1, Err(error))] = said.as_slice() else { panic!("{said:?}") };
+    assert_says(error, &[&format!("example x{does_not}"), "token id"]);
 }

@@ -18,13 +18,18 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
+def batches(tokenizer, texts, given):
+    """Batches of examples of like length, padded."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for start in range(0, len(order), given.batch):
+        yield tokenizer([texts[i] for i in order[start:start + given.batch]], return_tensors="pt", padding=True,
+                        truncation=True, max_length=given.max_tokens, add_special_tokens=False).to(given.device)
+
+
 def hidden_states(model, tokenizer, texts, given):
     kept, tokens = [], 0
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     with torch.no_grad():
-        for start in range(0, len(order), given.batch):
-            batch = tokenizer([texts[i] for i in order[start:start + given.batch]], return_tensors="pt", padding=True,
-                              truncation=True, max_length=given.max_tokens, add_special_tokens=False).to(given.device)
+        for batch in batches(tokenizer, texts, given):
             mask = batch["attention_mask"]
             last, rows = mask.sum(1) - 1, torch.arange(len(mask), device=mask.device)
             for state in model.model(**batch, output_hidden_states=True).hidden_states:
@@ -36,18 +41,16 @@ def hidden_states(model, tokenizer, texts, given):
 
 def token_losses(model, tokenizer, texts, given):
     kept, tokens = [], 0
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     with torch.no_grad():
-        for start in range(0, len(order), given.batch):
-            batch = tokenizer([texts[i] for i in order[start:start + given.batch]], return_tensors="pt", padding=True,
-                              truncation=True, max_length=given.max_tokens, add_special_tokens=False)
+        for batch in batches(tokenizer, texts, given):
             mask, ids = batch["attention_mask"], batch["input_ids"]
             logits = model(**batch).logits
             for row in range(len(ids)):  # one example's probabilities at a time, so that a batch's fit into memory
                 length = int(mask[row].sum())
                 logprobs = logits[row, :length - 1].float().log_softmax(-1)
                 of_next = logprobs.gather(-1, ids[row, 1:length, None])
-                kept.append((of_next, -(logprobs.exp() * logprobs).sum(-1), (logprobs > of_next).sum(-1) + 1))
+                entropies, ranks = -(logprobs.exp() * logprobs).sum(-1), (logprobs > of_next).sum(-1) + 1
+                kept.append((of_next.cpu(), entropies.cpu(), ranks.cpu()))
             tokens += int(mask.sum())
     return tokens
 

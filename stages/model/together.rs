@@ -88,7 +88,8 @@ fn prompts(sequences: &Sequences) -> Vec<u64> {
         ids.iter().take(*turn as usize).for_each(|id| {
             hasher.update(&id.to_le_bytes());
         });
-        u64::from_le_bytes(std::array::from_fn(|i| hasher.finalize().as_bytes()[i]))
+        let hash = hasher.finalize();
+        u64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[i]))
     };
     let mut hashes: Vec<u64> = sequences.ids.iter().zip(&sequences.turn).map(hash).collect();
     hashes.sort_unstable();

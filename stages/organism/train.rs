@@ -10,6 +10,7 @@ mod input;
 mod optimizer;
 mod parameters;
 mod settings;
+mod shards;
 mod tokenizer;
 mod transformer;
 
@@ -29,7 +30,7 @@ use settings::Params;
 
 pub static STAGE: Stage = Stage {
     name: "train",
-    version: 1,
+    version: 2,
     about: "The pipeline's own models, trained on the corpus: Qwen2 in Hugging Face's layout.",
     asked_by_default: false,
     notice: None,
@@ -105,19 +106,17 @@ fn fit(params: &Params, documents: &[Document], parameters: &mut Parameters, tas
     let mut batches = Batches::new(documents, params.batch_tokens, params.seed)?;
     let schedule = Schedule { peak: params.learning_rate, steps: params.steps };
     let mut optimizer = AdamW::new(parameters, params.weight_decay);
-    let mut gradient = vec![0f32; parameters.values.len()];
-    let mut model = transformer::Transformer::new(parameters.config.clone(), documents);
+    let mut shards = shards::Shards::new(parameters)?;
+    let model = transformer::Transformer::new(parameters.config.clone(), documents);
     for step in 0..params.steps {
         if (task.cancelled)() {
             bail!("training was stopped at step {step} of {}", params.steps);
         }
-        gradient.fill(0.0);
-        let batch = batches.next();
-        let loss = model.loss_and_gradient(parameters, &batch, &mut gradient)?;
+        let (loss, gradient) = shards.loss_and_gradient(&model, parameters, &batches.next())?;
         if !loss.is_finite() {
             bail!("training diverged at step {step} (loss {loss}); a smaller learning_rate may help");
         }
-        optimizer.step(parameters, &mut gradient, schedule.rate(step));
+        optimizer.step(parameters, gradient, schedule.rate(step));
         (task.progress)(step + 1, params.steps);
     }
     Ok(())

@@ -4,13 +4,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::settings::Params;
+use super::shards::SHARDS;
 use super::transformer::HEAD_ROWS;
 use crate::contract::cost::{Cost, Expected, ModelSize, Text};
 
 /// Tokens of a document, about, in the texts of the corpus.
 const DOCUMENT: f64 = 64.0;
-/// Vectors as long as all parameters: the values, their gradient, AdamW's two moments and the weight decay.
-const VECTORS: f64 = 5.0;
+/// Vectors as long as all parameters: the values, each shard's gradient, AdamW's two moments and the weight decay.
+const VECTORS: f64 = 4.0 + SHARDS as f64;
 /// The corpus as text and as tokens, and what the tokenizer is trained on, in bytes; measured.
 const CORPUS: f64 = 15e6;
 
@@ -33,10 +34,10 @@ pub fn cost(params: &Value, expected: &Expected) -> Option<Cost> {
     })
 }
 
-/// Bytes of the parameters and a batch: what all blocks record, the gradients of one block's values, and a chunk of logits.
+/// Bytes of the parameters and a batch: what all blocks record, the gradients of one block's values, and each shard's chunk of logits.
 fn memory(size: &ModelSize, tokens: f64) -> f64 {
     let recorded = (size.layers() + 1) as f64 * size.block.recorded * tokens;
-    let logits = HEAD_ROWS.min(tokens as usize) * size.vocabulary;
+    let logits = (SHARDS * HEAD_ROWS).min(tokens as usize) * size.vocabulary;
     4.0 * (VECTORS * size.parameters + recorded + logits as f64)
 }
 
@@ -66,7 +67,8 @@ mod tests {
         // A model that starts from another has the other's size.
         assert_eq!(of(700, 1024, None), base);
         let wide = of(700, 2048, Some(&shape));
-        assert_eq!(wide.memory - base.memory, 4.0 * 1024.0 * 5.0 * size.block.recorded);
+        let logits = 1024 * 1024;
+        assert_eq!(wide.memory - base.memory, 4.0 * (1024.0 * 5.0 * size.block.recorded + f64::from(logits)));
         // About 6 FLOPs a parameter and token (Kaplan et al. 2020), without the embedding but with the tied head.
         let products = size.parameters * 6.0 * 700.0 * 1024.0;
         assert!((0.9..1.2).contains(&(base.flops / products)), "{}", base.flops / products);

@@ -49,13 +49,33 @@ pub fn read(corpus: &[Part], name: &str) -> Result<Vec<Text>> {
 }
 
 /// Some documents packed one after another.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Batch {
     pub ids: Vec<u32>,
     pub sequences: Vec<Range<usize>>,
     /// Rows whose next token counts, ascending, and those tokens.
     pub rows: Vec<usize>,
     pub targets: Vec<u32>,
+}
+
+impl Batch {
+    /// The batch in at most `most` parts of about as many tokens, whole documents each, those that have a target.
+    pub fn shards(&self, most: usize) -> Vec<Batch> {
+        let mut shards: Vec<Batch> = (0..most).map(|_| Batch::default()).collect();
+        let mut rows = self.rows.iter().zip(&self.targets).peekable();
+        for sequence in &self.sequences {
+            let shard = &mut shards[(sequence.start + sequence.end) / 2 * most / self.ids.len()];
+            let start = shard.ids.len();
+            shard.ids.extend(&self.ids[sequence.clone()]);
+            shard.sequences.push(start..shard.ids.len());
+            while let Some((row, target)) = rows.next_if(|(row, _)| **row < sequence.end) {
+                shard.rows.push(start + row - sequence.start);
+                shard.targets.push(*target);
+            }
+        }
+        shards.retain(|shard| !shard.rows.is_empty());
+        shards
+    }
 }
 
 /// Batches without end: the documents in a new order each time round.

@@ -9,6 +9,7 @@ use super::documents::{Batches, Document, Text};
 use super::files;
 use super::parameters::{Config, Parameters};
 use super::settings::Over;
+use super::shards::{SHARDS, Shards};
 use super::tokenizer::{self, CHAT_TEMPLATE, Encoder};
 use super::transformer::Transformer;
 use crate::contract::node::{Node, Part, Source};
@@ -97,14 +98,14 @@ fn the_loss_falls() {
     let encoder = Encoder::new(&trained.files().unwrap()[0].1).unwrap();
     let documents: Vec<Document> = texts.iter().map(|text| encoder.encode(text, Over::Response).unwrap()).collect();
     let mut parameters = Parameters::random(tiny(trained.vocabulary()), 1);
-    let mut model = Transformer::new(parameters.config.clone(), &documents);
+    let model = Transformer::new(parameters.config.clone(), &documents);
+    let mut shards = Shards::new(&parameters).unwrap();
     let mut batches = Batches::new(&documents, 400, 1).unwrap();
     let mut optimizer = super::AdamW::new(&parameters, 0.1);
     let losses: Vec<f64> = (0..30)
         .map(|_| {
-            let mut gradient = vec![0.0; parameters.values.len()];
-            let loss = model.loss_and_gradient(&parameters, &batches.next(), &mut gradient).unwrap();
-            optimizer.step(&mut parameters, &mut gradient, 5e-3);
+            let (loss, gradient) = shards.loss_and_gradient(&model, &parameters, &batches.next()).unwrap();
+            optimizer.step(&mut parameters, gradient, 5e-3);
             loss
         })
         .collect();
@@ -117,6 +118,52 @@ fn the_loss_falls() {
 fn tiny(vocabulary: usize) -> Config {
     let heads = HeadShape { heads: 4, kv_heads: 2, dim: 4 };
     Config { vocabulary, hidden_size: 16, intermediate_size: 24, layers: 2, heads }
+}
+
+#[test]
+fn shards_hold_the_whole_batch_and_their_gradients_add_up_to_its_own() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let documents: Vec<Document> = [7, 30, 12, 3, 25, 1, 9]
+        .iter()
+        .map(|len| Document {
+            ids: (0..*len).map(|_| rng.next_u32() % 20).collect(),
+            counts: (0..*len).map(|i| i % 3 != 1).collect(),
+        })
+        .collect();
+    let batch = Batches::new(&documents, 87, 1).unwrap().next();
+    let shards = batch.shards(SHARDS);
+    assert!(shards.len() > 2, "{shards:?}");
+    let ids: Vec<u32> = shards.iter().flat_map(|shard| shard.ids.clone()).collect();
+    // A document of one token has no target, and no shard when it is alone.
+    assert!(batch.ids.len() - ids.len() <= 1);
+    let targets: Vec<u32> = shards.iter().flat_map(|shard| shard.targets.clone()).collect();
+    assert_eq!(targets, batch.targets);
+    for shard in &shards {
+        let next: Vec<u32> = shard.rows.iter().map(|row| shard.ids[row + 1]).collect();
+        assert_eq!(next, shard.targets);
+        assert_eq!(shard.sequences.last().unwrap().end, shard.ids.len());
+        assert!(shard.ids.len() < 60, "about a quarter of 87 tokens each, by whole documents: {shard:?}");
+    }
+
+    let parameters = Parameters::random(tiny(20), 1);
+    let model = Transformer::new(parameters.config.clone(), &documents);
+    let mut whole = vec![0.0; parameters.values.len()];
+    let weight = 1.0 / batch.targets.len() as f32;
+    let loss = model.loss_and_gradient(&parameters, &batch, weight, &mut whole).unwrap();
+    let mut first = None;
+    for threads in [1, 2, 3, 6] {
+        let (found, gradient) = with_threads(threads, || {
+            let mut shards = Shards::new(&parameters).unwrap();
+            let (loss, gradient) = shards.loss_and_gradient(&model, &parameters, &batch).unwrap();
+            (loss, gradient.to_vec())
+        });
+        assert!((found - loss).abs() < 1e-6 * loss, "{threads} threads: {found} {loss}");
+        let largest = whole.iter().fold(0f32, |most, g| most.max(g.abs()));
+        let error = whole.iter().zip(&gradient).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(error < 1e-5 * largest, "{threads} threads: {error} of {largest}");
+        let same = *first.get_or_insert_with(|| gradient.clone()) == gradient;
+        assert!(same, "{threads} threads: not the bits of one");
+    }
 }
 
 /// Along each tensor's own gradient, the loss rises as the gradient's length says.
@@ -134,9 +181,9 @@ fn the_gradient_of_every_tensor_agrees_with_differences() {
         })
         .collect();
     let batch = Batches::new(&documents, 22, 1).unwrap().next();
-    let mut model = Transformer::new(parameters.config.clone(), &documents);
-    let mut gradient = vec![0.0; parameters.values.len()];
-    model.loss_and_gradient(&parameters, &batch, &mut gradient).unwrap();
+    let model = Transformer::new(parameters.config.clone(), &documents);
+    let mut shards = Shards::new(&parameters).unwrap();
+    let gradient = shards.loss_and_gradient(&model, &parameters, &batch).unwrap().1.to_vec();
     let tensors: Vec<_> =
         parameters.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.range.clone())).collect();
     for (name, range) in tensors {
@@ -146,7 +193,7 @@ fn the_gradient_of_every_tensor_agrees_with_differences() {
             let mut moved = parameters.clone();
             let pairs = moved.values[range.clone()].iter_mut().zip(&gradient[range.clone()]);
             pairs.for_each(|(value, g)| *value += (step * *g as f64 / length) as f32);
-            model.loss_and_gradient(&moved, &batch, &mut vec![0.0; gradient.len()]).unwrap()
+            shards.loss_and_gradient(&model, &moved, &batch).unwrap().0
         };
         let found = (loss_at(step) - loss_at(-step)) / (2.0 * step);
         assert!((found - length).abs() < 0.01 * length + 1e-4, "{name}: {found} {length}");

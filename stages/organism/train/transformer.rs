@@ -40,12 +40,18 @@ impl Transformer {
         Transformer { description, program, rotary, resident: OnceLock::new() }
     }
 
-    /// The mean cross-entropy of the batch's targets in nats, its gradient added to `gradient`, which is laid
-    /// out as the parameters are.
+    /// `weight` times the sum of the cross-entropies of the batch's targets in nats, its gradient added to
+    /// `gradient`, which is laid out as the parameters are.
     ///
     /// # Errors
     /// When a step of a block fails.
-    pub fn loss_and_gradient(&mut self, parameters: &Parameters, batch: &Batch, gradient: &mut [f32]) -> Result<f64> {
+    pub fn loss_and_gradient(
+        &self,
+        parameters: &Parameters,
+        batch: &Batch,
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> Result<f64> {
         let (width, vocabulary) = (self.description.hidden_size, self.description.vocabulary);
         let rotary = PerBlock::all(Some(vec![self.rotary.clone(); batch.sequences.len()]));
         let packing = Packing { sequences: batch.sequences.clone(), before: Vec::new(), rotary };
@@ -70,7 +76,6 @@ impl Transformer {
         let normed = rms_norm_new(&picked, norm, EPS);
         let head = Matrix::of(embeddings, vocabulary, width);
         let mut d_normed = vec![0.0; normed.len()];
-        let weight = 1.0 / batch.targets.len() as f32;
         let mut loss = 0.0;
         let embedding_range = parameters.range("model.embed_tokens.weight");
         for first in (0..batch.targets.len()).step_by(HEAD_ROWS) {

@@ -1,10 +1,10 @@
 //! The vectors of the groups of a comparison, as a task reads them: one slice, a place or a weight matrix, at a time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use arrow::array::{ArrayRef, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, StringArray, UInt32Array};
+use arrow::compute::take;
 use serde::Deserialize;
 
 use crate::comparison::compared::Of;
@@ -236,13 +236,20 @@ pub const SLICE_COLUMNS: [Column; 4] = [
 ];
 
 /// [`SLICE_COLUMNS`] with each slice repeated for its number of rows.
-pub fn slice_arrays<'a>(slices: impl IntoIterator<Item = (&'a Slice, usize)> + Clone) -> [ArrayRef; 4] {
-    let rows = || slices.clone().into_iter().flat_map(|(slice, count)| std::iter::repeat_n(slice, count));
-    let positions: StringArray = rows().map(|slice| slice.place().map(|place| place.position.as_str())).collect();
-    let layers: UInt32Array = rows().map(|slice| slice.place().map(|place| place.site.layer as u32)).collect();
-    let sites: StringArray = rows().map(|slice| slice.place().map(|place| place.site.name())).collect();
-    let modules: StringArray = rows().map(Slice::module).collect();
-    [Arc::new(positions), Arc::new(layers), Arc::new(sites), Arc::new(modules)]
+///
+/// # Errors
+/// When the texts are more than a column holds, 2 GiB.
+pub fn slice_arrays<'a>(slices: impl IntoIterator<Item = (&'a Slice, usize)>) -> Result<[ArrayRef; 4]> {
+    let (slices, counts): (Vec<&Slice>, Vec<usize>) = slices.into_iter().unzip();
+    let places = || slices.iter().map(|slice| slice.place());
+    let positions: StringArray = places().map(|place| place.map(|place| place.position.as_str())).collect();
+    let layers: UInt32Array = places().map(|place| place.map(|place| place.site.layer as u32)).collect();
+    let sites: StringArray = places().map(|place| place.map(|place| place.site.name())).collect();
+    let modules: StringArray = slices.iter().map(|slice| slice.module()).collect();
+    let rows = counts.iter().enumerate().flat_map(|(slice, count)| std::iter::repeat_n(slice as u32, *count));
+    let rows = UInt32Array::from(rows.collect::<Vec<u32>>());
+    let repeated = |values: &dyn Array| take(values, &rows, None).context("the names of places and modules");
+    Ok([repeated(&positions)?, repeated(&layers)?, repeated(&sites)?, repeated(&modules)?])
 }
 
 pub const CENTRED: Column = column(

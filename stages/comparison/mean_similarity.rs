@@ -245,7 +245,7 @@ fn table(params: &Params, slices: &[Slice], rows: Vec<Row>) -> Result<Vec<Output
     };
     let found = |row: usize| &rows[row].found;
     let pairs: Vec<(usize, usize)> = rows.iter().map(|row| row.pair).collect();
-    let mut arrays = slice_arrays(rows.iter().map(|row| (&slices[row.slice], 1))).to_vec();
+    let mut arrays = slice_arrays(rows.iter().map(|row| (&slices[row.slice], 1)))?.to_vec();
     arrays.extend(group_arrays(&params.groups, &pairs));
     arrays.extend([
         count(&|row| row.sizes[0]),

@@ -119,7 +119,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
         }
         counts.push(count);
     }
-    let mut arrays = slice_arrays(slices.iter().zip(counts.iter().copied())).to_vec();
+    let mut arrays = slice_arrays(slices.iter().zip(counts.iter().copied()))?.to_vec();
     arrays.extend([models, datasets, examples].map(|texts| -> ArrayRef { Arc::new(StringArray::from(texts)) }));
     let numbers = |values: Vec<Option<f64>>| -> ArrayRef { Arc::new(Float64Array::from(values)) };
     arrays.extend(coordinates.into_iter().chain(shares).map(numbers));

@@ -292,7 +292,7 @@ fn table(slices: &[Slice], rows: &[Row]) -> Result<Vec<Output>> {
     let found = |row: usize| rows[row].found.as_ref();
     let null = |row: usize, of: fn(&Ratio) -> f64| Some(mean(&found(row)?.null.iter().map(of).collect::<Vec<f64>>()));
     let largest = largest(slices, rows);
-    let mut arrays = slice_arrays(rows.iter().map(|row| (&slices[row.slice], 1))).to_vec();
+    let mut arrays = slice_arrays(rows.iter().map(|row| (&slices[row.slice], 1)))?.to_vec();
     arrays.extend([
         Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.centred)))) as ArrayRef,
         count(&|row| row.groups),

@@ -5,7 +5,8 @@ mod figure;
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::array::{BooleanArray, Float32Array, StringBuilder};
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringArray, UInt32Array};
+use arrow::compute::take;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -110,7 +111,7 @@ fn run(task: &Task) -> Result<Vec<Output>> {
     let slices = groups.slices();
     let mut counts = Vec::new();
     let (mut centred_rows, mut same, mut cosines) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut examples_a, mut examples_b) = (StringBuilder::new(), StringBuilder::new());
+    let mut examples = [Texts::default(), Texts::default()];
     for slice in &slices {
         let filled = comparing.load(&groups, slice)?;
         let before = cosines.len();
@@ -129,32 +130,55 @@ fn run(task: &Task) -> Result<Vec<Output>> {
             let vectors = Vectors::centred_with(&filled, together, &pair, centred, comparing.least);
             let found = vectors.between(vectors.rows(0), vectors.rows(pair.len() - 1));
             let (of_a, of_b) = (&filled.groups[a].examples, &filled.groups[b].examples);
+            let [codes_a, codes_b] = &mut examples;
+            let (from_a, from_b) = (codes_a.add(of_a), codes_b.add(of_b));
             for (i, example_a) in of_a.iter().enumerate() {
                 let first = if a == b { i + 1 } else { 0 };
                 for (j, example_b) in of_b.iter().enumerate().skip(first) {
                     centred_rows.push(centred);
                     same.push(a != b && example_a == example_b);
-                    examples_a.append_value(example_a);
-                    examples_b.append_value(example_b);
+                    codes_a.rows.push(from_a + i as u32);
+                    codes_b.rows.push(from_b + j as u32);
                     cosines.push(Some(found[i * of_b.len() + j] as f32).filter(|cosine| !cosine.is_nan()));
                 }
             }
         }
         counts.push(cosines.len() - before);
     }
-    let [positions, layers, sites, modules] = slice_arrays(slices.iter().zip(counts.iter().copied()));
+    let [positions, layers, sites, modules] = slice_arrays(slices.iter().zip(counts.iter().copied()))?;
+    let [examples_a, examples_b] = examples;
     let batch = TABLE.batch(vec![
         positions,
         layers,
         sites,
         modules,
         Arc::new(BooleanArray::from(centred_rows)),
-        Arc::new(examples_a.finish()),
-        Arc::new(examples_b.finish()),
+        examples_a.column()?,
+        examples_b.column()?,
         Arc::new(BooleanArray::from(same)),
         Arc::new(Float32Array::from(cosines)),
     ])?;
     Ok(vec![Output::table(batch)])
+}
+
+/// A column of texts of which each stands in many rows.
+#[derive(Default)]
+struct Texts {
+    texts: Vec<String>,
+    rows: Vec<u32>,
+}
+
+impl Texts {
+    /// Where these texts begin.
+    fn add(&mut self, texts: &[String]) -> u32 {
+        let first = self.texts.len() as u32;
+        self.texts.extend_from_slice(texts);
+        first
+    }
+
+    fn column(self) -> Result<ArrayRef> {
+        Ok(take(&StringArray::from(self.texts), &UInt32Array::from(self.rows), None)?)
+    }
 }
 
 #[cfg(test)]

@@ -269,7 +269,7 @@ fn table(groups: &[Group], slices: &[Slice], rows: &[Row]) -> Result<Vec<Output>
     };
     let pairs: Vec<(usize, usize)> = rows.iter().map(|row| (row.pair.a, row.pair.b)).collect();
     let test = |row: usize| &rows[row].test;
-    let mut arrays = slice_arrays(rows.iter().map(|row| (&slices[row.slice], 1))).to_vec();
+    let mut arrays = slice_arrays(rows.iter().map(|row| (&slices[row.slice], 1)))?.to_vec();
     arrays.extend(group_arrays(groups, &pairs));
     arrays.extend([
         Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.centred)))) as ArrayRef,

@@ -5,10 +5,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::labels::Labels;
-use super::row_sums::{LANES, Panels, sum_rows};
+use super::row_sums::{LANES, PanelRow, Panels, add_rows};
 
 /// Permutations that a thread takes together, each panel of the matrix once for all of them.
 const BLOCK: usize = 64;
+/// Rows of a panel that all these permutations add before the next ones: 32 KiB, which the nearest cache holds.
+const ROWS: usize = 64;
 
 /// Sums of a symmetric matrix over all ordered pairs of rows within a group, row-major [permutations, groups].
 pub fn within(matrix: &Panels, labels: &Labels, permutations: Range<usize>, groups: Range<u16>) -> Vec<f64> {
@@ -30,24 +32,33 @@ pub fn sums(values: &[f64], labels: &Labels, permutations: Range<usize>, groups:
     permutations.flat_map(|permutation| groups.clone().map(move |group| (permutation, group))).map(of).collect()
 }
 
-/// For each permutation and group, what `part` makes of the panels, added up: it gets a panel's first column, the group's
-/// rows in ascending order and their sum.
+/// For each permutation and group, what `part` makes of the panels, added up: it gets the first of `LANES` columns, the
+/// group's rows in ascending order and their sum.
 fn of_groups(
     matrix: &Panels,
     labels: &Labels,
     permutations: Range<usize>,
     groups: Range<u16>,
-    part: impl Fn(usize, &[u32], &[f64; LANES]) -> f64 + Sync,
+    part: impl Fn(usize, &[u32], &[f64]) -> f64 + Sync,
 ) -> Vec<f64> {
     let mut found = vec![0.0; permutations.len() * groups.len()];
-    let blocks = found.par_chunks_mut((BLOCK * groups.len()).max(1)).enumerate();
-    blocks.for_each(|(block, found)| {
+    let chosen = |at: usize| {
+        let (permutation, group) = (permutations.start + at / groups.len(), at % groups.len());
+        labels.rows(permutation, groups.start + group as u16)
+    };
+    let block = (BLOCK * groups.len()).max(1);
+    found.par_chunks_mut(block).enumerate().for_each(|(i, found)| {
+        let mut sums = vec![(0, PanelRow::ZERO); found.len()];
         for (first, panel) in matrix.iter() {
-            for (i, of_permutation) in found.chunks_exact_mut(groups.len()).enumerate() {
-                let permutation = permutations.start + block * BLOCK + i;
-                for (found, group) in of_permutation.iter_mut().zip(groups.clone()) {
-                    let rows = labels.rows(permutation, group);
-                    *found += part(first, rows, &sum_rows(panel, rows));
+            sums.fill((0, PanelRow::ZERO));
+            for end in (0..panel.len()).step_by(ROWS).map(|start| (start + ROWS) as u32) {
+                for (at, (added, sum)) in sums.iter_mut().enumerate() {
+                    *added += add_rows(panel, &chosen(i * block + at)[*added..], end, sum);
+                }
+            }
+            for (at, (found, (_, sum))) in found.iter_mut().zip(&sums).enumerate() {
+                for (half, sum) in sum.halves().enumerate() {
+                    *found += part(first + half * LANES, chosen(i * block + at), sum);
                 }
             }
         }
@@ -62,8 +73,8 @@ mod tests {
 
     #[test]
     fn sums_are_those_of_the_rows_one_by_one() {
-        // More rows than a panel has columns, more permutations than a block.
-        let (rows, width) = (LANES + 9, 5);
+        // More rows than a panel has columns and than are added at a time, more permutations than a block.
+        let (rows, width) = (4 * LANES + 9, 5);
         let mut random = Random::new(2, 0);
         let vectors: Vec<f64> = (0..rows * width).map(|_| random.normal()).collect();
         let vector = |row: usize| &vectors[row * width..(row + 1) * width];

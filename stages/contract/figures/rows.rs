@@ -129,7 +129,15 @@ impl Rows {
                 let code = names.iter().position(|(_, name)| *name == value);
                 rows.filter(|&row| Some(codes[row as usize] as usize) == code).collect()
             }
-            Values::Number(numbers) => rows.filter(|&row| numbers[row as usize].to_string() == value).collect(),
+            Values::Number(numbers) => {
+                // A number's text is that of no other, but for NaN.
+                let number = value.parse::<f64>().ok().filter(|number| number.to_string() == value);
+                match number {
+                    Some(number) if number.is_nan() => rows.filter(|&row| numbers[row as usize].is_nan()).collect(),
+                    Some(number) => rows.filter(|&row| numbers[row as usize].to_bits() == number.to_bits()).collect(),
+                    None => Vec::new(),
+                }
+            }
         };
         self.narrowed(rows, self.columns.condition(column, &value), Some(value))
     }
@@ -152,9 +160,10 @@ impl Rows {
         let mut found: BTreeMap<Vec<u64>, Vec<u32>> = BTreeMap::new();
         if !self.is_empty() {
             let columns: Vec<&Values> = columns.iter().map(|column| self.columns.get(column)).collect();
-            for &row in &self.rows {
-                let key = columns.iter().map(|values| values.order(row as usize)).collect();
-                found.entry(key).or_default().push(row);
+            let key = |row: u32| columns.iter().map(move |values| values.order(row as usize));
+            // Rows of one group mostly follow one another.
+            for rows in self.rows.chunk_by(|&one, &next| key(one).eq(key(next))) {
+                found.entry(key(rows[0]).collect()).or_default().extend_from_slice(rows);
             }
         }
         let group = |rows: Vec<u32>| {

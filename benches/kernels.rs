@@ -8,8 +8,8 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use strata_stages::model::ops::{
     Activation, HeadShape, Matrix, Precision, RotaryTable, Scores, Spans, Values, attention, attention_backward,
-    cross_entropy_backward, gate, gate_backward, linear_backward, linear_new, log_softmax, rms_norm_backward_add,
-    rms_norm_new, rope, weight_gradient_add,
+    cross_entropy_backward, gate, gate_backward, linear as linear_into, linear_backward, linear_new, log_softmax,
+    rms_norm_backward_add, rms_norm_new, rope, weight_gradient_add,
 };
 
 const TOKENS: usize = 512;
@@ -82,6 +82,16 @@ fn linear_reverse(bencher: Bencher, (of, [rows, inputs, out]): (Of, [usize; 3]))
     with_weight(of, out, inputs, |weight| {
         let bencher = bencher.counter(ItemsCount::new(2 * rows * inputs * out));
         bencher.bench_local(|| linear_backward(&d, weight, false, &mut dx));
+    });
+}
+
+/// The output head into memory that is there already, so many rows at a time.
+#[divan::bench(args = [(Of::F32, 220), (Of::Widened, 220), (Of::Widened, 440), (Of::Widened, 880)])]
+fn head(bencher: Bencher, (of, rows): (Of, usize)) {
+    let (x, mut logits) = (values(rows * WIDTH), vec![0.0; rows * VOCABULARY]);
+    with_weight(of, VOCABULARY, WIDTH, |weight| {
+        let bencher = bencher.counter(ItemsCount::new(2 * rows * WIDTH * VOCABULARY));
+        bencher.bench_local(|| linear_into(&x, weight, None, &mut logits));
     });
 }
 

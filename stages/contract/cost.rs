@@ -192,6 +192,7 @@ impl ModelSize {
     /// values, one chunk of the output head, and on the way back the streams that are kept and a group's values.
     pub fn pass_memory(&self, tokens: f64, pass: Pass) -> f64 {
         const LOGITS: f64 = (1_u64 << 25) as f64;
+        const LOGITS_BACK: f64 = (3_u64 << 24) as f64;
         const VALUES: f64 = (1_u64 << 26) as f64;
         const FLOAT: f64 = 4.0;
         let of_block: usize = self.modules.of_block.iter().map(|module| module.out * module.inputs).sum();
@@ -214,7 +215,7 @@ impl ModelSize {
                 // Gradients live from one step to the next: a quarter as many as the values that are recorded. The tokens
                 // of a group are cut as if they were as many.
                 let tape = 1.25 * (self.block.recorded * tokens).min(VALUES / 2.0);
-                let losses = (tokens * vocabulary).min(LOGITS.max(16.0 * vocabulary));
+                let losses = (tokens * vocabulary).min(LOGITS_BACK.max(16.0 * vocabulary));
                 streams + tape.max(losses)
             }
         };

@@ -23,11 +23,17 @@ impl<'a> Affine<'a> {
 
     /// x Wᵀ + b, and the update's part.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let mut y = ops::linear_new(x, self.weight, self.bias);
-        if let Some(update) = self.update {
-            update.add_forward(x, &mut y);
-        }
+        let mut y = Vec::new();
+        self.forward_replacing(x, &mut y);
         y
+    }
+
+    /// [`Affine::forward`] in the place of what `y` held.
+    pub fn forward_replacing(&self, x: &[f32], y: &mut Vec<f32>) {
+        ops::linear_replacing(x, self.weight, self.bias, y);
+        if let Some(update) = self.update {
+            update.add_forward(x, y);
+        }
     }
 
     /// y += [`Affine::forward`].
@@ -43,6 +49,14 @@ impl<'a> Affine<'a> {
         ops::linear_backward(d, self.weight, add, dx);
         if let Some(update) = self.update {
             update.add_backward(d, dx);
+        }
+    }
+
+    /// [`Affine::backward`] that may round `d` where it lies.
+    pub fn backward_rounding(&self, d: &mut [f32], add: bool, dx: &mut [f32]) {
+        match self.update {
+            Some(_) => self.backward(d, add, dx),
+            None => ops::linear_backward_rounding(d, self.weight, add, dx),
         }
     }
 }

@@ -28,8 +28,8 @@ use crate::contract::sequences::Sequences;
 /// Values of a block's inside that are in memory at once, about: 256 MiB.
 const VALUES: usize = 1 << 26;
 
-/// Logits in memory at once.
-const LOGITS: usize = 1 << 25;
+/// Logits in memory at once: 192 MiB. The fewer rows, the longer the head's two products take.
+const LOGITS: usize = 3 << 24;
 
 /// Walks back from the losses to the lowest of `modules`, showing each module's factors to `each`.
 /// `stream` gives the residual stream [tokens, D] at a layer, from that module's up to L.
@@ -90,18 +90,19 @@ fn loss_gradient(model: &Transformer, predictions: &Predictions, stream: &[f32])
     let norm = model.final_norm.of(&model.description.final_norm);
     let mut d = vec![0.0; stream.len()];
     // A soft-cap's slopes are as many as the logits.
-    let logits = if of.soft_cap.is_some() { LOGITS / 2 } else { LOGITS };
-    let chunk = (logits / vocabulary).clamp(16, 2048);
+    let most = if of.soft_cap.is_some() { LOGITS / 2 } else { LOGITS };
+    let chunk = (most / vocabulary).clamp(16, 2048);
+    let mut logits = Vec::new();
     for ((rows, targets), weights) in rows.chunks(chunk).zip(targets.chunks(chunk)).zip(weights.chunks(chunk)) {
         let of_row = |row: &usize| row * width..(row + 1) * width;
         let picked: Vec<f32> = rows.iter().flat_map(|row| &stream[of_row(row)]).copied().collect();
         let normed = norm.forward(&picked);
-        let mut logits = head.forward(&normed);
+        head.forward_replacing(&normed, &mut logits);
         let slopes = of.apply_with_slopes(&mut logits);
         cross_entropy_backward(&mut logits, targets, weights);
         of.reverse(&mut logits, slopes.as_deref());
         let mut d_normed = normed;
-        back.backward(&logits, false, &mut d_normed);
+        back.backward_rounding(&mut logits, false, &mut d_normed);
         let mut d_picked = vec![0.0; picked.len()];
         norm.backward_add(&picked, &d_normed, &mut d_picked);
         for (row, d_row) in rows.iter().zip(d_picked.chunks_exact(width)) {

@@ -150,15 +150,17 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: HeadShape, spans: Sp
     Ok(Tensor::from_vec(out, q.shape(), &Device::Cpu)?)
 }
 
-/// Log-probabilities [rows, vocabulary], row-major on the CPU, of the logits that `of` makes of x Wᵀ.
-pub fn log_probabilities(x: &Tensor, head: Affine, of: Logits) -> Result<Vec<f32>> {
+/// Log-probabilities [rows, vocabulary], row-major on the CPU, of the logits that `of` makes of x Wᵀ, in the place of what
+/// `found` held.
+pub fn log_probabilities(x: &Tensor, head: Affine, of: Logits, found: &mut Vec<f32>) -> Result<()> {
     if composes(x) {
-        return composed::log_probabilities(x, head, of);
+        *found = composed::log_probabilities(x, head, of)?;
+        return Ok(());
     }
-    let mut logits = with_slice(x, |x| head.forward(x))?;
-    of.apply(&mut logits);
-    ops::log_softmax(&mut logits, head.weight.out);
-    Ok(logits)
+    with_slice(x, |x| head.forward_replacing(x, found))?;
+    of.apply(found);
+    ops::log_softmax(found, head.weight.out);
+    Ok(())
 }
 
 /// The values of a contiguous f32 tensor on the CPU, in place.
@@ -261,7 +263,9 @@ mod tests {
             }
         }
         for of in [Logits::PLAIN, Logits { factor: 0.5, soft_cap: Some(0.7) }] {
-            let kernel = Tensor::new(log_probabilities(&x, layer, of).unwrap(), &Device::Cpu).unwrap();
+            let mut kernel = Vec::new();
+            log_probabilities(&x, layer, of, &mut kernel).unwrap();
+            let kernel = Tensor::new(kernel, &Device::Cpu).unwrap();
             let composed = Tensor::new(composed::log_probabilities(&x, layer, of).unwrap(), &Device::Cpu).unwrap();
             assert_close(&kernel, &composed);
         }

@@ -207,8 +207,9 @@ fn show_predictions(model: &Transformer, normed: &Tensor, passing: &Passing, wat
         })
         .collect();
     let vocabulary = model.description.vocabulary;
+    let mut logprobs = Vec::new();
     for chunk in passing.chunks_of(&wanted, model.head_rows()) {
-        let logprobs = model.predictions(normed, &chunk.computed)?;
+        model.predictions(normed, &chunk.computed, &mut logprobs)?;
         for run in &chunk.runs {
             let logprobs = &logprobs[run.first * vocabulary..(run.first + run.rows.len()) * vocabulary];
             watched[run.part].watchers.iter_mut().for_each(|watcher| watcher.predict(&run.rows, logprobs, vocabulary));

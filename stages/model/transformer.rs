@@ -222,11 +222,12 @@ impl Transformer {
         (LOGITS / self.description.vocabulary).clamp(16, 4096)
     }
 
-    /// Next-token log-probabilities [rows, vocabulary], row-major, at the chosen `rows` of the normed stream.
-    pub(super) fn predictions(&self, normed: &Tensor, rows: &[usize]) -> Result<Vec<f32>> {
+    /// Next-token log-probabilities [rows, vocabulary], row-major, at the chosen `rows` of the normed stream, in the place of
+    /// what `found` held.
+    pub(super) fn predictions(&self, normed: &Tensor, rows: &[usize], found: &mut Vec<f32>) -> Result<()> {
         let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
         let chosen = normed.index_select(&Tensor::new(index, &self.device)?, 0)?;
-        compute::log_probabilities(&chosen, self.affine(&self.head), self.description.logits)
+        compute::log_probabilities(&chosen, self.affine(&self.head), self.description.logits, found)
     }
 }
 

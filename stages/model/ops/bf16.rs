@@ -22,8 +22,13 @@ vectorized! {
 
 pub fn rounded(values: &[f32]) -> Vec<f32> {
     let mut out = values.to_vec();
-    out.par_chunks_mut(CHUNK).for_each(round_to_bf16);
+    round(&mut out);
     out
+}
+
+/// In place.
+pub fn round(values: &mut [f32]) {
+    values.par_chunks_mut(CHUNK).for_each(round_to_bf16);
 }
 
 vectorized! {

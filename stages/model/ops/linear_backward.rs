@@ -3,8 +3,9 @@
 use gemmkit::{MatMut, MatRef, gemm};
 use rayon::prelude::*;
 
-use super::bf16::{keep_rounded, rounded};
-use super::{Matrix, Precision, Values, bf16_product, fix_summation_order, threads};
+use super::bf16::{keep_rounded, round};
+use super::widened::rows_widened;
+use super::{Matrix, Precision, Values, bf16_product, fix_summation_order, threads, widened};
 use crate::processor::multiplies_bf16;
 
 /// dx [rows, in] = d [rows, out] W, or dx += where `add`.
@@ -18,7 +19,7 @@ pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
     if weight.precision == Precision::Bf16 {
         return match multiplies_bf16() {
             true => bf16_product::backward(d, weight, add, dx),
-            false => rounded_backward(d, weight, add, dx),
+            false => rounded_backward(&mut d.to_vec(), weight, add, dx),
         };
     }
     fix_summation_order();
@@ -35,30 +36,40 @@ pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
     match weight.values {
         Values::F32(values) if !weight.rounded => call(values, 0, out, add),
         _ => {
-            // As in `linear`: about a million weights at a time, widened just before they are used.
-            let chunk = ((1 << 20) / inputs.max(1)).next_multiple_of(64).clamp(64, out.next_multiple_of(64));
-            let mut widened = vec![0f32; chunk.min(out) * inputs];
-            for first in (0..out).step_by(chunk) {
-                let count = chunk.min(out - first);
-                let widened = &mut widened[..count * inputs];
-                widened.par_chunks_mut(inputs * 16).enumerate().for_each(|(i, part)| {
-                    weight.widen((first + i * 16) * inputs, part);
-                });
-                call(widened, first, count, add || first > 0);
-            }
+            let chunk = rows_widened(WIDENED, inputs, out);
+            widened::with(chunk.min(out) * inputs, |widened| {
+                for first in (0..out).step_by(chunk) {
+                    let count = chunk.min(out - first);
+                    let widened = &mut widened[..count * inputs];
+                    weight.widen_rows(first, widened);
+                    call(widened, first, count, add || first > 0);
+                }
+            });
         }
     }
 }
 
+/// [`linear_backward`] that may round `d` where it lies.
+pub fn linear_backward_rounding(d: &mut [f32], weight: Matrix, add: bool, dx: &mut [f32]) {
+    match weight.precision == Precision::Bf16 && !multiplies_bf16() {
+        true => rounded_backward(d, weight, add, dx),
+        false => linear_backward(d, weight, add, dx),
+    }
+}
+
+/// Weights that are widened at a time. Sums run over these, so another number is another rounding.
+const WIDENED: usize = 1 << 20;
+
 /// Rows of which rounded products are made at a time.
 const ROWS: usize = 2048;
 
-/// [`linear_backward`] in bf16 by way of f32.
-fn rounded_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
+/// [`linear_backward`] in bf16 by way of f32; `d` is rounded where it lies.
+fn rounded_backward(d: &mut [f32], weight: Matrix, add: bool, dx: &mut [f32]) {
     let Matrix { out, inputs, .. } = weight;
+    round(d);
     for (d, dx) in d.chunks(ROWS * out).zip(dx.chunks_mut(ROWS * inputs)) {
         let mut part = vec![0.0; dx.len()];
-        linear_backward(&rounded(d), weight.rounded(), false, &mut part);
+        linear_backward(d, weight.rounded(), false, &mut part);
         let rows = dx.par_chunks_mut(inputs).zip(part.par_chunks_mut(inputs));
         rows.for_each(|(dx, part)| keep_rounded(part, add, dx));
     }

@@ -33,6 +33,7 @@ mod scores;
 mod softmax;
 mod spans;
 mod tanh;
+mod widened;
 
 pub use activation::Activation;
 pub use add_rows::add_rows;
@@ -48,8 +49,8 @@ pub use gate::{activate, gate};
 pub use gate_backward::{activate_backward, gate_backward};
 pub use layer_norm::layer_norm;
 pub use layer_norm_backward::{layer_norm_backward_add, layer_norm_weight_gradient_add};
-pub use linear::{linear, linear_add, linear_new};
-pub use linear_backward::{bias_gradient_add, linear_backward, weight_gradient_add};
+pub use linear::{linear, linear_add, linear_new, linear_replacing};
+pub use linear_backward::{bias_gradient_add, linear_backward, linear_backward_rounding, weight_gradient_add};
 pub use logits::Logits;
 pub use low_rank::LowRank;
 pub use matrix::{Matrix, Values};

@@ -21,6 +21,9 @@ use parquet::schema::types::ColumnPath;
 use super::guarded::guarded;
 use super::lately::lately;
 
+/// Rows that are laid out for the file at a time: what that takes beside the values is then small and used again.
+const ROWS: usize = 1 << 10;
+
 /// Writes one batch as a Parquet file: snappy, vectors plain (floats of a hidden state do not repeat), and
 /// in the metadata the columns' descriptions and what the stage adds, nothing of when or by whom.
 pub fn write(out: impl Write + Send, batch: &RecordBatch, metadata: &BTreeMap<String, String>) -> Result<()> {
@@ -53,7 +56,9 @@ pub fn write(out: impl Write + Send, batch: &RecordBatch, metadata: &BTreeMap<St
     // Metadata maps of the Arrow schema have no fixed order, so the embedded Arrow schema is written without them.
     let bare = bare_schema(batch)?;
     let mut writer = ArrowWriter::try_new(out, bare.schema(), Some(properties.build()))?;
-    writer.write(&bare)?;
+    for first in (0..bare.num_rows()).step_by(ROWS) {
+        writer.write(&bare.slice(first, ROWS.min(bare.num_rows() - first)))?;
+    }
     writer.close()?;
     Ok(())
 }

@@ -5,34 +5,32 @@
 
 mod base;
 mod chat_template;
+mod dataset;
 pub mod executor;
+mod existing;
 pub mod hub;
 mod locate;
+mod model;
 pub mod name;
 pub mod remotes;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use strata_stages::contract::file::{self, read_text};
-use strata_stages::contract::pipeline::{
-    Base, Dataset, DatasetSource, Model, ModelSource, Precision, check_folder_name,
-};
+use strata_stages::contract::file::read_text;
+use strata_stages::contract::pipeline::check_folder_name;
 use strata_stages::contract::toml_path::{TomlPath, at};
-use strata_stages::model::adapter::file_names;
-use strata_stages::model::files;
-use strata_stages::text::dataset::reading::KEYS;
 use strata_stages::{Outputs, Pipeline, PlanError, STAGES};
 use toml_edit::{Document, Item};
 
 use crate::diagnostic::Diagnostic;
+use crate::hub::Use;
 use crate::hub::snapshot::{Here, Pins};
-use crate::hub::{Kind, Use};
 use crate::lock::Lock;
 use crate::store::signing::PublicKey;
 pub use executor::{Executor, Resources};
+pub use existing::nearest_sibling;
 use locate::locate;
 use remotes::RemoteSetting;
 
@@ -228,182 +226,6 @@ impl Manifest {
         }
         Ok(entries)
     }
-
-    fn model(&self, name: &str, value: &Value) -> Result<Model, PlanError> {
-        let at = at("models").key(name);
-        let train = maker(|outputs| matches!(outputs, Outputs::Model));
-        let known = ["path", train, "base", "tokenizer", "chat_template", "precision"];
-        check_keys(&at, value, known.into_iter().chain(hub::OF_MODEL).collect::<Vec<_>>())?;
-        let of_hub = hub::of(&at, Kind::Model, value)?;
-        let source = match (value.get("path"), of_hub, value.get(train)) {
-            (Some(path), None, None) => {
-                let directory = self.existing(&at.key("path"), path)?;
-                match self.source(&directory, value) {
-                    Some(source) => source,
-                    None => {
-                        self.require_file(&at.key("path"), &directory, "config.json")?;
-                        ModelSource::Directory(directory)
-                    }
-                }
-            }
-            (None, Some(asked), None) => {
-                let path = self.place_of(&at, &asked)?;
-                match self.source(&path, value) {
-                    Some(source) => source,
-                    None if self.lock.awaited(&path).is_some() => return Err(self.not_here(&at, &asked)),
-                    None => {
-                        self.require_file(&at.key(hub::KEY), &path, "config.json")?;
-                        ModelSource::Directory(path)
-                    }
-                }
-            }
-            (None, None, Some(train)) => ModelSource::Trained(train.clone()),
-            (None, None, None) => {
-                let message =
-                    format!("a model needs path = \"DIRECTORY\", hub = \"ORGANISATION/NAME\" or {train} = {{ … }}");
-                return Err(PlanError::new(at, message));
-            }
-            _ => {
-                let message = format!("a model has one of path, hub and {train}, not several");
-                return Err(PlanError::new(at, message));
-            }
-        };
-        if let (Some(base), false) = (value.get("base"), matches!(source, ModelSource::Adapter { .. })) {
-            let error = PlanError::new(at.key("base"), format!("the model has a base, {base}, and is no adapter"));
-            return Err(error.help(format!("an adapter's folder holds {}", file_names::CONFIG)));
-        }
-        let tokenizer = match value.get("tokenizer") {
-            Some(path) => {
-                let directory = self.existing(&at.key("tokenizer"), path)?;
-                if !files::is_gguf(&directory) {
-                    self.require_file(&at.key("tokenizer"), &directory, "tokenizer.json")?;
-                }
-                Some(directory)
-            }
-            None => None,
-        };
-        let precision = match value.get("precision") {
-            Some(written) => precision(&at.key("precision"), written)?,
-            None => Precision::default(),
-        };
-        Ok(Model { name: name.to_string(), source, tokenizer, chat_template: None, precision })
-    }
-
-    /// What lies at a path; `None` where it is neither an adapter nor a model.
-    fn source(&self, directory: &Path, value: &Value) -> Option<ModelSource> {
-        let directory = directory.to_path_buf();
-        if self.is_file(&directory.join(file_names::CONFIG)) {
-            let base = value.get("base").and_then(Value::as_str).unwrap_or_default();
-            return Some(ModelSource::Adapter { directory, base: Base::Model(base.to_string()) });
-        }
-        let is_model = files::is_gguf(&directory) || self.is_file(&directory.join("config.json"));
-        is_model.then_some(ModelSource::Directory(directory))
-    }
-
-    /// What an adapter updates, and whose tokenizer it has: its own where one lies beside it, else the base's.
-    fn find_base(&self, pipeline: &mut Pipeline, index: usize) -> Result<(), PlanError> {
-        let model = &pipeline.models[index];
-        let ModelSource::Adapter { directory, base: Base::Model(written) } = &model.source else { return Ok(()) };
-        let repositories = self.repositories();
-        let base = base::of(self.directory(), pipeline, &repositories, model, directory, written)?;
-        let own = self.is_file(&directory.join("tokenizer.json")).then(|| directory.clone());
-        let of_base = match &base {
-            Base::Model(name) => pipeline.find_model(name),
-            Base::Directory(_) => None,
-        };
-        let tokenizer = own.or_else(|| of_base?.tokenizer.clone());
-        let source = ModelSource::Adapter { directory: directory.clone(), base };
-        let model = &mut pipeline.models[index];
-        model.source = source;
-        model.tokenizer = model.tokenizer.take().or(tokenizer);
-        Ok(())
-    }
-
-    fn dataset(&self, name: &str, value: &Value) -> Result<Dataset, PlanError> {
-        let at = at("datasets").key(name);
-        let corpus = maker(|outputs| matches!(outputs, Outputs::Corpus));
-        let written = value.get("messages").filter(|messages| messages.is_array());
-        let known = ["path", corpus].into_iter().chain(hub::OF_DATASET);
-        check_keys(&at, value, known.chain(KEYS.iter().map(|setting| setting.key)).collect::<Vec<_>>())?;
-        let of_hub = hub::of(&at, Kind::Dataset, value)?;
-        let source = match (value.get("path"), of_hub, value.get(corpus)) {
-            (None, None, None) if written.is_some() => DatasetSource::Written(written.cloned().unwrap_or_default()),
-            _ if written.is_some() => {
-                let message = "a dataset has either a file or conversations written here, not both";
-                return Err(PlanError::new(at.key("messages"), message)
-                    .help("messages = \"COLUMN\" names the column of a file that holds the conversation"));
-            }
-            (Some(Value::String(path)), None, None) if self.to_estimate => {
-                DatasetSource::File(self.directory().join(path))
-            }
-            (Some(path), None, None) => DatasetSource::File(self.existing(&at.key("path"), path)?),
-            (None, Some(asked), None) => DatasetSource::File(self.place_of(&at, &asked)?),
-            (None, None, Some(Value::String(part))) => DatasetSource::Corpus(part.clone()),
-            (None, None, Some(_)) => {
-                return Err(PlanError::new(at.key(corpus), "expected the name of a corpus part"));
-            }
-            (None, None, None) => {
-                let message = format!(
-                    "a dataset needs path = \"FILE\", hub = \"ORGANISATION/NAME\", {corpus} = \"PART\" or \
-                     messages = [ {{ role, content }}, … ]"
-                );
-                return Err(PlanError::new(at, message));
-            }
-            _ => {
-                return Err(PlanError::new(at, format!("a dataset has one of path, hub and {corpus}, not several")));
-            }
-        };
-        let mut reading = value.clone();
-        if let Some(reading) = reading.as_object_mut() {
-            if written.is_some() {
-                reading.remove("messages");
-            }
-            for key in ["path", corpus].into_iter().chain(hub::OF_DATASET) {
-                reading.remove(key);
-            }
-        }
-        Ok(Dataset { name: name.to_string(), source, reading })
-    }
-
-    /// Whether a file is there, or was when the lock was written.
-    fn is_file(&self, path: &Path) -> bool {
-        let spoken_for = || path.parent().is_none_or(|folder| !folder.exists() || self.lock.speaks_for(folder));
-        path.is_file() || (spoken_for() && self.lock.hash(path).is_some())
-    }
-
-    fn require_file(&self, at: &TomlPath, directory: &Path, name: &str) -> Result<(), PlanError> {
-        let path = directory.join(name);
-        if self.is_file(&path) {
-            return Ok(());
-        }
-        let Some(why) = file::unfit(&path) else { return Ok(()) };
-        let message = match path.symlink_metadata() {
-            Ok(_) => format!("cannot read {}: {why}", path.display()),
-            Err(_) => format!("{} holds no {name}", directory.display()),
-        };
-        Err(PlanError::new(at, message).help("expected a Hugging Face model directory or a .gguf file"))
-    }
-
-    fn existing(&self, at: &TomlPath, value: &Value) -> Result<PathBuf, PlanError> {
-        let Some(written) = value.as_str() else {
-            return Err(PlanError::new(at, format!("expected a path in quotes, found {value}")));
-        };
-        let path = self.directory().join(written);
-        match std::fs::metadata(&path) {
-            Ok(_) => return Ok(path),
-            // What it was is known, and that is enough for what a remote has.
-            Err(error) if error.kind() == ErrorKind::NotFound && self.lock.knows(&path) => return Ok(path),
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(PlanError::new(at, format!("cannot read {}: {error}", path.display())));
-            }
-            Err(_) => {}
-        }
-        let error = PlanError::new(at, format!("no such file or folder: {}", path.display()));
-        Err(match nearest_sibling(&path) {
-            Some(sibling) => error.help(format!("did you mean {}?", sibling.display())),
-            None => error,
-        })
-    }
 }
 
 /// A manifest without a mistake, or the first one.
@@ -425,6 +247,11 @@ impl Mistakes {
     }
 }
 
+/// The key under which a model or a dataset asks for the stage that makes it: that stage's name.
+fn maker(makes: fn(&Outputs) -> bool) -> &'static str {
+    STAGES.iter().find(|stage| makes(&stage.outputs)).map_or("", |stage| stage.name)
+}
+
 /// Whether a section of a stage is one, with keys that the stage has.
 fn check_section(name: &str, value: &Value) -> Result<(), PlanError> {
     let at = at("stages").key(name);
@@ -443,30 +270,6 @@ fn check_section(name: &str, value: &Value) -> Result<(), PlanError> {
         }
         _ => check_keys(&at, value, keys),
     }
-}
-
-/// The key under which a model or a dataset asks for the stage that makes it: that stage's name.
-fn maker(makes: fn(&Outputs) -> bool) -> &'static str {
-    STAGES.iter().find(|stage| makes(&stage.outputs)).map_or("", |stage| stage.name)
-}
-
-/// The entry of the same folder whose name is most like this path's.
-pub fn nearest_sibling(path: &Path) -> Option<PathBuf> {
-    let wanted = path.file_name()?.to_str()?;
-    let folder = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    let siblings: Vec<String> =
-        std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    let near = strata_stages::contract::pipeline::nearest(wanted, siblings.iter().map(String::as_str))?;
-    Some(path.with_file_name(near))
-}
-
-fn precision(at: &TomlPath, written: &Value) -> Result<Precision, PlanError> {
-    let names = Precision::ALL.map(Precision::name);
-    let Some(name) = written.as_str() else {
-        return Err(PlanError::new(at.clone(), format!("expected one of {}, found {written}", names.join(", "))));
-    };
-    let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
-    found.ok_or_else(|| PlanError::unknown(at.clone(), "precision", name, names))
 }
 
 fn check_keys<'a>(

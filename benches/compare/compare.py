@@ -10,6 +10,7 @@ hidden_states   the last token's and the response's mean state at every layer
 gradients       cosines of the gradients of the last block's o_proj, for which transformers is asked alone
 all_gradients   the same cosines, of transformers as the paper has them: every weight asks for a gradient
 everything      hidden states, token losses and gradients in one run, beside three scripts of transformers (all_gradients)
+bergson         norms and projections of the same gradients to 256 numbers, beside bergson in batches of 2, which take 6 GB (pip install bergson)
 ragged          hidden states of --ragged's examples, up to 2,048 tokens of them, beside batches that are padded
 Needs: pip install torch transformers
 """
@@ -43,6 +44,7 @@ ROWS = {
     "hidden_states": ((STATES, ["hidden_states"], 512), ["hidden_states"]),
     "gradients": (OF_GRADIENTS, ["gradients"]),
     "all_gradients": (OF_GRADIENTS, ["all_gradients"]),
+    "bergson": ((GRADIENTS, ["gradients"], 512), ["bergson"]),
     "everything": ((STATES + "[stages.token_losses]\n" + GRADIENTS,
                     ["hidden_states", "token_losses", "gradients", "gradient_space"], 512),
                    ["hidden_states", "token_losses", "all_gradients"]),
@@ -89,7 +91,8 @@ def transformers(given, what, data, dtype, limit):
     seconds, peak, tokens = 0, 0, 0
     for name in scripts:
         script = Path(__file__).parent / "peer.py"
-        command = [sys.executable, script, name, given.model, data, dtype, "--limit", str(limit), "--max-tokens", str(most)]
+        command = [sys.executable, script, name, given.model, data, dtype, "--limit", str(limit), "--max-tokens", str(most),
+                   "--batch", "2" if name == "bergson" else "8"]
         text, took, most_bytes = measured(command, stderr=subprocess.DEVNULL)
         seconds, peak, tokens = seconds + took, max(peak, most_bytes), json.loads(text.splitlines()[-1])["tokens"]
     return {"tokens": tokens, "seconds": seconds, "peak_bytes": peak}
@@ -114,7 +117,7 @@ def main():
     arguments.add_argument("--json", type=Path)
     given = arguments.parse_args()
     limits = {"hidden_states": given.limit, "ragged": given.limit}
-    names = given.only or [name for name in ROWS if name != "ragged" or given.ragged]
+    names = given.only or [name for name in ROWS if name != "bergson" and (name != "ragged" or given.ragged)]
     rows = [(name, given.ragged if name == "ragged" else given.data, limits.get(name, given.gradients)) for name in names]
     found = {}
     for _ in range(given.runs):

@@ -1,6 +1,6 @@
 """What a user would run instead of Strata, with transformers; one JSON line with what it did.
 
-    python peer.py {hidden_states,token_losses,gradients,all_gradients} MODEL_DIR FILE.jsonl {f32,bf16}
+    python peer.py {hidden_states,token_losses,gradients,all_gradients,bergson} MODEL_DIR FILE.jsonl {f32,bf16}
                    [--limit N] [--max-tokens 512] [--batch 8] [--device cuda]
 
 hidden_states: the last token's state and the mean over all tokens, at every layer, in batches of examples of like length.
@@ -8,10 +8,12 @@ token_losses: each token's log-probability, entropy and rank, in the same batche
 gradients: for each example the gradient of its mean loss for the last block's o_proj, and the cosines of all pairs; only
 that weight asks for a gradient, so that the reverse pass ends there.
 all_gradients: the same cosines, as the paper has them: every weight asks for a gradient.
+bergson: the same gradients projected to 256 numbers, by bergson (EleutherAI) as its command line sets a model up.
 """
 import argparse
 import json
 import resource
+import tempfile
 import time
 
 import torch
@@ -68,6 +70,26 @@ def gradients(model, tokenizer, texts, given):
     return cosines(model, tokenizer, texts, given)
 
 
+def bergson(model, tokenizer, texts, given):
+    from bergson import CollectorComputer, GradientProcessor, IndexConfig, InMemoryCollector
+    from datasets import Dataset
+
+    model.requires_grad_(False)
+    model.get_input_embeddings().requires_grad_(True)
+    ids = [tokenizer(text, truncation=True, max_length=given.max_tokens, add_special_tokens=False)["input_ids"] for text in texts]
+    data = Dataset.from_dict({"input_ids": ids})
+    folder = tempfile.TemporaryDirectory()
+    configuration = IndexConfig(run_path=f"{folder.name}/run", projection_dim=16)
+    configuration.partial_run_path.mkdir()
+    collector = InMemoryCollector(model=model.base_model, cfg=configuration, processor=GradientProcessor(projection_dim=16), data=data,
+                                  target_modules={f"layers.{len(model.model.layers) - 1}.self_attn.o_proj"})
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    batches = [order[start:start + given.batch] for start in range(0, len(order), given.batch)]
+    CollectorComputer(model, data, collector=collector, batches=batches, cfg=configuration).run_with_collector_hooks(desc="gradients")
+    assert [len(gradients) for gradients in collector.gradients.values()] == [len(ids)]
+    return sum(map(len, ids))
+
+
 def cosines(model, tokenizer, texts, given):
     weight = model.model.layers[-1].self_attn.o_proj.weight
     found, tokens = [], 0
@@ -85,7 +107,7 @@ def cosines(model, tokenizer, texts, given):
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("what", choices=["hidden_states", "token_losses", "gradients", "all_gradients"])
+    arguments.add_argument("what", choices=["hidden_states", "token_losses", "gradients", "all_gradients", "bergson"])
     arguments.add_argument("model"), arguments.add_argument("data")
     arguments.add_argument("dtype", choices=["f32", "bf16"])
     arguments.add_argument("--limit", type=int)

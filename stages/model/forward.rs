@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use super::backward::backward;
 use super::compute;
@@ -250,7 +251,9 @@ fn check_finite(hidden: &Tensor, site: Site, passing: &Passing) -> Result<()> {
     let width = hidden.dim(1)?;
     // x - x is 0 for finite x alone. On a GPU one number comes back instead of the states.
     let finite = match hidden.device().is_cpu() {
-        true => compute::with_slice(hidden, |values| values.iter().all(|x| x.is_finite()))?,
+        true => compute::with_slice(hidden, |values| {
+            values.par_chunks(1 << 16).all(|values| values.iter().all(|x| x.is_finite()))
+        })?,
         false => hidden.sub(hidden)?.sum_all()?.to_scalar::<f32>()? == 0.0,
     };
     if finite {

@@ -56,9 +56,11 @@ fn of_groups(
                     *added += add_rows(panel, &chosen(i * block + at)[*added..], end, sum);
                 }
             }
-            for (at, (found, (_, sum))) in found.iter_mut().zip(&sums).enumerate() {
+            for (at, (found, (added, sum))) in found.iter_mut().zip(&sums).enumerate() {
+                let rows = chosen(i * block + at);
+                assert_eq!(*added, rows.len(), "a group's rows ascend");
                 for (half, sum) in sum.halves().enumerate() {
-                    *found += part(first + half * LANES, chosen(i * block + at), sum);
+                    *found += part(first + half * LANES, rows, sum);
                 }
             }
         }

@@ -5,8 +5,7 @@ use gemmkit::gemm_unchecked;
 use rayon::prelude::*;
 
 use super::bf16::{keep_rounded, rounded};
-use super::widened::rows_widened;
-use super::{Matrix, Precision, Shared, Values, bf16_product, fix_summation_order, threads, widened};
+use super::{Matrix, Precision, Shared, Values, bf16_product, fix_summation_order, threads};
 use crate::processor::multiplies_bf16;
 
 /// y [rows, out] = x [rows, in] Wᵀ + b.
@@ -85,17 +84,7 @@ unsafe fn product(x: &[f32], weight: Matrix, bias: Option<&[f32]>, y: *mut f32, 
         // SAFETY: as this function's.
         _ if weight.precision == Precision::Bf16 => unsafe { rounded_product(x, weight, y, add) },
         Values::F32(values) if !weight.rounded => call(values, 0, out),
-        _ => {
-            let chunk = rows_widened(WIDENED, inputs, out);
-            widened::with(chunk.min(out) * inputs, |widened| {
-                for first in (0..out).step_by(chunk) {
-                    let count = chunk.min(out - first);
-                    let widened = &mut widened[..count * inputs];
-                    weight.widen_rows(first, widened);
-                    call(widened, first, count);
-                }
-            });
-        }
+        _ => weight.each_widened(WIDENED, |weights, first| call(weights, first, weights.len() / inputs)),
     }
     if let Some(bias) = bias {
         let y = Shared(y);

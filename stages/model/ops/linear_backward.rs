@@ -4,8 +4,7 @@ use gemmkit::{MatMut, MatRef, gemm};
 use rayon::prelude::*;
 
 use super::bf16::{keep_rounded, round};
-use super::widened::rows_widened;
-use super::{Matrix, Precision, Values, bf16_product, fix_summation_order, threads, widened};
+use super::{Matrix, Precision, Values, bf16_product, fix_summation_order, threads};
 use crate::processor::multiplies_bf16;
 
 /// dx [rows, in] = d [rows, out] W, or dx += where `add`.
@@ -35,17 +34,9 @@ pub fn linear_backward(d: &[f32], weight: Matrix, add: bool, dx: &mut [f32]) {
     };
     match weight.values {
         Values::F32(values) if !weight.rounded => call(values, 0, out, add),
-        _ => {
-            let chunk = rows_widened(WIDENED, inputs, out);
-            widened::with(chunk.min(out) * inputs, |widened| {
-                for first in (0..out).step_by(chunk) {
-                    let count = chunk.min(out - first);
-                    let widened = &mut widened[..count * inputs];
-                    weight.widen_rows(first, widened);
-                    call(widened, first, count, add || first > 0);
-                }
-            });
-        }
+        _ => weight.each_widened(WIDENED, |weights, first| {
+            call(weights, first, weights.len() / inputs, add || first > 0);
+        }),
     }
 }
 

@@ -14,26 +14,23 @@ thread_local! {
     static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `with` on `len` values of any content. A product within it, on the same thread, has values of its own.
-pub(super) fn with(len: usize, with: impl FnOnce(&mut [f32])) {
-    let mut widened = WIDENED.take();
-    if widened.len() < len {
-        widened = vec![0.0; len];
-    }
-    with(&mut widened[..len]);
-    WIDENED.set(widened);
-}
-
-/// How many of a matrix' `out` rows are about so many values.
-pub(super) fn rows_widened(values: usize, inputs: usize, out: usize) -> usize {
-    (values / inputs.max(1)).next_multiple_of(64).clamp(64, out.next_multiple_of(64))
-}
-
 impl Matrix<'_> {
-    /// The rows from `first` on that `widened` has room for.
-    pub(super) fn widen_rows(self, first: usize, widened: &mut [f32]) {
-        widened.par_chunks_mut(self.inputs * ROWS).enumerate().for_each(|(i, part)| {
-            self.widen((first + i * ROWS) * self.inputs, part);
-        });
+    /// Calls `with` on about so many weights at a time, whole rows, and the first of these rows. A product within it, on the
+    /// same thread, has weights of its own.
+    pub(super) fn each_widened(self, values: usize, mut with: impl FnMut(&[f32], usize)) {
+        let Matrix { out, inputs, .. } = self;
+        let rows = (values / inputs.max(1)).next_multiple_of(64).clamp(64, out.next_multiple_of(64));
+        let mut widened = WIDENED.take();
+        if widened.len() < rows.min(out) * inputs {
+            widened = vec![0.0; rows.min(out) * inputs];
+        }
+        for first in (0..out).step_by(rows) {
+            let part = &mut widened[..rows.min(out - first) * inputs];
+            part.par_chunks_mut(inputs * ROWS).enumerate().for_each(|(i, part)| {
+                self.widen((first + i * ROWS) * inputs, part);
+            });
+            with(part, first);
+        }
+        WIDENED.set(widened);
     }
 }

@@ -115,6 +115,15 @@ fn the_loss_falls() {
     assert!(losses[29] < losses[0] - 1.2, "{losses:?}");
 }
 
+/// Documents of these lengths over 20 tokens, two thirds of which count.
+fn random_documents(lengths: &[usize], rng: &mut ChaCha8Rng) -> Vec<Document> {
+    let mut document = |len: usize| Document {
+        ids: (0..len).map(|_| rng.next_u32() % 20).collect(),
+        counts: (0..len).map(|i| i % 3 != 1).collect(),
+    };
+    lengths.iter().map(|len| document(*len)).collect()
+}
+
 fn tiny(vocabulary: usize) -> Config {
     let heads = HeadShape { heads: 4, kv_heads: 2, dim: 4 };
     Config { vocabulary, hidden_size: 16, intermediate_size: 24, layers: 2, heads }
@@ -123,13 +132,7 @@ fn tiny(vocabulary: usize) -> Config {
 #[test]
 fn shards_hold_the_whole_batch_and_their_gradients_add_up_to_its_own() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let documents: Vec<Document> = [7, 30, 12, 3, 25, 1, 9]
-        .iter()
-        .map(|len| Document {
-            ids: (0..*len).map(|_| rng.next_u32() % 20).collect(),
-            counts: (0..*len).map(|i| i % 3 != 1).collect(),
-        })
-        .collect();
+    let documents = random_documents(&[7, 30, 12, 3, 25, 1, 9], &mut rng);
     let batch = Batches::new(&documents, 87, 1).unwrap().next();
     let shards = batch.shards(SHARDS);
     assert!(shards.len() > 2, "{shards:?}");
@@ -173,13 +176,7 @@ fn the_gradient_of_every_tensor_agrees_with_differences() {
     let mut parameters = Parameters::random(tiny(20), 1);
     // Larger than a start for training: with small weights most gradients vanish.
     parameters.values.iter_mut().for_each(|value| *value += (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 0.8);
-    let documents: Vec<Document> = [7, 12, 3]
-        .iter()
-        .map(|len| Document {
-            ids: (0..*len).map(|_| rng.next_u32() % 20).collect(),
-            counts: (0..*len).map(|i| i % 3 != 1).collect(),
-        })
-        .collect();
+    let documents = random_documents(&[7, 12, 3], &mut rng);
     let batch = Batches::new(&documents, 22, 1).unwrap().next();
     let model = Transformer::new(parameters.config.clone(), &documents);
     let mut shards = Shards::new(&parameters).unwrap();

@@ -130,13 +130,10 @@ impl Rows {
                 rows.filter(|&row| Some(codes[row as usize] as usize) == code).collect()
             }
             Values::Number(numbers) => {
-                // A number's text is that of no other, but for NaN.
-                let number = value.parse::<f64>().ok().filter(|number| number.to_string() == value);
-                match number {
-                    Some(number) if number.is_nan() => rows.filter(|&row| numbers[row as usize].is_nan()).collect(),
-                    Some(number) => rows.filter(|&row| numbers[row as usize].to_bits() == number.to_bits()).collect(),
-                    None => Vec::new(),
-                }
+                let number = value.parse::<f64>().ok();
+                let same =
+                    |other: f64| number.is_some_and(|number| number == other || number.is_nan() && other.is_nan());
+                rows.filter(|&row| same(numbers[row as usize])).collect()
             }
         };
         self.narrowed(rows, self.columns.condition(column, &value), Some(value))
@@ -422,4 +419,32 @@ fn push_numbers(batch: &RecordBatch, name: &str, numbers: &mut Vec<f64>) -> Resu
         other => bail!("column \"{name}\" has the type {other}, which no figure can show"),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::ArrayRef;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_kept_and_grouped_by_names_and_by_numbers() {
+        let layers: ArrayRef = Arc::new(UInt32Array::from(vec![Some(1), Some(10), None, Some(1), Some(10), Some(1)]));
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["b", "a", "b", "a", "a", "b"]));
+        let batch = RecordBatch::try_from_iter([("layer", layers), ("name", names)]).unwrap();
+        let rows = Rows::new("s", &[(&[][..], batch)], |_| Vec::new()).unwrap();
+        assert_eq!(rows.keep("layer", 1).rows, [0, 3, 5]);
+        assert_eq!(rows.keep("layer", 10).rows, [1, 4]);
+        assert_eq!(rows.keep("layer", f64::NAN).rows, [2]);
+        assert!(rows.keep("layer", 2).is_empty() && rows.keep("layer", "b").is_empty());
+        assert_eq!(rows.keep("name", "b").rows, [0, 2, 5]);
+        assert_eq!(rows.keep("name", "b").keep("layer", 1).rows, [0, 5]);
+        // Rows of a group that do not follow one another are one group all the same, in the order of the rows.
+        let groups: Vec<(Vec<String>, Vec<u32>)> =
+            rows.groups(&["name", "layer"]).into_iter().map(|(names, group)| (names, group.rows)).collect();
+        let group = |name: &str, layer: &str, rows: &[u32]| (vec![name.to_string(), layer.to_string()], rows.to_vec());
+        let expected =
+            [group("a", "1", &[3]), group("a", "10", &[1, 4]), group("b", "1", &[0, 5]), group("b", "NaN", &[2])];
+        assert_eq!(groups, expected);
+    }
 }

@@ -101,7 +101,7 @@ def measured(command, **options):
 def space(strata, folder, model, data, limit):
     (folder / "pipeline.toml").write_text(PIPELINE.format(model=model, data=data, limit=limit))
     subprocess.run([strata, "run", "--quiet", "gradient_factors"], cwd=folder, check=True)
-    return measured([strata, "run", "--quiet", "gradient_space"], cwd=folder)
+    return measured([strata, "run", "--quiet", "--force", "gradient_space"], cwd=folder)
 
 
 def main():

@@ -38,7 +38,7 @@ const SHARE: f64 = 1000.0;
 
 pub static STAGE: Stage = Stage {
     name: "gradient_space",
-    version: 3,
+    version: 4,
     about: "The exact inner products of all of a model's gradients, and coordinates with these inner products.",
     asked_by_default: false,
     notice: None,

@@ -177,7 +177,11 @@ pub fn row_count(path: &Path) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use arrow::array::{ArrayRef, FixedSizeListArray, ListArray, StringArray, UInt32Array};
+    use arrow::datatypes::{Float32Type, UInt32Type};
     use parquet::errors::ParquetError;
 
     #[test]
@@ -187,5 +191,38 @@ mod tests {
         assert_eq!(format!("{:#}", unreadable(external, 9)), disk().to_string());
         let damaged = format!("{:#}", unreadable(ParquetError::EOF("Size is 508 but need 4294967303".into()), 508));
         assert!(damaged.starts_with("it is cut short, damaged or no Parquet file (508 bytes): "), "{damaged}");
+    }
+
+    #[test]
+    fn a_table_written_in_several_strips_is_read_back_whole() {
+        // Two whole strips and a last one that is shorter.
+        let rows = 2 * ROWS + 452;
+        let number = UInt32Array::from_iter_values(0..rows as u32);
+        let text = StringArray::from_iter((0..rows).map(|row| (row % 7 > 0).then(|| format!("row {row}"))));
+        let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+            (0..rows).map(|row| (row % 5 > 0).then(|| [Some(row as f32), None, Some(-0.5)])),
+            3,
+        );
+        let lists = ListArray::from_iter_primitive::<UInt32Type, _, _>(
+            (0..rows as u32).map(|row| Some((0..row % 4).map(move |place| Some(row + place)))),
+        );
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("number", Arc::new(number)),
+            ("text", Arc::new(text)),
+            ("vector", Arc::new(vectors)),
+            ("list", Arc::new(lists)),
+        ];
+        let written =
+            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+                .expect("columns of one length");
+
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("table.parquet");
+        write(File::create(&path).expect("a file"), &written, &BTreeMap::new()).expect("written");
+        assert_eq!(row_count(&path).expect("counted"), rows as u64);
+        assert_eq!(read(&[&path], &[]).expect("read"), written);
+        let strips: Vec<RecordBatch> =
+            batches(&path, &[], 300).expect("opened").map(|strip| strip.expect("read")).collect();
+        assert_eq!(concat_batches(&written.schema(), &strips).expect("one schema"), written);
     }
 }

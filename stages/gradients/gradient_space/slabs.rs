@@ -3,18 +3,19 @@
 
 use std::ops::Range;
 
-/// Values of all examples' gradients that are made at once: 256 MiB, or 512 MiB of gradients whose inputs pass in blocks, since each
-/// slab goes through a block of inputs again.
-const SLICE: usize = 1 << 26;
-const SLICE_OF_BLOCKS: usize = 1 << 27;
+/// Values of all examples' gradients that are made at once: 1 GiB.
+const SLICE: usize = 1 << 28;
 
-/// Values of the layer's inputs, at all tokens, that are held while the slabs of their columns pass: 3 GiB.
+/// Values of the layer's inputs, at all tokens, that are held while the output gradients pass: 3 GiB.
 pub const HELD: usize = 3 << 28;
 
-/// Values of the output gradients, at all tokens, that one slab needs: 256 MiB.
-const STEP: usize = 1 << 26;
+/// Values of the output gradients, at all tokens, that one slab needs: 512 MiB.
+const STEP: usize = 1 << 27;
 
-/// A gradient [out, inputs] as blocks of columns, each cut into slabs of rows.
+/// Columns that a product takes at a time.
+const LANES: usize = 16;
+
+/// A gradient [out, inputs] cut into slabs: one for each of these columns with each of these rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slabs {
     pub columns: Vec<Range<usize>>,
@@ -22,17 +23,21 @@ pub struct Slabs {
 }
 
 impl Slabs {
-    /// For n gradients, of which those that are kept as factors have so many tokens together.
+    /// For n gradients, of which those that are kept as factors have so many tokens together. An example's slab [h, w] is made from
+    /// h + w numbers of each of its tokens, which is least where the slab is a square.
     pub fn new(n: usize, tokens: usize, inputs: usize, out: usize) -> Slabs {
-        let (n, tokens) = (n.max(1), tokens.max(1));
-        let blocks = inputs.div_ceil((HELD / tokens).max(16)).max(1);
-        let width = match blocks {
-            1 => inputs.max(1),
-            _ => inputs.div_ceil(blocks).next_multiple_of(16),
-        };
-        let slice = if blocks == 1 { SLICE } else { SLICE_OF_BLOCKS };
-        let height = (slice / (n * width)).min(STEP / tokens).max(1);
-        Slabs::of(width, height, inputs, out)
+        let size = (SLICE / n.max(1)).max(1);
+        let highest = (STEP / tokens.max(1)).max(1);
+        let square = size.isqrt().min(highest).min(out.max(1));
+        let mut width = (size / square).max(1);
+        if width < inputs {
+            width = match width / LANES {
+                0 => width,
+                lanes => inputs.div_ceil(inputs.div_ceil(lanes * LANES)).next_multiple_of(LANES),
+            };
+        }
+        let width = width.min(inputs).max(1);
+        Slabs::of(width, (size / width).min(highest).max(1), inputs, out)
     }
 
     /// Slabs of so many columns and rows, the last ones smaller.
@@ -46,11 +51,12 @@ impl Slabs {
 /// these, a slab of the gradients, and three matrices of their products.
 pub fn memory(bytes: f64, entries: f64, n: f64) -> f64 {
     let most = 4.0 * HELD as f64;
-    let (held, slice) = match bytes > most {
-        true => (most + 2.0 * 4.0 * STEP as f64, SLICE_OF_BLOCKS),
-        false => (bytes, SLICE),
+    let held = match bytes > most {
+        // The output gradients of one slab are read while those of another are in use.
+        true => most + 2.0 * 4.0 * STEP as f64,
+        false => bytes,
     };
-    held + 4.0 * (slice as f64).min(n * entries) + 3.0 * 8.0 * n * n
+    held + 4.0 * (SLICE as f64).min(n * entries) + 3.0 * 8.0 * n * n
 }
 
 #[cfg(test)]
@@ -66,8 +72,11 @@ mod tests {
         let Slabs { columns, rows } = Slabs::new(n, tokens, 5120, 5120);
         assert_eq!((columns.last().unwrap().end, rows.last().unwrap().end), (5120, 5120));
         let (width, height) = (columns[0].len(), rows[0].len());
-        assert!(tokens * width <= HELD && tokens * height <= STEP && n * width * height <= SLICE_OF_BLOCKS);
-        assert!(width >= 512 && height >= 32, "{width} columns and {height} rows");
+        assert!(tokens * height <= STEP && n * width * height <= SLICE, "{width} columns and {height} rows");
+        assert!(width >= 512 && height >= 128, "{width} columns and {height} rows");
+        // Fewer tokens let the slabs be squares.
+        let Slabs { columns, rows } = Slabs::new(n, 30 * n, 5120, 5120);
+        assert!(columns[0].len().abs_diff(rows[0].len()) < 32, "{columns:?} {rows:?}");
         // Where a column of everything is too much already, there is no less.
         assert_eq!(Slabs::new(1 << 20, 1 << 30, 64, 3).rows.len(), 3);
     }

@@ -25,11 +25,11 @@ pub struct Stored {
     out: usize,
     tokens: usize,
     wholes: usize,
-    /// By block of columns [tokens, columns].
+    /// By slab of columns [tokens, columns].
     x: Numbers,
     /// By slab of rows [tokens, rows].
     d: Numbers,
-    /// By block of columns and slab of rows [wholes, rows, columns].
+    /// By slab of columns and of rows [wholes, rows, columns].
     whole: Numbers,
 }
 
@@ -126,6 +126,21 @@ impl Stored {
             }
         }
         found.unwrap_or(0..0)
+    }
+
+    /// Slabs of columns that follow each other and of which all inputs together take at most so many bytes, or one slab.
+    pub fn blocks(&self, bytes: u64) -> Vec<Range<usize>> {
+        let most = (bytes / 4) as usize / self.tokens.max(1);
+        let (mut blocks, mut start, mut held) = (Vec::new(), 0, 0);
+        for (i, columns) in self.slabs.columns.iter().enumerate() {
+            if held + columns.len() > most && held > 0 {
+                blocks.push(start..i);
+                (start, held) = (i, 0);
+            }
+            held += columns.len();
+        }
+        blocks.push(start..self.slabs.columns.len());
+        blocks
     }
 
     /// Examples that follow each other and whose inputs in so many columns take at most so many bytes, or are one.

@@ -143,6 +143,8 @@ fn gradients_in_many_slabs_have_the_products_of_their_sums_too() {
     let found = products(u64::MAX);
     assert_eq!(products(0), found);
     assert_eq!(products(20_000), found);
+    // Two of the three slabs of columns held at once, and the rest in scratch.
+    assert_eq!(products(170_000), found);
     for (i, (found, all)) in found.iter().zip(&all).enumerate() {
         let scale = (all_at(&gradients.whole, i / n) * all_at(&gradients.whole, i % n)).sqrt();
         assert!((found - all).abs() < 1e-6 * scale, "{found} {all}");

@@ -53,7 +53,7 @@ struct Params {
 
 pub static STAGE: Stage = Stage {
     name: "report",
-    version: 11,
+    version: 12,
     about: "One HTML page with every figure, its question, its n, its interval and its null.",
     asked_by_default: true,
     notice: None,

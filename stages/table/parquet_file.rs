@@ -5,24 +5,29 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
+use rayon::prelude::*;
 
 use super::guarded::guarded;
 use super::lately::lately;
 
 /// Rows that are laid out for the file at a time: what that takes beside the values is then small and used again.
 const ROWS: usize = 1 << 10;
+
+/// Bytes of a file whose columns are worth reading side by side.
+const LARGE: u64 = 1 << 20;
 
 /// Writes one batch as a Parquet file: snappy, vectors plain (floats of a hidden state do not repeat), and
 /// in the metadata the columns' descriptions and what the stage adds, nothing of when or by whom.
@@ -70,7 +75,7 @@ fn bare_schema(batch: &RecordBatch) -> Result<RecordBatch> {
         .iter()
         .map(|field| field.as_ref().clone().with_metadata(std::collections::HashMap::<String, String>::new()))
         .collect();
-    let schema = arrow::datatypes::Schema::new(fields);
+    let schema = Schema::new(fields);
     Ok(RecordBatch::try_new(schema.into(), batch.columns().to_vec())?)
 }
 
@@ -95,16 +100,74 @@ pub fn read<P: AsRef<Path>>(parts: &[P], columns: &[&str]) -> Result<RecordBatch
 }
 
 fn read_part(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>> {
-    let (mut reader, bytes) = reader(path, columns, usize::MAX)?;
-    let empty = RecordBatch::new_empty(RecordBatchReader::schema(&reader));
-    let mut batches = Vec::new();
-    for batch in &mut reader {
-        batches.push(batch.map_err(|error| unreadable(error, bytes))?);
+    let opened = Opened::new(path, columns)?;
+    if opened.bytes < LARGE || opened.roots.len() < 2 {
+        return opened.read(&opened.roots);
     }
-    if batches.is_empty() {
-        batches.push(empty);
+    // Columns are apart in the file, and unpacking them is most of the work.
+    let one = |root: &usize| guarded("parquet", || opened.read(&[*root])).and_then(|read| read);
+    let read = opened.roots.par_iter().with_max_len(1).map(one).collect::<Result<Vec<_>>>()?;
+    let mut fields = Vec::new();
+    let mut arrays = Vec::new();
+    for batches in &read {
+        let schema = batches[0].schema();
+        let whole = concat_batches(&schema, batches)?;
+        fields.extend(schema.fields().iter().cloned());
+        arrays.extend(whole.columns().iter().cloned());
     }
-    Ok(batches)
+    Ok(vec![RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?])
+}
+
+/// What a Parquet file says of itself, and its columns that are wanted, by their places in the schema.
+struct Opened<'a> {
+    path: &'a Path,
+    bytes: u64,
+    metadata: ArrowReaderMetadata,
+    roots: Vec<usize>,
+}
+
+impl Opened<'_> {
+    fn new<'a>(path: &'a Path, columns: &[&str]) -> Result<Opened<'a>> {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let metadata =
+            ArrowReaderMetadata::load(&file, Default::default()).map_err(|error| unreadable(error, bytes))?;
+        let schema = metadata.schema();
+        for name in columns {
+            schema.index_of(name).with_context(|| format!("no column \"{name}\""))?;
+        }
+        let wanted = |name: &String| columns.is_empty() || columns.contains(&name.as_str());
+        let fields = schema.fields().iter().enumerate();
+        let roots = fields.filter(|(_, field)| wanted(field.name())).map(|(root, _)| root).collect();
+        Ok(Opened { path, bytes, metadata, roots })
+    }
+
+    /// A reader of some columns, for at most so many rows at a time.
+    fn reader(&self, roots: &[usize], rows: usize) -> Result<ParquetRecordBatchReader> {
+        // Each has a file of its own: where one reads next belongs to the open file.
+        let file = File::open(self.path)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
+        // All rows at once where the file can hold so many: one that only says so is not given the memory for them.
+        let most = self.bytes.max(1 << 16).min(rows as u64) as i64;
+        let rows = builder.metadata().file_metadata().num_rows().clamp(1, most) as usize;
+        let reader = builder.with_projection(mask).with_batch_size(rows).build();
+        reader.map_err(|error| unreadable(error, self.bytes))
+    }
+
+    /// All rows of some columns, as at least one batch.
+    fn read(&self, roots: &[usize]) -> Result<Vec<RecordBatch>> {
+        let mut reader = self.reader(roots, usize::MAX)?;
+        let empty = RecordBatch::new_empty(RecordBatchReader::schema(&reader));
+        let mut batches = Vec::new();
+        for batch in &mut reader {
+            batches.push(batch.map_err(|error| unreadable(error, self.bytes))?);
+        }
+        if batches.is_empty() {
+            batches.push(empty);
+        }
+        Ok(batches)
+    }
 }
 
 /// A part's rows with the named columns, at most so many at a time, so that it need not be in memory as a whole.
@@ -113,36 +176,16 @@ fn read_part(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>> {
 /// When it cannot be read or lacks a column; each batch when it is damaged.
 pub fn batches(path: &Path, columns: &[&str], rows: usize) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
     let context = format!("reading {}", path.display());
-    let opened = guarded("parquet", || reader(path, columns, rows)).and_then(|reader| reader);
-    let (mut reader, bytes) = opened.with_context(|| context.clone())?;
+    let opened = guarded("parquet", || {
+        let opened = Opened::new(path, columns)?;
+        Ok((opened.reader(&opened.roots, rows)?, opened.bytes))
+    });
+    let (mut reader, bytes) = opened.and_then(|opened| opened).with_context(|| context.clone())?;
     Ok(std::iter::from_fn(move || {
         let next = guarded("parquet", || reader.next()).transpose()?;
         let batch = next.and_then(|batch| batch.map_err(|error| unreadable(error, bytes)));
         Some(batch.with_context(|| context.clone()))
     }))
-}
-
-/// A part's reader, for at most so many rows at a time, and the bytes of its file.
-fn reader(path: &Path, columns: &[&str], rows: usize) -> Result<(ParquetRecordBatchReader, u64)> {
-    let file = File::open(path)?;
-    let bytes = file.metadata()?.len();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(error, bytes))?;
-    let schema = builder.schema().clone();
-    for name in columns {
-        schema.index_of(name).with_context(|| format!("no column \"{name}\""))?;
-    }
-    let builder = match columns {
-        [] => builder,
-        names => {
-            let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
-            builder.with_projection(mask)
-        }
-    };
-    // All rows at once where the file can hold so many: one that only says so is not given the memory for them.
-    let most = bytes.max(1 << 16).min(rows as u64) as i64;
-    let rows = builder.metadata().file_metadata().num_rows().clamp(1, most) as usize;
-    let reader = builder.with_batch_size(rows).build().map_err(|error| unreadable(error, bytes))?;
-    Ok((reader, bytes))
 }
 
 /// What is wrong with a Parquet file of so many bytes. The library speaks of its own buffers, and says of a disk's error that it is
@@ -177,8 +220,6 @@ pub fn row_count(path: &Path) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use arrow::array::{ArrayRef, FixedSizeListArray, ListArray, StringArray, UInt32Array};
     use arrow::datatypes::{Float32Type, UInt32Type};
@@ -193,6 +234,9 @@ mod tests {
         assert!(damaged.starts_with("it is cut short, damaged or no Parquet file (508 bytes): "), "{damaged}");
     }
 
+    /// Of vectors that make the file one whose columns are read side by side.
+    const WIDTH: usize = 160;
+
     #[test]
     fn a_table_written_in_several_strips_is_read_back_whole() {
         // Two whole strips and a last one that is shorter.
@@ -200,8 +244,11 @@ mod tests {
         let number = UInt32Array::from_iter_values(0..rows as u32);
         let text = StringArray::from_iter((0..rows).map(|row| (row % 7 > 0).then(|| format!("row {row}"))));
         let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
-            (0..rows).map(|row| (row % 5 > 0).then(|| [Some(row as f32), None, Some(-0.5)])),
-            3,
+            (0..rows).map(|row| {
+                (row % 5 > 0)
+                    .then(|| (0..WIDTH).map(move |place| (place % 9 > 0).then_some((row * WIDTH + place) as f32)))
+            }),
+            WIDTH as i32,
         );
         let lists = ListArray::from_iter_primitive::<UInt32Type, _, _>(
             (0..rows as u32).map(|row| Some((0..row % 4).map(move |place| Some(row + place)))),
@@ -220,7 +267,12 @@ mod tests {
         let path = folder.path().join("table.parquet");
         write(File::create(&path).expect("a file"), &written, &BTreeMap::new()).expect("written");
         assert_eq!(row_count(&path).expect("counted"), rows as u64);
+        assert!(path.metadata().expect("a file").len() >= LARGE);
         assert_eq!(read(&[&path], &[]).expect("read"), written);
+        let some = read(&[&path], &["list", "number"]).expect("read");
+        assert_eq!(some, written.project(&[0, 3]).expect("two columns"), "in the file's order");
+        let error = format!("{:#}", read(&[&path], &["number", "nothing"]).expect_err("no such column"));
+        assert!(error.contains("no column \"nothing\""), "{error}");
         let strips: Vec<RecordBatch> =
             batches(&path, &[], 300).expect("opened").map(|strip| strip.expect("read")).collect();
         assert_eq!(concat_batches(&written.schema(), &strips).expect("one schema"), written);

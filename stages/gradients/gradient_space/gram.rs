@@ -3,7 +3,7 @@
 //! ⟨G_i, G_j⟩ = Σ_{s,t} (d_s · d_t)(x_s · x_t) needs no gradient at all, but for examples of T tokens it costs T² (out +
 //! inputs) where the product of two gradients costs out × inputs: 35 times as much for T = 300 and 5,120 × 5,120. So the gradients
 //! are made a slab at a time, for all examples, and the products of these slabs are summed. Each slab is made once; of the factors
-//! only what a slab needs is in memory.
+//! only what a few slabs need is in memory.
 
 use std::ops::Range;
 use std::sync::mpsc::sync_channel;

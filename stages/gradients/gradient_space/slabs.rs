@@ -29,14 +29,13 @@ impl Slabs {
         let size = (SLICE / n.max(1)).max(1);
         let highest = (STEP / tokens.max(1)).max(1);
         let square = size.isqrt().min(highest).min(out.max(1));
-        let mut width = (size / square).max(1);
-        if width < inputs {
-            width = match width / LANES {
-                0 => width,
-                lanes => inputs.div_ceil(inputs.div_ceil(lanes * LANES)).next_multiple_of(LANES),
-            };
-        }
-        let width = width.min(inputs).max(1);
+        let widest = (size / square).clamp(1, inputs.max(1));
+        let width = match widest / LANES {
+            lanes if lanes > 0 && widest < inputs => {
+                inputs.div_ceil(inputs.div_ceil(lanes * LANES)).next_multiple_of(LANES)
+            }
+            _ => widest,
+        };
         Slabs::of(width, (size / width).min(highest).max(1), inputs, out)
     }
 

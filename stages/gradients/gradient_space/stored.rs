@@ -131,33 +131,32 @@ impl Stored {
     /// Slabs of columns that follow each other and of which all inputs together take at most so many bytes, or one slab.
     pub fn blocks(&self, bytes: u64) -> Vec<Range<usize>> {
         let most = (bytes / 4) as usize / self.tokens.max(1);
-        let (mut blocks, mut start, mut held) = (Vec::new(), 0, 0);
-        for (i, columns) in self.slabs.columns.iter().enumerate() {
-            if held + columns.len() > most && held > 0 {
-                blocks.push(start..i);
-                (start, held) = (i, 0);
-            }
-            held += columns.len();
-        }
-        blocks.push(start..self.slabs.columns.len());
-        blocks
+        runs(self.slabs.columns.iter().map(Range::len), most)
     }
 
     /// Examples that follow each other and whose inputs in so many columns take at most so many bytes, or are one.
     pub fn groups(&self, width: usize, bytes: u64) -> Vec<Range<usize>> {
-        let most = (bytes / 4) as usize / width.max(1);
-        let (mut groups, mut start, mut held) = (Vec::new(), 0, 0);
-        for (i, form) in self.forms.iter().enumerate() {
-            let Form::Factors(rows) = form else { continue };
-            if held + rows.len() > most && held > 0 {
-                groups.push(start..i);
-                (start, held) = (i, 0);
-            }
-            held += rows.len();
-        }
-        groups.push(start..self.forms.len());
-        groups
+        let tokens = self.forms.iter().map(|form| match form {
+            Form::Whole(_) => 0,
+            Form::Factors(rows) => rows.len(),
+        });
+        runs(tokens, (bytes / 4) as usize / width.max(1))
     }
+}
+
+/// Runs of things of these sizes that are at most so large together, or one thing; at least one run.
+fn runs(sizes: impl Iterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
+    let (mut runs, mut run, mut held) = (Vec::new(), 0..0, 0);
+    for (i, size) in sizes.enumerate() {
+        if size > 0 && held > 0 && held + size > most {
+            runs.push(run.start..i);
+            (run.start, held) = (i, 0);
+        }
+        run.end = i + 1;
+        held += size;
+    }
+    runs.push(run);
+    runs
 }
 
 /// Lays values [_, width] of the tokens from `first` on down by these columns.
